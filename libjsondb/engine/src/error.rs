@@ -1,0 +1,122 @@
+//! What can go wrong, told by what the caller must do about it.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+/// What the caller has to do; the message says what happened and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// Another transaction committed first to something this one read or wrote. Nothing was stored; run it again.
+    Conflict,
+    /// The snapshot is older than what the process still remembers. Nothing was stored; run it again.
+    SnapshotTooOld,
+    /// The time limit passed before the commit could start. Nothing was stored; run it again.
+    Timeout,
+    /// The caller's cancel token was raised. Nothing was stored.
+    Cancelled,
+    /// An argument is outside its limits.
+    Invalid,
+    /// A store of this name does not exist.
+    NotFound,
+    /// A store of this name exists with other metadata.
+    Exists,
+    /// A write in a transaction that only reads.
+    ReadOnlyTransaction,
+    /// A write to a folder that cannot be written.
+    ReadOnlyFolder,
+    /// Bytes read from disk are not the bytes once written there.
+    Corrupt,
+    /// The disk is full. Nothing was stored; free space and run it again.
+    DiskFull,
+    /// Another process holds a lock for longer than the limit.
+    Locked,
+    /// The operating system refused a file operation.
+    Io,
+    /// The handle was closed, or poisoned by an earlier write error: open the folder again.
+    Closed,
+    /// The handle was made in another process, before a fork: open the folder again.
+    Forked,
+    /// A broken invariant of the engine itself.
+    Internal,
+}
+
+/// An error of the engine: a [`ErrorKind`], a message, and for conflicts the store and key.
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    message: String,
+    conflict: Option<Box<ConflictAt>>,
+}
+
+/// Where two transactions met.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConflictAt {
+    /// Name of the store, as given to `ensure_store`.
+    pub store: String,
+    /// Key inside the store, in the store's own encoding. Empty when the whole store conflicts.
+    pub key: Vec<u8>,
+}
+
+/// Result of the engine.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// An error of the given kind.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), conflict: None }
+    }
+
+    /// A conflict at a store and key.
+    pub fn conflict(store: impl Into<String>, key: Vec<u8>, message: impl Into<String>) -> Self {
+        let conflict = Some(Box::new(ConflictAt { store: store.into(), key }));
+        Self { kind: ErrorKind::Conflict, message: message.into(), conflict }
+    }
+
+    /// Damaged bytes in a file.
+    pub fn corrupt(path: &Path, offset: u64, what: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Corrupt, format!("{} is damaged at offset {offset}: {what}", path.display()))
+    }
+
+    /// What the caller has to do.
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What happened and where.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Store and key, when this is a conflict.
+    pub fn conflict_at(&self) -> Option<&ConflictAt> {
+        self.conflict.as_deref()
+    }
+
+    /// True when the same transaction, run again from its begin, may succeed.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self.kind,
+            ErrorKind::Conflict | ErrorKind::SnapshotTooOld | ErrorKind::Timeout | ErrorKind::Locked
+        )
+    }
+
+    /// An operating system error, with what was being done to which file.
+    pub fn io(action: &str, path: &Path, error: &io::Error) -> Self {
+        let kind = match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => ErrorKind::ReadOnlyFolder,
+            _ => ErrorKind::Io,
+        };
+        Self::new(kind, format!("cannot {action} {}: {error}", path.display()))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Error {}

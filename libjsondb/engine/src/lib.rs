@@ -1,0 +1,29 @@
+//! A transactional ordered key-value engine in one folder, for many threads and processes.
+//!
+//! One ordered key space holds all stores. A commit is one record in a write-ahead log and one sync; checkpoints move
+//! commits into a copy-on-write B-tree in immutable files. See ARCHITECTURE.md, docs/protocol.md and docs/format.md.
+//!
+//! ```
+//! # fn main() -> engine::Result<()> {
+//! # let folder = tempfile::tempdir().unwrap();
+//! use engine::{Database, Mode, Options, Placement};
+//! let database = Database::open(folder.path(), &Options::default())?;
+//! let mut transaction = database.begin(Mode::Write)?;
+//! let store = transaction.ensure_store("users", b"")?;
+//! transaction.put(store, b"1", b"Alice", Placement::Auto)?;
+//! transaction.commit()?;
+//! # Ok(()) }
+//! ```
+
+mod cancel;
+mod database;
+mod error;
+mod segment;
+mod transaction;
+mod types;
+
+pub use cancel::CancelToken;
+pub use database::Database;
+pub use error::{ConflictAt, Error, ErrorKind, Result};
+pub use transaction::Transaction;
+pub use types::{BlobRef, Direction, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef};

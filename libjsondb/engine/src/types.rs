@@ -1,0 +1,133 @@
+//! The words of the engine's interface: sequence numbers, store ids, options, values.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Position of a transaction in the one order of all commits of a database. The first commit is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seq(pub u64);
+
+/// Identity of a store: a hash of its name, so that two transactions that create the same store agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId(pub u64);
+
+impl StoreId {
+    /// The catalog: names, metadata and counters of all stores.
+    pub const CATALOG: StoreId = StoreId(0);
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What a transaction may do, and whether what it read is checked when it commits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Reads one snapshot. Nothing is tracked.
+    Read,
+    /// Reads one snapshot and writes; its reads, misses and scanned ranges are validated at commit (serializable).
+    Write,
+}
+
+/// Where a value is kept. Changes cost, never meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// Beside its key when small (up to 4 KiB), else in a value segment; written to disk at commit.
+    Auto,
+    /// In a value segment of its own, written to disk at once, not at commit.
+    Eager,
+}
+
+/// Direction of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// By rising key.
+    Forward,
+    /// By falling key.
+    Backward,
+}
+
+/// How a database is opened. Sizes in bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Commits kept in memory before a checkpoint moves them into the tree.
+    pub memtable_bytes: u64,
+    /// Pages of the tree kept in memory.
+    pub page_cache_bytes: u64,
+    /// Largest part of a transaction's values kept in memory; further ones go to a value segment.
+    pub write_set_bytes: u64,
+    /// How long a call waits for another process's lock.
+    pub lock_timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            memtable_bytes: 32 << 20,
+            page_cache_bytes: 64 << 20,
+            write_set_bytes: 64 << 20,
+            lock_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Address of a value inside a value segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlobRef {
+    pub(crate) segment: crate::segment::SegmentId,
+    pub(crate) offset: u64,
+    pub(crate) len: u32,
+    pub(crate) crc: u32,
+}
+
+impl BlobRef {
+    /// Length of the value in bytes.
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// True for a value of no bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// A value: its bytes, or where they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// The bytes themselves.
+    Inline(Arc<[u8]>),
+    /// Bytes in a value segment; [`crate::Transaction::load`] reads them.
+    Blob(BlobRef),
+}
+
+/// A value met by a scan, borrowed from the page or memtable it lies in.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueRef<'a> {
+    /// The bytes themselves.
+    Inline(&'a [u8]),
+    /// Bytes in a value segment; [`crate::Transaction::load_ref`] reads them.
+    Blob(BlobRef),
+}
+
+impl ValueRef<'_> {
+    /// An owned copy.
+    pub fn to_value(self) -> Value {
+        match self {
+            ValueRef::Inline(bytes) => Value::Inline(bytes.into()),
+            ValueRef::Blob(blob) => Value::Blob(blob),
+        }
+    }
+}
+
+/// A key and its value, as a scan returns them.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Key inside the store.
+    pub key: Vec<u8>,
+    /// Its value.
+    pub value: Value,
+}
