@@ -1,31 +1,320 @@
-//! One open folder.
-use crate::{Mode, Options, Result, Transaction};
-use std::path::Path;
+//! One open folder: its files, its newest snapshot, and what its threads share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use arc_swap::ArcSwap;
+use once_cell::sync::Lazy;
+
+use crate::checkpoint::Background;
+use crate::commit::CommitQueue;
+use crate::folder;
+use crate::log::LogEnd;
+use crate::log::tail::TailFile;
+use crate::manifest::Manifest;
+use crate::os::{self, File, FileIdentity};
+use crate::pin::Pin;
+use crate::replica::{ReadLimit, Replica, ReplicaFolders};
+use crate::snapshot::Snapshot;
+use crate::tree::Pages;
+use crate::{Error, ErrorKind, Mode, Options, Result, Seq, Transaction};
+
+/// Memory kept of commits that the tree already holds, to validate long transactions, as a multiple of a memtable.
+const HISTORY_MEMTABLES: u64 = 4;
 
 /// An open database folder. Cloning is cheap; all handles of one folder in a process share one state.
 #[derive(Clone)]
-pub struct Database {}
+pub struct Database {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// Everything the handles of one folder share.
+pub(crate) struct Inner {
+    pub(crate) folder: PathBuf,
+    pub(crate) folders: ReplicaFolders,
+    pub(crate) options: Options,
+    process_id: u32,
+    /// Held open, so that no other file can take its identity while this handle lives.
+    _format: File,
+    identity: FileIdentity,
+    tail: Option<TailFile>,
+    /// None when the folder cannot be written.
+    pub(crate) log_lock: Mutex<Option<File>>,
+    pub(crate) queue: CommitQueue,
+    pub(crate) pages: Pages,
+    replica: Mutex<Replica>,
+    pub(crate) current: ArcSwap<Snapshot>,
+    pub(crate) pin: Option<Pin>,
+    /// Manifests that some snapshot of this process may still read.
+    manifests: Mutex<Vec<Weak<Manifest>>>,
+    /// Snapshots of open write transactions, with their number.
+    writers: Mutex<BTreeMap<Seq, usize>>,
+    pub(crate) background: Background,
+    failed: OnceLock<Error>,
+    closed: AtomicBool,
+}
+
+/// Open folders of this process. A forked child starts with none: the locks of its parent are not its own.
+struct Registry {
+    process_id: u32,
+    open: Mutex<HashMap<PathBuf, Arc<Inner>>>,
+}
+
+static REGISTRY: Lazy<ArcSwap<Registry>> = Lazy::new(|| ArcSwap::from_pointee(Registry::new()));
+
+impl Registry {
+    fn new() -> Registry {
+        Registry { process_id: os::process_id(), open: Mutex::default() }
+    }
+
+    fn of_this_process() -> Arc<Registry> {
+        let registry = REGISTRY.load_full();
+        if registry.process_id == os::process_id() {
+            return registry;
+        }
+        // The parent's entries stay allocated: dropping them could wait for locks that no thread here will release.
+        std::mem::forget(registry);
+        REGISTRY.store(Arc::new(Registry::new()));
+        REGISTRY.load_full()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Inner>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Database {
     /// Opens the folder, creating the database when it is missing. A second open of the same folder in this process
-    /// returns the same state (the options of the first open stay); a folder that was removed and made anew is noticed.
-    /// A folder that cannot be written opens for reading only.
-    pub fn open(_folder: &Path, _options: &Options) -> Result<Database> {
-        todo!()
+    /// returns the same state (the options of the first open stay); a folder that was removed and made anew is noticed, and a
+    /// handle that failed or was closed is replaced. A folder that cannot be written opens for reading only.
+    pub fn open(folder: &Path, options: &Options) -> Result<Database> {
+        if !folder.is_dir() {
+            os::create_folder(folder)?;
+        }
+        let folder = os::canonical(folder)?;
+        let registry = Registry::of_this_process();
+        let mut open = registry.lock();
+        if let Some(inner) = open.get(&folder)
+            && inner.check_usable().is_ok()
+            && os::identity_of(&folder::format_path(&folder)) == Some(inner.identity)
+        {
+            return Ok(Database { inner: Arc::clone(inner) });
+        }
+        open.remove(&folder);
+        let inner = Arc::new(Inner::open(&folder, options)?);
+        open.insert(folder, Arc::clone(&inner));
+        Ok(Database { inner })
     }
 
     /// Starts a transaction on the newest committed state of all processes.
-    pub fn begin(&self, _mode: Mode) -> Result<Transaction> {
-        todo!()
+    pub fn begin(&self, mode: Mode) -> Result<Transaction> {
+        let snapshot = self.inner.newest_snapshot(mode)?;
+        Ok(Transaction::new(Arc::clone(&self.inner), snapshot, mode))
     }
 
-    /// Moves everything committed so far into the tree and removes what is no longer needed.
+    /// Moves everything committed so far into the tree and removes what is no longer needed. Waits for a checkpoint of another
+    /// process.
     pub fn checkpoint(&self) -> Result<()> {
-        todo!()
+        self.inner.checkpoint_now()
+    }
+
+    /// The folder, absolute.
+    pub fn folder(&self) -> &Path {
+        &self.inner.folder
+    }
+
+    /// True when commits are possible: the folder can be written.
+    pub fn is_writable(&self) -> bool {
+        self.inner.pin.is_some()
     }
 
     /// Waits for background work, and forgets the folder in this process. Open transactions fail from now on with Closed.
     pub fn close(&self) -> Result<()> {
-        todo!()
+        self.inner.check_process()?;
+        self.inner.closed.store(true, Ordering::Release);
+        self.inner.background.wait();
+        let registry = Registry::of_this_process();
+        let mut open = registry.lock();
+        if open.get(&self.inner.folder).is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
+            open.remove(&self.inner.folder);
+        }
+        Ok(())
+    }
+}
+
+impl Inner {
+    fn open(path: &Path, options: &Options) -> Result<Inner> {
+        let opened = folder::open(path, options)?;
+        let pages = Pages::new(opened.segments, options.page_cache_bytes);
+        let snapshot = opened.replica.snapshot();
+        let manifests = Mutex::new(vec![Arc::downgrade(&snapshot.manifest)]);
+        let inner = Inner {
+            folder: path.to_owned(),
+            folders: opened.folders,
+            options: options.clone(),
+            process_id: os::process_id(),
+            identity: opened.format.identity()?,
+            _format: opened.format,
+            tail: opened.tail,
+            log_lock: Mutex::new(opened.log_lock),
+            queue: CommitQueue::default(),
+            pages,
+            replica: Mutex::new(opened.replica),
+            current: ArcSwap::from_pointee(snapshot),
+            pin: opened.pin,
+            manifests,
+            writers: Mutex::default(),
+            background: Background::default(),
+            failed: OnceLock::new(),
+            closed: AtomicBool::new(false),
+        };
+        if opened.nobody_writes {
+            // Take over what a writer that died may have left.
+            drop(inner.lock_log(|| Ok(()))?);
+        }
+        inner.publish_pin()?;
+        Ok(inner)
+    }
+
+    pub(crate) fn check_process(&self) -> Result<()> {
+        if self.process_id != os::process_id() {
+            let what = "this database was opened before a fork: open it again in this process";
+            return Err(Error::new(ErrorKind::Forked, what));
+        }
+        Ok(())
+    }
+
+    /// Fails when this handle must not be used any more.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        self.check_process()?;
+        if self.closed.load(Ordering::Acquire) {
+            let what = format!("the database {} was closed: open it again", self.folder.display());
+            return Err(Error::new(ErrorKind::Closed, what));
+        }
+        match self.failed.get() {
+            Some(error) => {
+                let what = format!("an earlier error ended this handle ({error}): open the database again");
+                Err(Error::new(ErrorKind::Closed, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody knows what is on disk: this process writes no more through this handle.
+    pub(crate) fn poison(&self, error: Error) -> Error {
+        let what = format!("{error}; whether the last commit was stored is known once the database is opened again");
+        let error = Error::new(error.kind(), what);
+        // The first error stays the reason.
+        let _ = self.failed.set(error.clone());
+        error
+    }
+
+    pub(crate) fn tail(&self) -> Result<&TailFile> {
+        self.tail.as_ref().ok_or_else(|| {
+            let what = format!("{} cannot be written: it was opened for reading only", self.folder.display());
+            Error::new(ErrorKind::ReadOnlyFolder, what)
+        })
+    }
+
+    pub(crate) fn lock_replica(&self) -> MutexGuard<'_, Replica> {
+        self.replica.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything committed by any process before this call.
+    fn newest_snapshot(&self, mode: Mode) -> Result<Arc<Snapshot>> {
+        self.check_usable()?;
+        self.refresh()?;
+        if mode == Mode::Read {
+            return Ok(self.current.load_full());
+        }
+        // Entered while the snapshot is chosen, so that no commit forgets what it will be validated against.
+        let mut writers = self.lock_writers();
+        let snapshot = self.current.load_full();
+        *writers.entry(snapshot.seq).or_default() += 1;
+        Ok(snapshot)
+    }
+
+    /// Applies what other processes announced since.
+    fn refresh(&self) -> Result<()> {
+        let Some(tail) = self.tail.as_ref().map(TailFile::read).transpose()?.flatten() else { return Ok(()) };
+        if tail.end <= self.current.load().log_end {
+            return Ok(());
+        }
+        let mut replica = self.lock_replica();
+        if tail.end > replica.position.end() {
+            self.follow(&mut replica, tail.end)?;
+            self.publish(&mut replica);
+        }
+        Ok(())
+    }
+
+    /// Applies frames up to `end`; reads the state anew when the log in between was trimmed.
+    pub(crate) fn follow(&self, replica: &mut Replica, end: LogEnd) -> Result<()> {
+        if !replica.catch_up(ReadLimit::Announced(end))? {
+            let folders = self.folders.clone();
+            let newer = Replica::open(folders, ReadLimit::Announced(end), self.options.memtable_bytes)?;
+            replica.replace_with(newer);
+        }
+        Ok(())
+    }
+
+    /// Makes the replica's state what new transactions see.
+    pub(crate) fn publish(&self, replica: &mut Replica) {
+        let snapshot = replica.snapshot();
+        if !Arc::ptr_eq(&self.current.load().manifest, &snapshot.manifest) {
+            self.lock_manifests().push(Arc::downgrade(&snapshot.manifest));
+        }
+        {
+            let writers = self.lock_writers();
+            self.current.store(Arc::new(snapshot));
+            let oldest = writers.keys().next().copied().unwrap_or(Seq(u64::MAX));
+            replica.forget_history(oldest, HISTORY_MEMTABLES * self.options.memtable_bytes);
+        }
+        // A pin that stays too old only keeps files longer.
+        let _ = self.publish_pin();
+    }
+
+    fn lock_writers(&self) -> MutexGuard<'_, BTreeMap<Seq, usize>> {
+        self.writers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_manifests(&self) -> MutexGuard<'_, Vec<Weak<Manifest>>> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells other processes the oldest checkpoint that this one still reads.
+    pub(crate) fn publish_pin(&self) -> Result<()> {
+        let Some(pin) = &self.pin else { return Ok(()) };
+        let mut manifests = self.lock_manifests();
+        manifests.retain(|manifest| manifest.strong_count() > 0);
+        let checkpoints = manifests.iter().filter_map(Weak::upgrade).map(|manifest| manifest.name.checkpoint);
+        match checkpoints.min() {
+            Some(oldest) => pin.publish(oldest),
+            None => Ok(()),
+        }
+    }
+
+    /// A transaction ended.
+    pub(crate) fn release(&self, snapshot: Arc<Snapshot>, mode: Mode) {
+        if self.process_id != os::process_id() {
+            return;
+        }
+        if mode == Mode::Write {
+            let mut writers = self.lock_writers();
+            if let Some(count) = writers.get_mut(&snapshot.seq) {
+                *count -= 1;
+                if *count == 0 {
+                    writers.remove(&snapshot.seq);
+                }
+            }
+        }
+        let superseded = !Arc::ptr_eq(&snapshot.manifest, &self.current.load().manifest);
+        drop(snapshot);
+        if superseded {
+            // A pin that stays too old only keeps files longer.
+            let _ = self.publish_pin();
+        }
     }
 }

@@ -15,11 +15,27 @@
 //! # Ok(()) }
 //! ```
 
+mod bytes;
 mod cancel;
+mod catalog;
+mod checkpoint;
+mod collect;
+mod commit;
 mod database;
 mod error;
+mod folder;
+mod log;
+mod manifest;
+mod memtable;
+mod os;
+mod page;
+mod pin;
+mod read_set;
+mod replica;
 mod segment;
+mod snapshot;
 mod transaction;
+mod tree;
 mod types;
 
 pub use cancel::CancelToken;
@@ -27,3 +43,8 @@ pub use database::Database;
 pub use error::{ConflictAt, Error, ErrorKind, Result};
 pub use transaction::Transaction;
 pub use types::{BlobRef, Direction, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef};
+
+/// 64 random bits, for names that must never repeat.
+fn random_u64() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().1
+}

@@ -1,7 +1,369 @@
-//! Immutable files.
-/// Name of a segment.
+//! Segments: immutable files of pages and values, written once under a name that is never used again.
+//!
+//! A segment is a header, blobs one after the other, an index of the blobs (kind, offset, length, key) and a trailer.
+//! Whoever refers to a blob holds its [`BlobRef`]: name, offset, length and CRC-32, so every read is checked against
+//! what was written, and a read that went to the wrong place is noticed. The index serves garbage collection only.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::sync::Cache;
+
+use crate::bytes::{Put, Reader};
+use crate::os::{self, File};
+use crate::{BlobRef, Error, ErrorKind, Result};
+
+/// Name of a segment: the random id of the process that wrote it, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId {
     pub(crate) owner: u64,
     pub(crate) number: u64,
+}
+
+impl SegmentId {
+    pub(crate) fn put(self, out: &mut Vec<u8>) {
+        out.put_u64(self.owner);
+        out.put_u64(self.number);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<SegmentId> {
+        Some(SegmentId { owner: reader.u64()?, number: reader.u64()? })
+    }
+
+    /// The id in a file name `<owner>-<number>.seg`.
+    pub(crate) fn from_file_name(name: &str) -> Option<SegmentId> {
+        let (owner, number) = name.strip_suffix(".seg")?.split_once('-')?;
+        Some(SegmentId {
+            owner: u64::from_str_radix(owner, 16).ok()?,
+            number: u64::from_str_radix(number, 16).ok()?,
+        })
+    }
+}
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{:016x}", self.owner, self.number)
+    }
+}
+
+impl BlobRef {
+    /// Encoded size: segment 16, offset 8, length 4, CRC 4.
+    pub(crate) const ENCODED_LEN: usize = 32;
+
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        self.segment.put(out);
+        out.put_u64(self.offset);
+        out.put_u32(self.len);
+        out.put_u32(self.crc);
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<BlobRef> {
+        Some(BlobRef {
+            segment: SegmentId::read(reader)?,
+            offset: reader.u64()?,
+            len: reader.u32()?,
+            crc: reader.u32()?,
+        })
+    }
+}
+
+const HEADER_MAGIC: &[u8; 8] = b"SOPSEG\r\n";
+const TRAILER_MAGIC: &[u8; 8] = b"SOPSEGIX";
+const VERSION: u32 = 1;
+/// magic 8, version 4, id 16, crc 4.
+const HEADER_LEN: u64 = 32;
+/// index offset 8, index length 8, index crc 4, magic 8.
+const TRAILER_LEN: u64 = 28;
+/// A segment is closed once it holds this much.
+pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
+/// Blobs are gathered up to this size before they are written.
+const BUFFER_BYTES: usize = 1 << 20;
+/// Files kept open for reading.
+const OPEN_FILES: usize = 256;
+
+/// What a blob is; only the index records it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BlobKind {
+    Page,
+    Value,
+}
+
+/// The segment files of one database folder.
+pub(crate) struct Segments {
+    folder: PathBuf,
+    /// First half of the names this process gives.
+    owner: u64,
+    next_number: AtomicU64,
+    files: Cache<SegmentId, Arc<File>>,
+}
+
+impl Segments {
+    pub(crate) fn new(folder: PathBuf, owner: u64) -> Segments {
+        Segments { folder, owner, next_number: AtomicU64::new(1), files: Cache::new(OPEN_FILES) }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(crate) fn path(&self, id: SegmentId) -> PathBuf {
+        self.folder.join(format!("{id}.seg"))
+    }
+
+    /// A name that no file of this database has or had.
+    pub(crate) fn new_id(&self) -> SegmentId {
+        SegmentId { owner: self.owner, number: self.next_number.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn file(&self, id: SegmentId) -> Result<Arc<File>> {
+        self.files.get_or_insert_with(&id, || {
+            let path = self.path(id);
+            match File::open(&path)? {
+                Some(file) => Ok(Arc::new(file)),
+                None => Err(Error::corrupt(&path, 0, "the file is missing")),
+            }
+        })
+    }
+
+    /// The bytes of a blob, checked.
+    pub(crate) fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        let file = self.file(blob.segment)?;
+        let mut bytes = vec![0; blob.len as usize];
+        file.read_exact_at(&mut bytes, blob.offset)?;
+        if crc32fast::hash(&bytes) != blob.crc {
+            return Err(Error::corrupt(file.path(), blob.offset, format!("checksum of {} bytes", blob.len)));
+        }
+        Ok(bytes)
+    }
+
+    /// Length of a segment's file.
+    pub(crate) fn len(&self, id: SegmentId) -> Result<u64> {
+        self.file(id)?.len()
+    }
+
+    pub(crate) fn remove(&self, id: SegmentId) -> Result<()> {
+        self.files.remove(&id);
+        os::remove(&self.path(id))
+    }
+
+    /// Keys of the blobs in a segment, from its index.
+    pub(crate) fn index_keys(&self, id: SegmentId) -> Result<Vec<Vec<u8>>> {
+        let file = self.file(id)?;
+        let len = file.len()?;
+        let damaged = |what: &str| Error::corrupt(file.path(), len.saturating_sub(TRAILER_LEN), what);
+        let trailer_at = len.checked_sub(TRAILER_LEN).ok_or_else(|| damaged("the trailer is missing"))?;
+        let mut trailer = [0; TRAILER_LEN as usize];
+        file.read_exact_at(&mut trailer, trailer_at)?;
+        let mut reader = Reader::new(&trailer);
+        let (offset, index_len) = (reader.u64().unwrap_or(0), reader.u64().unwrap_or(0));
+        let crc = reader.u32();
+        if reader.take(8) != Some(TRAILER_MAGIC) || offset.checked_add(index_len) != Some(trailer_at) {
+            return Err(damaged("the trailer"));
+        }
+        let mut index = vec![0; index_len as usize];
+        file.read_exact_at(&mut index, offset)?;
+        if crc != Some(crc32fast::hash(&index)) {
+            return Err(damaged("checksum of the index"));
+        }
+        let mut keys = Vec::new();
+        let mut reader = Reader::new(&index);
+        while !reader.is_empty() {
+            let key = read_index_entry(&mut reader).ok_or_else(|| damaged("an index entry"))?;
+            keys.push(key.to_vec());
+        }
+        Ok(keys)
+    }
+}
+
+fn read_index_entry<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
+    reader.u8()?;
+    reader.varint()?;
+    reader.varint()?;
+    reader.bytes()
+}
+
+/// Writes blobs to new segments, one file after the other. Until [`SegmentWriter::finish`] returned, nothing may refer
+/// to them; dropped before that, the files are removed.
+pub(crate) struct SegmentWriter {
+    segments: Arc<Segments>,
+    current: Option<OpenSegment>,
+    finished: Vec<(SegmentId, u64)>,
+    process_id: u32,
+    complete: bool,
+}
+
+struct OpenSegment {
+    id: SegmentId,
+    file: File,
+    /// Offset in the file at which `buffer` begins.
+    written: u64,
+    buffer: Vec<u8>,
+    blob_bytes: u64,
+    index: Vec<u8>,
+}
+
+impl OpenSegment {
+    fn create(segments: &Segments) -> Result<OpenSegment> {
+        let id = segments.new_id();
+        let file = File::create_new(&segments.path(id))?;
+        let mut buffer = Vec::with_capacity(HEADER_LEN as usize);
+        buffer.extend_from_slice(HEADER_MAGIC);
+        buffer.put_u32(VERSION);
+        id.put(&mut buffer);
+        buffer.put_u32(crc32fast::hash(&buffer));
+        Ok(OpenSegment { id, file, written: 0, buffer, blob_bytes: 0, index: Vec::new() })
+    }
+
+    fn end(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.file.write_all_at(&self.buffer, self.written)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
+        let len = u32::try_from(bytes.len())
+            .map_err(|_| Error::new(ErrorKind::Invalid, "a value is larger than 4 GiB"))?;
+        let offset = self.end();
+        if bytes.len() >= BUFFER_BYTES {
+            self.flush()?;
+            self.file.write_all_at(bytes, self.written)?;
+            self.written += u64::from(len);
+        } else {
+            self.buffer.extend_from_slice(bytes);
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.flush()?;
+            }
+        }
+        self.blob_bytes += u64::from(len);
+        self.index.put_u8(kind as u8);
+        self.index.put_varint(offset);
+        self.index.put_varint(u64::from(len));
+        self.index.put_bytes(key);
+        Ok(BlobRef { segment: self.id, offset, len, crc: crc32fast::hash(bytes) })
+    }
+
+    fn seal(&mut self) -> Result<()> {
+        let (offset, len) = (self.end(), self.index.len() as u64);
+        let crc = crc32fast::hash(&self.index);
+        self.buffer.append(&mut self.index);
+        self.buffer.put_u64(offset);
+        self.buffer.put_u64(len);
+        self.buffer.put_u32(crc);
+        self.buffer.extend_from_slice(TRAILER_MAGIC);
+        self.flush()?;
+        self.file.sync()
+    }
+}
+
+impl SegmentWriter {
+    pub(crate) fn new(segments: &Arc<Segments>) -> SegmentWriter {
+        SegmentWriter {
+            segments: Arc::clone(segments),
+            current: None,
+            finished: Vec::new(),
+            process_id: os::process_id(),
+            complete: false,
+        }
+    }
+
+    pub(crate) fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
+        if self.current.as_ref().is_some_and(|open| open.end() >= SEGMENT_BYTES) {
+            self.seal_current()?;
+        }
+        let open = match &mut self.current {
+            Some(open) => open,
+            none => none.insert(OpenSegment::create(&self.segments)?),
+        };
+        open.add(kind, key, bytes)
+    }
+
+    /// A blob, which may be one of this writer's that is still in memory.
+    pub(crate) fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        if let Some(open) = self.current.as_ref().filter(|open| open.id == blob.segment)
+            && let Some(start) = blob.offset.checked_sub(open.written)
+        {
+            let start = start as usize;
+            let bytes = open.buffer.get(start..start + blob.len as usize);
+            return bytes.map(<[u8]>::to_vec).ok_or_else(|| {
+                Error::new(ErrorKind::Internal, "a value is not where its writer put it")
+            });
+        }
+        self.segments.read(blob)
+    }
+
+    fn seal_current(&mut self) -> Result<()> {
+        if let Some(open) = &mut self.current {
+            open.seal()?;
+            self.finished.push((open.id, open.blob_bytes));
+            self.current = None;
+        }
+        Ok(())
+    }
+
+    /// Makes all files and their names durable. Gives each file's name and bytes of blobs.
+    pub(crate) fn finish(mut self) -> Result<Vec<(SegmentId, u64)>> {
+        self.seal_current()?;
+        if !self.finished.is_empty() {
+            os::sync_folder(self.segments.folder())?;
+        }
+        self.complete = true;
+        Ok(std::mem::take(&mut self.finished))
+    }
+}
+
+impl Drop for SegmentWriter {
+    fn drop(&mut self) {
+        if self.complete || self.process_id != os::process_id() {
+            return;
+        }
+        let open = self.current.take().map(|open| open.id);
+        for id in self.finished.iter().map(|(id, _)| *id).chain(open) {
+            // An orphan that cannot be removed now is swept once this process is gone.
+            let _ = self.segments.remove(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blobs_come_back_and_damage_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
+        let mut writer = SegmentWriter::new(&segments);
+        let small = writer.add(BlobKind::Page, b"a", b"hello").unwrap();
+        let large = writer.add(BlobKind::Value, b"b", &vec![7; 3 << 20]).unwrap();
+        assert_eq!(writer.read(&small).unwrap(), b"hello");
+        let files = writer.finish().unwrap();
+        assert_eq!(files, vec![(small.segment, 5 + (3 << 20))]);
+        assert_eq!(segments.read(&large).unwrap(), vec![7; 3 << 20]);
+        assert_eq!(segments.index_keys(small.segment).unwrap(), vec![b"a".to_vec(), b"b".to_vec()]);
+        let name = segments.path(small.segment);
+        assert_eq!(
+            SegmentId::from_file_name(name.file_name().unwrap().to_str().unwrap()),
+            Some(small.segment)
+        );
+        let file = File::open_or_create(&name).unwrap();
+        file.write_all_at(b"J", small.offset).unwrap();
+        assert_eq!(segments.read(&small).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn an_unfinished_writer_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
+        let mut writer = SegmentWriter::new(&segments);
+        writer.add(BlobKind::Page, b"a", b"hello").unwrap();
+        drop(writer);
+        assert!(os::list(folder.path()).unwrap().is_empty());
+    }
 }

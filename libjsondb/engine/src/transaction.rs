@@ -1,124 +1,537 @@
 //! A snapshot, a write set, and what was read.
-use std::ops::Bound;
 
-use crate::{CancelToken, Direction, Entry, Mode, Placement, Result, Seq, StoreId, Value, ValueRef};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::catalog::{self, KEY_MAX, STORE_LEN, VALUE_MAX};
+use crate::commit::Prepared;
+use crate::database::Inner;
+use crate::read_set::ReadSet;
+use crate::segment::{BlobKind, SegmentId, SegmentWriter};
+use crate::snapshot::{Merge, Snapshot, Source, WriteSet};
+use crate::{
+    CancelToken, Direction, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId, Value, ValueRef,
+};
+
+/// Values above this go to a value segment when they are put, and are not written to the log.
+const LOG_VALUE_MAX: usize = 64 << 10;
+/// Values at least this long go to a value segment once the write set has used up its memory.
+const SPILL_VALUE_MIN: usize = 64;
+/// A scan looks at its cancel token every so many entries.
+const CANCEL_EVERY: usize = 1024;
 
 /// A transaction: sees one snapshot and its own writes. Dropped without commit, it leaves nothing behind.
-pub struct Transaction {}
+pub struct Transaction {
+    inner: Arc<Inner>,
+    /// Taken by `drop`.
+    snapshot: Option<Arc<Snapshot>>,
+    mode: Mode,
+    writes: WriteSet,
+    ensures: BTreeMap<Box<[u8]>, Vec<u8>>,
+    counters: BTreeMap<Box<[u8]>, i64>,
+    reads: ReadSet,
+    values: Option<SegmentWriter>,
+    /// Memory of values in `writes`.
+    value_bytes: u64,
+    bytes: u64,
+    cancel: CancelToken,
+    deadline: Option<Instant>,
+}
 
 impl Transaction {
+    pub(crate) fn new(inner: Arc<Inner>, snapshot: Arc<Snapshot>, mode: Mode) -> Transaction {
+        Transaction {
+            inner,
+            snapshot: Some(snapshot),
+            mode,
+            writes: WriteSet::new(),
+            ensures: BTreeMap::new(),
+            counters: BTreeMap::new(),
+            reads: ReadSet::default(),
+            values: None,
+            value_bytes: 0,
+            bytes: 0,
+            cancel: CancelToken::new(),
+            deadline: None,
+        }
+    }
+
+    fn state(&self) -> Result<&Arc<Snapshot>> {
+        self.inner.check_process()?;
+        self.snapshot.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "the transaction has ended"))
+    }
+
     /// Read or write.
     pub fn mode(&self) -> Mode {
-        todo!()
+        self.mode
     }
 
     /// The snapshot: everything up to this commit is seen, nothing after it.
     pub fn snapshot(&self) -> Seq {
-        todo!()
+        self.snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq)
     }
 
     /// The token that long calls on this transaction look at from now on.
-    pub fn set_cancel(&mut self, _cancel: &CancelToken) {
-        todo!()
+    pub fn set_cancel(&mut self, cancel: &CancelToken) {
+        self.cancel = cancel.clone();
     }
 
     /// Latest moment at which a commit may still wait for locks; later it fails with Timeout. None waits as long as the options say.
-    pub fn set_deadline(&mut self, _deadline: Option<std::time::Instant>) {
-        todo!()
+    pub fn set_deadline(&mut self, deadline: Option<Instant>) {
+        self.deadline = deadline;
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        self.inner.check_usable()?;
+        if self.mode == Mode::Read {
+            let what = "the transaction only reads: begin it for writing to store or remove anything";
+            return Err(Error::new(ErrorKind::ReadOnlyTransaction, what));
+        }
+        if self.inner.pin.is_none() {
+            let what = format!(
+                "{} cannot be written: it was opened for reading only",
+                self.inner.folder.display()
+            );
+            return Err(Error::new(ErrorKind::ReadOnlyFolder, what));
+        }
+        Ok(())
+    }
+
+    fn is_tracked(&self, store: StoreId) -> bool {
+        self.mode == Mode::Write && store != StoreId::CATALOG
     }
 
     /// Opens the store `name`, creating it with `metadata` when missing. Two transactions that create the same store
     /// with equal metadata at the same time both commit. Fails with Exists when it has other metadata.
-    pub fn ensure_store(&mut self, _name: &str, _metadata: &[u8]) -> Result<StoreId> {
-        todo!()
+    pub fn ensure_store(&mut self, name: &str, metadata: &[u8]) -> Result<StoreId> {
+        let id = catalog::store_id(name)?;
+        let key = catalog::entry_key(id);
+        let entry = catalog::encode_entry(name, metadata);
+        match self.catalog_entry(&key)? {
+            Some(found) if found == entry => {
+                if self.mode == Mode::Write && !self.ensures.contains_key(key.as_slice()) {
+                    self.reads.add_key(&key);
+                }
+            }
+            Some(found) => {
+                let (other, _) = catalog::decode_entry(&found)?;
+                let what = if other == name {
+                    format!("the store \"{name}\" exists with other options")
+                } else {
+                    format!("the name \"{name}\" cannot be used beside \"{other}\": choose another one")
+                };
+                return Err(Error::new(ErrorKind::Exists, what));
+            }
+            None => {
+                self.check_writable()?;
+                self.writes.remove(key.as_slice());
+                self.ensures.insert(key.into(), entry);
+            }
+        }
+        Ok(id)
     }
 
     /// Finds a store by name; gives its metadata. A miss is None.
-    pub fn store(&mut self, _name: &str) -> Result<Option<(StoreId, Vec<u8>)>> {
-        todo!()
+    pub fn store(&mut self, name: &str) -> Result<Option<(StoreId, Vec<u8>)>> {
+        let id = catalog::store_id(name)?;
+        let key = catalog::entry_key(id);
+        let found = self.catalog_entry(&key)?;
+        if self.mode == Mode::Write && !self.ensures.contains_key(key.as_slice()) {
+            self.reads.add_key(&key);
+        }
+        let Some(entry) = found else { return Ok(None) };
+        let (found, metadata) = catalog::decode_entry(&entry)?;
+        Ok((found == name).then(|| (id, metadata.to_vec())))
+    }
+
+    fn catalog_entry(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        if let Some(entry) = self.ensures.get(key) {
+            return Ok(Some(entry.clone()));
+        }
+        let found = match self.writes.get(key) {
+            Some(written) => written.clone(),
+            None => self.state()?.get(&self.inner.pages, key)?,
+        };
+        found.map(|value| self.load(&value)).transpose()
     }
 
     /// Removes a store with all its entries and counters. False when there is none of this name.
-    pub fn drop_store(&mut self, _name: &str) -> Result<bool> {
-        todo!()
+    pub fn drop_store(&mut self, name: &str) -> Result<bool> {
+        self.check_writable()?;
+        let Some((id, _)) = self.store(name)? else { return Ok(false) };
+        let mut keys = Vec::new();
+        self.visit(id, Bound::Unbounded, Bound::Unbounded, Direction::Forward, &mut |key, _| {
+            keys.push(key.to_vec());
+            Ok(true)
+        })?;
+        for key in keys {
+            self.delete(id, &key)?;
+        }
+        for (name, sum) in self.counters_of(id)? {
+            self.add_to_counter(id, &name, sum.wrapping_neg())?;
+        }
+        let key = catalog::entry_key(id);
+        self.ensures.remove(key.as_slice());
+        self.write(key.into(), None);
+        Ok(true)
+    }
+
+    /// Counters of a store that are not 0.
+    fn counters_of(&mut self, store: StoreId) -> Result<Vec<(Vec<u8>, i64)>> {
+        let prefix = catalog::counters_prefix(store);
+        let snapshot = Arc::clone(self.state()?);
+        let mut keys: std::collections::BTreeSet<Vec<u8>> =
+            snapshot.counter_changes().into_keys().filter(|key| key.starts_with(&prefix)).collect();
+        keys.extend(self.counters.keys().filter(|key| key.starts_with(&prefix)).map(|key| key.to_vec()));
+        // Counters that only the tree knows.
+        let name = prefix.get(STORE_LEN..).unwrap_or_default();
+        self.visit(StoreId::CATALOG, Bound::Included(name), Bound::Unbounded, Direction::Forward, &mut |key, _| {
+            let inside = key.starts_with(name);
+            if inside {
+                keys.insert(catalog::full_key(StoreId::CATALOG, key));
+            }
+            Ok(inside)
+        })?;
+        let mut sums = Vec::new();
+        for key in keys {
+            let name = key.get(prefix.len()..).unwrap_or_default().to_vec();
+            let sum = self.counter(store, &name)?;
+            if sum != 0 {
+                sums.push((name, sum));
+            }
+        }
+        Ok(sums)
     }
 
     /// Names of all stores whose name starts with `prefix`, in order of name.
-    pub fn store_names(&mut self, _prefix: &str) -> Result<Vec<String>> {
-        todo!()
+    pub fn store_names(&mut self, prefix: &str) -> Result<Vec<String>> {
+        let start = catalog::entries_prefix();
+        let start = start.get(STORE_LEN..).unwrap_or_default();
+        let mut entries = Vec::new();
+        self.visit(StoreId::CATALOG, Bound::Included(start), Bound::Unbounded, Direction::Forward, &mut |key, value| {
+            let inside = key.starts_with(start);
+            if inside {
+                entries.push(value.to_value());
+            }
+            Ok(inside)
+        })?;
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = self.load(&entry)?;
+            names.push(catalog::decode_entry(&entry)?.0.to_owned());
+        }
+        for entry in self.ensures.values() {
+            names.push(catalog::decode_entry(entry)?.0.to_owned());
+        }
+        names.retain(|name| name.starts_with(prefix));
+        names.sort();
+        names.dedup();
+        Ok(names)
     }
 
     /// Sum of a store's counter as this transaction sees it: 0 when never added to. Reading it conflicts with nothing.
-    pub fn counter(&self, _store: StoreId, _name: &[u8]) -> Result<i64> {
-        todo!()
+    pub fn counter(&self, store: StoreId, name: &[u8]) -> Result<i64> {
+        let key = catalog::counter_key(store, name);
+        let own = self.counters.get(key.as_slice()).copied().unwrap_or(0);
+        Ok(self.state()?.counter(&self.inner.pages, &key)?.wrapping_add(own))
     }
 
     /// Adds to a counter. Additions of concurrent transactions sum up and never conflict.
-    pub fn add_to_counter(&mut self, _store: StoreId, _name: &[u8], _delta: i64) -> Result<()> {
-        todo!()
+    pub fn add_to_counter(&mut self, store: StoreId, name: &[u8], delta: i64) -> Result<()> {
+        self.check_writable()?;
+        let sum = self.counters.entry(catalog::counter_key(store, name).into()).or_default();
+        *sum = sum.wrapping_add(delta);
+        Ok(())
     }
 
     /// The value of a key, or None. In write mode the key counts as read, present or not.
-    pub fn get(&mut self, _store: StoreId, _key: &[u8]) -> Result<Option<Value>> {
-        todo!()
+    pub fn get(&mut self, store: StoreId, key: &[u8]) -> Result<Option<Value>> {
+        let full = catalog::full_key(store, key);
+        if let Some(written) = self.writes.get(full.as_slice()) {
+            return Ok(written.clone());
+        }
+        let found = self.state()?.get(&self.inner.pages, &full)?;
+        if self.is_tracked(store) {
+            self.reads.add_key(&full);
+        }
+        Ok(found)
     }
 
     /// Sets a key. Keys up to 16 KiB, values up to 1 GiB.
-    pub fn put(&mut self, _store: StoreId, _key: &[u8], _value: &[u8], _placement: Placement) -> Result<()> {
-        todo!()
+    pub fn put(&mut self, store: StoreId, key: &[u8], value: &[u8], placement: Placement) -> Result<()> {
+        self.check_writable()?;
+        if key.len() > KEY_MAX || value.len() > VALUE_MAX {
+            let what = format!(
+                "a key has at most {KEY_MAX} bytes and a value {VALUE_MAX}: these have {} and {}",
+                key.len(),
+                value.len()
+            );
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
+        let full = catalog::full_key(store, key);
+        let spill = self.value_bytes > self.inner.options.write_set_bytes && value.len() >= SPILL_VALUE_MIN;
+        let value = if placement == Placement::Eager || value.len() > LOG_VALUE_MAX || spill {
+            let writer = self.values.get_or_insert_with(|| SegmentWriter::new(self.inner.pages.segments()));
+            Value::Blob(writer.add(BlobKind::Value, &full, value)?)
+        } else {
+            Value::Inline(value.into())
+        };
+        self.reads.forget_key(&full);
+        self.write(full.into(), Some(value));
+        Ok(())
     }
 
     /// Removes a key, present or not.
-    pub fn delete(&mut self, _store: StoreId, _key: &[u8]) -> Result<()> {
-        todo!()
+    pub fn delete(&mut self, store: StoreId, key: &[u8]) -> Result<()> {
+        self.check_writable()?;
+        let full = catalog::full_key(store, key);
+        self.reads.forget_key(&full);
+        self.write(full.into(), None);
+        Ok(())
+    }
+
+    fn write(&mut self, key: Box<[u8]>, value: Option<Value>) {
+        let size = |value: &Option<Value>| match value {
+            Some(Value::Inline(bytes)) => bytes.len() as u64,
+            _ => 0,
+        };
+        self.bytes += key.len() as u64 + size(&value);
+        self.value_bytes += size(&value);
+        if let Some(replaced) = self.writes.insert(key, value) {
+            self.value_bytes = self.value_bytes.saturating_sub(size(&replaced));
+        }
     }
 
     /// Walks the entries of `store` whose key lies in `start..end` (bounds in key order whatever the direction) until
-    /// `visitor` returns false. In write mode the range walked over counts as read. `visitor` must not be re-entered.
+    /// `visitor` returns false. In write mode the range walked over counts as read.
     pub fn visit(
         &mut self,
-        _store: StoreId,
-        _start: Bound<&[u8]>,
-        _end: Bound<&[u8]>,
-        _direction: Direction,
-        _visitor: &mut dyn FnMut(&[u8], ValueRef<'_>) -> Result<bool>,
+        store: StoreId,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        direction: Direction,
+        visitor: &mut dyn FnMut(&[u8], ValueRef<'_>) -> Result<bool>,
     ) -> Result<()> {
-        todo!()
+        let range = FullRange::new(store, start, end);
+        if range.is_empty() {
+            return Ok(());
+        }
+        let stopped_at = self.walk(&range, direction, visitor)?;
+        if self.is_tracked(store) {
+            let (first, end) = match (direction, stopped_at) {
+                (Direction::Forward, Some(key)) => (range.first(), Some(successor(&key))),
+                (Direction::Backward, Some(key)) => (key, range.open_end()),
+                (_, None) => (range.first(), range.open_end()),
+            };
+            self.reads.add_range(&first, end.as_deref());
+        }
+        Ok(())
+    }
+
+    /// Gives the key at which the visitor stopped; None when the range was walked to its end.
+    fn walk(
+        &self,
+        range: &FullRange,
+        direction: Direction,
+        visitor: &mut dyn FnMut(&[u8], ValueRef<'_>) -> Result<bool>,
+    ) -> Result<Option<Vec<u8>>> {
+        let snapshot = self.state()?;
+        let own = (!self.writes.is_empty()).then(|| Source::writes(&self.writes));
+        let committed = snapshot.memtable_sources().chain(snapshot.tree_source(&self.inner.pages));
+        let sources = own.into_iter().chain(committed).collect();
+        let mut merge = match direction {
+            Direction::Forward => Merge::new(sources, range.start(), direction)?,
+            Direction::Backward => Merge::new(sources, range.end(), direction)?,
+        };
+        let mut steps = 0;
+        while let Some((key, value)) = merge.current() {
+            if !range.contains(key) {
+                return Ok(None);
+            }
+            if let Some(value) = value
+                && !visitor(key.get(STORE_LEN..).unwrap_or_default(), value)?
+            {
+                return Ok(Some(key.to_vec()));
+            }
+            merge.advance()?;
+            steps += 1;
+            if steps % CANCEL_EVERY == 0 {
+                self.cancel.check()?;
+            }
+        }
+        Ok(None)
     }
 
     /// As [`Transaction::visit`], collecting up to `limit` entries.
     pub fn scan(
         &mut self,
-        _store: StoreId,
-        _start: Bound<&[u8]>,
-        _end: Bound<&[u8]>,
-        _direction: Direction,
-        _limit: usize,
+        store: StoreId,
+        start: Bound<&[u8]>,
+        end: Bound<&[u8]>,
+        direction: Direction,
+        limit: usize,
     ) -> Result<Vec<Entry>> {
-        todo!()
+        let mut entries = Vec::new();
+        if limit > 0 {
+            self.visit(store, start, end, direction, &mut |key, value| {
+                entries.push(Entry { key: key.to_vec(), value: value.to_value() });
+                Ok(entries.len() < limit)
+            })?;
+        }
+        Ok(entries)
     }
 
     /// The bytes of a value.
-    pub fn load(&self, _value: &Value) -> Result<Vec<u8>> {
-        todo!()
+    pub fn load(&self, value: &Value) -> Result<Vec<u8>> {
+        match value {
+            Value::Inline(bytes) => Ok(bytes.to_vec()),
+            Value::Blob(blob) => self.load_ref(ValueRef::Blob(*blob)),
+        }
     }
 
     /// The bytes of a value met by a scan.
-    pub fn load_ref(&self, _value: ValueRef<'_>) -> Result<Vec<u8>> {
-        todo!()
+    pub fn load_ref(&self, value: ValueRef<'_>) -> Result<Vec<u8>> {
+        match value {
+            ValueRef::Inline(bytes) => Ok(bytes.to_vec()),
+            ValueRef::Blob(blob) => match &self.values {
+                Some(writer) => writer.read(&blob),
+                None => self.inner.pages.segments().read(&blob),
+            },
+        }
     }
 
     /// True when something would be written by a commit.
     pub fn has_writes(&self) -> bool {
-        todo!()
+        !(self.writes.is_empty() && self.ensures.is_empty() && self.counters.values().all(|delta| *delta == 0))
     }
 
     /// Makes all writes durable and visible together, or none: when it returns Ok they survive kill -9 and power cut. Conflict, Timeout, Cancelled, DiskFull: nothing was stored.
     /// Io: the sync failed, so whether it was stored is known only after the folder is opened again.
-    pub fn commit(self) -> Result<Seq> {
-        todo!()
+    pub fn commit(mut self) -> Result<Seq> {
+        self.inner.check_usable()?;
+        self.cancel.check()?;
+        if !self.has_writes() {
+            return Ok(self.snapshot());
+        }
+        let written = self.values.take().map(SegmentWriter::finish).transpose()?.unwrap_or_default();
+        let timeout = self.inner.options.lock_timeout;
+        let mut counters = std::mem::take(&mut self.counters);
+        counters.retain(|_, delta| *delta != 0);
+        let prepared = Prepared {
+            snapshot: self.snapshot(),
+            writes: std::mem::take(&mut self.writes),
+            ensures: std::mem::take(&mut self.ensures),
+            counters,
+            reads: std::mem::take(&mut self.reads),
+            bytes: self.bytes,
+            cancel: self.cancel.clone(),
+            deadline: self.deadline.unwrap_or_else(|| Instant::now() + timeout),
+        };
+        let committed = self.inner.commit(prepared);
+        if committed.is_err() && self.inner.check_usable().is_ok() {
+            self.remove_values(written);
+        }
+        committed
+    }
+
+    /// The commit failed and nothing refers to its value segments. (When its outcome is unknown they stay: they are swept once this
+    /// process is gone, if no commit names them.)
+    fn remove_values(&self, written: Vec<(SegmentId, u64)>) {
+        for (id, _) in written {
+            // An orphan that cannot be removed now is swept once this process is gone.
+            let _ = self.inner.pages.segments().remove(id);
+        }
     }
 
     /// Drops all writes. The same as dropping the transaction.
     pub fn rollback(self) {}
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        if let Some(snapshot) = self.snapshot.take() {
+            self.inner.release(snapshot, self.mode);
+        }
+    }
+}
+
+/// A range of keys of one store, in the engine's key space.
+struct FullRange {
+    start: Bound<Vec<u8>>,
+    end: Bound<Vec<u8>>,
+    prefix: [u8; STORE_LEN],
+    after_store: Option<[u8; STORE_LEN]>,
+}
+
+impl FullRange {
+    fn new(store: StoreId, start: Bound<&[u8]>, end: Bound<&[u8]>) -> FullRange {
+        let prefix = store.0.to_be_bytes();
+        let after_store = store.0.checked_add(1).map(u64::to_be_bytes);
+        let full = |bound: Bound<&[u8]>| match bound {
+            Bound::Included(key) => Bound::Included(catalog::full_key(store, key)),
+            Bound::Excluded(key) => Bound::Excluded(catalog::full_key(store, key)),
+            Bound::Unbounded => Bound::Unbounded,
+        };
+        let start = match full(start) {
+            Bound::Unbounded => Bound::Included(prefix.to_vec()),
+            bound => bound,
+        };
+        let end = match (full(end), after_store) {
+            (Bound::Unbounded, Some(after)) => Bound::Excluded(after.to_vec()),
+            (bound, _) => bound,
+        };
+        FullRange { start, end, prefix, after_store }
+    }
+
+    fn start(&self) -> Bound<&[u8]> {
+        self.start.as_ref().map(Vec::as_slice)
+    }
+
+    fn end(&self) -> Bound<&[u8]> {
+        self.end.as_ref().map(Vec::as_slice)
+    }
+
+    /// Bounds that cross: nothing lies between them, and ordered maps refuse them.
+    fn is_empty(&self) -> bool {
+        match (&self.start, &self.end) {
+            (Bound::Included(start), Bound::Included(end)) => start > end,
+            (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {
+                start >= end
+            }
+            _ => false,
+        }
+    }
+
+    fn contains(&self, key: &[u8]) -> bool {
+        use std::ops::RangeBounds;
+        (self.start(), self.end()).contains(key)
+    }
+
+    /// The smallest key that lies in the range.
+    fn first(&self) -> Vec<u8> {
+        match &self.start {
+            Bound::Included(key) => key.clone(),
+            Bound::Excluded(key) => successor(key),
+            Bound::Unbounded => self.prefix.to_vec(),
+        }
+    }
+
+    /// The smallest key behind the range; None: the range goes to the end of the key space.
+    fn open_end(&self) -> Option<Vec<u8>> {
+        match &self.end {
+            Bound::Included(key) => Some(successor(key)),
+            Bound::Excluded(key) => Some(key.clone()),
+            Bound::Unbounded => self.after_store.map(|key| key.to_vec()),
+        }
+    }
+}
+
+/// The smallest key above `key`.
+fn successor(key: &[u8]) -> Vec<u8> {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    next
 }

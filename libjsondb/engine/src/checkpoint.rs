@@ -1,0 +1,249 @@
+//! Checkpoints: what the memtables hold goes into a new tree in new files, then a record in the log puts it in force.
+//!
+//! One process of a folder makes one at a time (a lock, for economy: correctness comes from the record's base, I7 in
+//! docs/protocol.md). It runs on a thread that starts when a memtable is full and ends with the checkpoint.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ops::Bound;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::collect;
+use crate::commit::acquire;
+use crate::database::Inner;
+use crate::folder;
+use crate::log::CheckpointRecord;
+use crate::manifest::{Manifest, ManifestFolders, ManifestRef, SegmentUse};
+use crate::os::File;
+use crate::segment::SegmentId;
+use crate::snapshot::{Merge, Snapshot, Source};
+use crate::tree::build::{Accounting, Builder, Built, Change};
+use crate::{CancelToken, Direction, Error, ErrorKind, Result, Seq, ValueRef};
+
+/// New commits wait for the running checkpoint once this many memtables are pending.
+const PENDING_MEMTABLES_MAX: u64 = 4;
+
+/// The thread that makes checkpoints for this process, while there is one.
+#[derive(Default)]
+pub(crate) struct Background {
+    running: Mutex<bool>,
+    ended: Condvar,
+}
+
+impl Background {
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until no checkpoint runs on it.
+    pub(crate) fn wait(&self) {
+        let mut running = self.lock();
+        while *running {
+            running = self.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// Marks the thread as ended, also when it panics.
+struct Running(Arc<Inner>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        *self.0.background.lock() = false;
+        self.0.background.ended.notify_all();
+    }
+}
+
+impl Inner {
+    /// Starts a checkpoint on a thread of its own when it is time for one and none runs.
+    pub(crate) fn checkpoint_when_full(self: &Arc<Inner>) {
+        if !self.lock_replica().is_full() || self.check_usable().is_err() {
+            return;
+        }
+        let mut running = self.background.lock();
+        if *running {
+            return;
+        }
+        *running = true;
+        drop(running);
+        let guard = Running(Arc::clone(self));
+        // When no thread can be had, the next commit tries again, and `make_room` works without one.
+        let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || {
+            // What fails here fails again in `make_room`, where somebody is told.
+            let _ = guard.0.checkpoint(false);
+        });
+    }
+
+    /// Before a commit: waits for the checkpoint when too much is pending, and reports why it cannot be made.
+    pub(crate) fn make_room(&self) -> Result<()> {
+        let limit = PENDING_MEMTABLES_MAX * self.options.memtable_bytes;
+        if self.pending_bytes() < limit {
+            return Ok(());
+        }
+        self.background.wait();
+        if self.pending_bytes() < limit {
+            return Ok(());
+        }
+        self.checkpoint(true)
+    }
+
+    fn pending_bytes(&self) -> u64 {
+        self.current.load().memtables.iter().map(|memtable| memtable.bytes()).sum()
+    }
+
+    pub(crate) fn checkpoint_now(&self) -> Result<()> {
+        self.check_usable()?;
+        self.checkpoint(true)
+    }
+
+    /// Makes one checkpoint. `wait`: for another process that makes one; else leave it to that one.
+    fn checkpoint(&self, wait: bool) -> Result<()> {
+        let lock = File::open_or_create(&folder::checkpoint_lock_path(&self.folder))?;
+        if wait {
+            acquire(&lock, self.options.lock_timeout, || self.check_usable())?;
+        } else if !lock.try_lock()? {
+            return Ok(());
+        }
+        // Commits and checkpoints of others up to here.
+        drop(self.lock_log(|| Ok(()))?);
+        let frozen = {
+            let mut replica = self.lock_replica();
+            replica.rotate();
+            replica.snapshot()
+        };
+        let sweep = collect::Sweep::survey(self)?;
+        if frozen.seq > frozen.manifest.name.checkpoint {
+            self.replace_tree(&frozen, &sweep)?;
+        }
+        let base = frozen.manifest.name.checkpoint;
+        drop(frozen);
+        sweep.run(self, base)
+    }
+
+    fn replace_tree(&self, frozen: &Snapshot, sweep: &collect::Sweep) -> Result<()> {
+        let victims = collect::choose_victims(&frozen.manifest);
+        let changes = self.changes(frozen, &victims)?;
+        let cancel = CancelToken::new();
+        let victims: HashSet<SegmentId> = victims.into_iter().collect();
+        let mut failed = None;
+        let changes = Changes { frozen: changes, failed: &mut failed };
+        let built = Builder::new(&self.pages, changes, &victims, &cancel).build(frozen.manifest.root);
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let built = built?;
+        let manifest = self.next_manifest(frozen, built, sweep)?;
+        let folders = ManifestFolders {
+            manifests: self.folders.manifests.clone(),
+            staging: self.folders.log.staging.clone(),
+        };
+        manifest.store(&folders)?;
+        self.append_checkpoint(&CheckpointRecord { manifest: manifest.name, base: frozen.manifest.name })
+    }
+
+    /// Everything that changes the tree, in key order: the newest versions in the memtables, counters, and keys whose blobs lie
+    /// in a victim.
+    fn changes<'a>(
+        &'a self,
+        frozen: &'a Snapshot,
+        victims: &[SegmentId],
+    ) -> Result<MergedChanges<'a>> {
+        let mut extra: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
+        for victim in victims {
+            extra.extend(self.pages.segments().index_keys(*victim)?.into_iter().map(|key| (key, Change::Relocate)));
+        }
+        for (key, delta) in frozen.counter_changes() {
+            extra.insert(key, Change::Add(delta));
+        }
+        let memtables: Vec<Source<'a>> = frozen.memtable_sources().collect();
+        let merge = Merge::new(memtables, Bound::Unbounded, Direction::Forward)?;
+        Ok(MergedChanges { merge, extra: extra.into_iter().peekable() })
+    }
+
+    fn next_manifest(&self, frozen: &Snapshot, built: Built, sweep: &collect::Sweep) -> Result<Manifest> {
+        let base = &frozen.manifest;
+        let name = ManifestRef { id: self.pages.segments().new_id(), checkpoint: frozen.seq };
+        let mut segments = base.segments.clone();
+        segments.extend(built.segments.iter().map(|(id, total)| (*id, SegmentUse { total: *total, live: 0 })));
+        self.account(&mut segments, &built.accounting)?;
+        // Value segments of transactions whose values were all overwritten, or moved into leaves, since.
+        let mut unused: BTreeSet<SegmentId> = frozen
+            .memtables
+            .iter()
+            .flat_map(|memtable| memtable.value_segments_after(base.name.checkpoint))
+            .filter(|id| !segments.contains_key(id))
+            .collect();
+        unused.extend(segments.iter().filter(|(_, usage)| usage.live == 0).map(|(id, _)| *id));
+        segments.retain(|_, usage| usage.live > 0);
+        let mut retired: Vec<(SegmentId, Seq)> =
+            base.retired.iter().filter(|(id, _)| sweep.exists(*id)).copied().collect();
+        retired.extend(unused.into_iter().map(|id| (id, name.checkpoint)));
+        Ok(Manifest { name, root: built.root, segments, retired })
+    }
+
+    fn account(&self, segments: &mut BTreeMap<SegmentId, SegmentUse>, accounting: &Accounting) -> Result<()> {
+        for (id, bytes) in &accounting.added {
+            let usage = match segments.get_mut(id) {
+                Some(usage) => usage,
+                None => {
+                    // A value segment that a transaction wrote: the tree refers to it from now on.
+                    let total = self.pages.segments().len(*id)?;
+                    segments.entry(*id).or_insert(SegmentUse { total, live: 0 })
+                }
+            };
+            usage.live += bytes;
+        }
+        for (id, bytes) in &accounting.freed {
+            let usage = segments.get_mut(id);
+            let left = usage.as_ref().and_then(|usage| usage.live.checked_sub(*bytes));
+            match (usage, left) {
+                (Some(usage), Some(left)) => usage.live = left,
+                _ => {
+                    let what = format!("segment {id} has fewer live bytes than were freed");
+                    return Err(Error::new(ErrorKind::Internal, what));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Merges two sorted rows of changes; where both have a key, a write wins over a relocation.
+struct MergedChanges<'a> {
+    merge: Merge<'a>,
+    extra: std::iter::Peekable<std::collections::btree_map::IntoIter<Vec<u8>, Change>>,
+}
+
+impl MergedChanges<'_> {
+    fn next(&mut self) -> Result<Option<(Vec<u8>, Change)>> {
+        let Some((key, value)) = self.merge.current() else { return Ok(self.extra.next()) };
+        match self.extra.peek() {
+            Some((extra, _)) if extra.as_slice() < key => return Ok(self.extra.next()),
+            Some((extra, _)) if extra.as_slice() == key => drop(self.extra.next()),
+            _ => {}
+        }
+        let change = match value {
+            Some(value) => Change::Put(ValueRef::to_value(value)),
+            None => Change::Delete,
+        };
+        let key = key.to_vec();
+        self.merge.advance()?;
+        Ok(Some((key, change)))
+    }
+}
+
+/// An iterator that stops at an error and leaves it for the caller.
+struct Changes<'a, 'e> {
+    frozen: MergedChanges<'a>,
+    failed: &'e mut Option<Error>,
+}
+
+impl Iterator for Changes<'_, '_> {
+    type Item = (Vec<u8>, Change);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.frozen.next().unwrap_or_else(|error| {
+            *self.failed = Some(error);
+            None
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! Garbage collection: emptying segments that are mostly dead, and removing files that nobody can need any more.
+//!
+//! A file is removed only when it is out of the manifest in force and of every manifest that a living process reads, or when
+//! it was written by a process that is dead and no commit refers to it (I8 in docs/protocol.md).
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use crate::database::Inner;
+use crate::folder;
+use crate::log::wal;
+use crate::manifest::{Manifest, ManifestRef};
+use crate::os;
+use crate::pin::{self, PinSurvey};
+use crate::segment::SegmentId;
+use crate::{Result, Seq};
+
+/// A segment of which less than this share (in percent) is live is emptied.
+const LIVE_PERCENT_MIN: u64 = 50;
+/// More small segments than this are packed together.
+const SMALL_SEGMENTS_MAX: usize = 16;
+const SMALL_SEGMENT_BYTES: u64 = 8 << 20;
+/// Live bytes moved by one checkpoint, at the most.
+const RELOCATE_BYTES_MAX: u64 = 64 << 20;
+
+/// Segments that the next checkpoint empties: those with the least to move first.
+pub(crate) fn choose_victims(manifest: &Manifest) -> Vec<SegmentId> {
+    let small = manifest.segments.values().filter(|usage| usage.total < SMALL_SEGMENT_BYTES).count();
+    let pack = small > SMALL_SEGMENTS_MAX;
+    let mut victims: Vec<(u64, SegmentId)> = manifest
+        .segments
+        .iter()
+        .filter(|(_, usage)| {
+            usage.live * 100 < usage.total * LIVE_PERCENT_MIN || (pack && usage.total < SMALL_SEGMENT_BYTES)
+        })
+        .map(|(id, usage)| (usage.live, *id))
+        .collect();
+    victims.sort_unstable();
+    let mut moved = 0;
+    let fits = |(live, _): &(u64, SegmentId)| {
+        moved += live;
+        moved <= RELOCATE_BYTES_MAX
+    };
+    let chosen: Vec<_> = victims.iter().copied().take_while(fits).collect();
+    // A single segment larger than the budget (one huge value) is moved alone.
+    let chosen = if chosen.is_empty() { victims.into_iter().take(1).collect() } else { chosen };
+    chosen.into_iter().map(|(_, id)| id).collect()
+}
+
+/// What was in the folder before a checkpoint took effect.
+pub(crate) struct Sweep {
+    pins: PinSurvey,
+    segments: BTreeSet<SegmentId>,
+    staged: Vec<(u64, PathBuf)>,
+}
+
+impl Sweep {
+    /// Looks before the checkpoint's record is appended: a process found dead here can have no commit that the record's
+    /// writer, who reads the log to its end, does not know.
+    pub(crate) fn survey(inner: &Inner) -> Result<Sweep> {
+        let pins = pin::survey(&folder::pin_folder(&inner.folder))?;
+        let names = os::list(inner.pages.segments().folder())?;
+        let segments = names.iter().filter_map(|(name, _)| SegmentId::from_file_name(name)).collect();
+        let staging = &inner.folders.log.staging;
+        let staged = os::list(staging)?
+            .into_iter()
+            .filter_map(|(name, _)| Some((u64::from_str_radix(name.get(..16)?, 16).ok()?, staging.join(&name))))
+            .collect();
+        Ok(Sweep { pins, segments, staged })
+    }
+
+    pub(crate) fn exists(&self, id: SegmentId) -> bool {
+        self.segments.contains(&id)
+    }
+
+    /// Removes what nobody needs. `base` is the checkpoint before the one in force: the log behind it is kept for
+    /// processes that are a little late.
+    pub(crate) fn run(&self, inner: &Inner, base: Seq) -> Result<()> {
+        let (manifest, pending) = {
+            let replica = inner.lock_replica();
+            (replica.manifest().clone(), replica.value_segments())
+        };
+        // Pins as they are now: the checkpoint has moved this process's own forward.
+        inner.publish_pin()?;
+        let pins = pin::survey(&folder::pin_folder(&inner.folder))?;
+        let oldest = pins.oldest.unwrap_or(manifest.name.checkpoint).min(manifest.name.checkpoint);
+        self.remove_retired(inner, &manifest, oldest)?;
+        self.remove_orphans(inner, &manifest, &pending)?;
+        remove_manifests(inner, &manifest, oldest)?;
+        trim_log(inner, base.min(manifest.name.checkpoint))?;
+        for (owner, path) in &self.staged {
+            if !self.pins.alive.contains(owner) {
+                os::remove(path)?;
+            }
+        }
+        for path in &self.pins.dead {
+            os::remove(path)?;
+        }
+        Ok(())
+    }
+
+    fn remove_retired(&self, inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<()> {
+        for (id, retired_at) in &manifest.retired {
+            if *retired_at <= oldest {
+                inner.pages.segments().remove(*id)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_orphans(&self, inner: &Inner, manifest: &Manifest, pending: &BTreeSet<SegmentId>) -> Result<()> {
+        let retired: BTreeSet<SegmentId> = manifest.retired.iter().map(|(id, _)| *id).collect();
+        for id in &self.segments {
+            let named = manifest.segments.contains_key(id) || retired.contains(id) || pending.contains(id);
+            if !named && !self.pins.alive.contains(&id.owner) {
+                inner.pages.segments().remove(*id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn remove_manifests(inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<()> {
+    let folder = &inner.folders.manifests;
+    for (name, _) in os::list(folder)? {
+        let Some(checkpoint) = ManifestRef::checkpoint_of_file_name(&name) else { continue };
+        if checkpoint < oldest && checkpoint < manifest.name.checkpoint {
+            os::remove(&folder.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes log files whose commits are all in the tree of checkpoint `base`.
+fn trim_log(inner: &Inner, base: Seq) -> Result<()> {
+    let folder = &inner.folders.log.path;
+    let files = wal::list(folder)?;
+    for pair in files.windows(2) {
+        if let [file, next] = pair
+            && next.0 <= base.0 + 1
+        {
+            os::remove(&wal::path(folder, *file))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The database folder: its layout, making it, opening it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::bytes::{Put, Reader};
+use crate::commit::acquire;
+use crate::log::tail::TailFile;
+use crate::log::wal::{self, Wal, WalHeader};
+use crate::log::{LogEnd, LogFolder};
+use crate::manifest::{Manifest, ManifestFolders};
+use crate::os::{self, File};
+use crate::pin::Pin;
+use crate::replica::{ReadLimit, Replica, ReplicaFolders};
+use crate::segment::{SegmentId, Segments};
+use crate::{Error, ErrorKind, Options, Result, Seq};
+
+const MAGIC: &[u8; 8] = b"SOPDB\x1a\r\n";
+/// Version of everything in the folder. A library reads the versions it knows and refuses others.
+const FORMAT_VERSION: u32 = 1;
+
+/// What [`open`] found.
+pub(crate) struct Opened {
+    pub(crate) folders: ReplicaFolders,
+    pub(crate) format: File,
+    pub(crate) tail: Option<TailFile>,
+    pub(crate) log_lock: Option<File>,
+    pub(crate) pin: Option<Pin>,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) replica: Replica,
+    /// No process held the log lock: what lies beyond the announced end has no living writer.
+    pub(crate) nobody_writes: bool,
+}
+
+pub(crate) fn format_path(folder: &Path) -> PathBuf {
+    folder.join("FORMAT")
+}
+
+pub(crate) fn manifest_folder(folder: &Path) -> PathBuf {
+    folder.join("man")
+}
+
+pub(crate) fn segment_folder(folder: &Path) -> PathBuf {
+    folder.join("seg")
+}
+
+pub(crate) fn pin_folder(folder: &Path) -> PathBuf {
+    folder.join("pin")
+}
+
+pub(crate) fn staging_folder(folder: &Path) -> PathBuf {
+    folder.join("tmp")
+}
+
+/// Held by the process that is making a checkpoint.
+pub(crate) fn checkpoint_lock_path(folder: &Path) -> PathBuf {
+    folder.join("log").join("CHECKPOINT")
+}
+
+/// Opens the files of a folder, making the database when there is none.
+pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened> {
+    let owner = crate::random_u64();
+    let log = LogFolder { path: folder.join("log"), staging: staging_folder(folder), owner };
+    let folders = ReplicaFolders { log, manifests: manifest_folder(folder) };
+    match open_writable(folder, &folders, options) {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFolder => {
+            open_read_only(folder, &folders, options, error)
+        }
+        opened => opened,
+    }
+}
+
+fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> Result<Opened> {
+    let log = &folders.log;
+    for path in [&log.path, &folders.manifests, &segment_folder(folder), &pin_folder(folder), &log.staging] {
+        os::create_folder(path)?;
+    }
+    let log_lock = File::open_or_create(&log.path.join("LOCK"))?;
+    let format_path = format_path(folder);
+    let mut locked = log_lock.try_lock()?;
+    if !locked && File::open(&format_path)?.is_none() {
+        // Somebody is making this database right now.
+        acquire(&log_lock, options.lock_timeout, || Ok(()))?;
+        locked = true;
+    }
+    if locked && File::open(&format_path)?.is_none() {
+        create(folder, folders)?;
+    }
+    let format = read_format(&format_path)?;
+    let pin = Pin::create(&pin_folder(folder), &log.staging, log.owner)?;
+    let tail = TailFile::open_or_create(&log.path.join("TAIL"))?;
+    if !locked && tail.read()?.is_none() {
+        acquire(&log_lock, options.lock_timeout, || Ok(()))?;
+        locked = true;
+    }
+    // Without an announcement nothing is trusted yet: the take-over that follows makes it durable first.
+    let end = tail.read()?.map_or(LogEnd::default(), |tail| tail.end);
+    let replica = Replica::open(folders.clone(), ReadLimit::Announced(end), options.memtable_bytes)?;
+    if locked {
+        log_lock.unlock()?;
+    }
+    Ok(Opened {
+        folders: folders.clone(),
+        format,
+        tail: Some(tail),
+        log_lock: Some(log_lock),
+        pin: Some(pin),
+        segments: Arc::new(Segments::new(segment_folder(folder), log.owner)),
+        replica,
+        nobody_writes: locked,
+    })
+}
+
+/// `refused` is why the folder could not be opened for writing.
+fn open_read_only(
+    folder: &Path,
+    folders: &ReplicaFolders,
+    options: &Options,
+    refused: Error,
+) -> Result<Opened> {
+    if File::open(&format_path(folder))?.is_none() {
+        return Err(refused);
+    }
+    let format = read_format(&format_path(folder))?;
+    let tail = TailFile::open(&folders.log.path.join("TAIL"))?;
+    let announced = tail.as_ref().map(TailFile::read).transpose()?.flatten();
+    let limit = announced.map_or(ReadLimit::Everything, |tail| ReadLimit::Announced(tail.end));
+    Ok(Opened {
+        folders: folders.clone(),
+        format,
+        tail,
+        log_lock: None,
+        pin: None,
+        segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner)),
+        replica: Replica::open(folders.clone(), limit, options.memtable_bytes)?,
+        nobody_writes: false,
+    })
+}
+
+/// Makes an empty database. FORMAT comes last: before it there is none.
+fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
+    let log = &folders.log;
+    if !wal::list(&log.path)?.is_empty() && has_commits(folders)? {
+        return Err(Error::corrupt(&format_path(folder), 0, "the file is missing, but the log is there"));
+    }
+    for first_seq in wal::list(&log.path)? {
+        // Left by a process that died while making the database.
+        os::remove(&wal::path(&log.path, first_seq))?;
+    }
+    let manifest = Manifest::empty(SegmentId { owner: log.owner, number: 0 });
+    manifest.store(&ManifestFolders { manifests: folders.manifests.clone(), staging: log.staging.clone() })?;
+    let header =
+        WalHeader { id: crate::random_u64(), first_seq: Seq(1), previous: None, manifest: manifest.name };
+    Wal::create(&log.path, &log.staging.join(format!("{:016x}-wal", log.owner)), &header)?;
+    let mut format = Vec::new();
+    format.extend_from_slice(MAGIC);
+    format.put_u32(FORMAT_VERSION);
+    format.extend_from_slice(Uuid::new_v4().as_bytes());
+    format.put_u32(crc32fast::hash(&format));
+    os::write_durably(folder, "FORMAT", &log.staging.join(format!("{:016x}-format", log.owner)), &format)?;
+    match folder.parent() {
+        Some(parent) => os::sync_folder(parent),
+        None => Ok(()),
+    }
+}
+
+/// True when the log holds anything: then FORMAT had been there.
+fn has_commits(folders: &ReplicaFolders) -> Result<bool> {
+    let files = wal::list(&folders.log.path)?;
+    let Some(wal) = files.last().map(|first| Wal::open(&folders.log.path, *first)).transpose()?.flatten() else {
+        return Ok(false);
+    };
+    Ok(files.len() > 1 || wal.has_frame_after(0, Seq(0))?)
+}
+
+fn read_format(path: &Path) -> Result<File> {
+    let file = File::open(path)?.ok_or_else(|| Error::corrupt(path, 0, "the file is missing"))?;
+    let mut bytes = [0; 32];
+    file.read_exact_at(&mut bytes, 0)?;
+    let mut reader = Reader::new(&bytes);
+    if reader.take(8) != Some(MAGIC) {
+        return Err(Error::corrupt(path, 0, "this is not a SOP database"));
+    }
+    let version = reader.u32();
+    if version != Some(FORMAT_VERSION) {
+        let what = format!(
+            "{} has format version {version:?}, this library reads version {FORMAT_VERSION}: use a newer library",
+            path.display()
+        );
+        return Err(Error::new(ErrorKind::Invalid, what));
+    }
+    reader.take(16);
+    if reader.u32() != Some(crc32fast::hash(bytes.get(..28).unwrap_or_default())) {
+        return Err(Error::corrupt(path, 28, "checksum of the format file"));
+    }
+    Ok(file)
+}

@@ -1,0 +1,116 @@
+//! A transaction as the log keeps it: what it wrote, key by key, and what it added to counters. Logical, so it stays true
+//! whatever was committed before it.
+
+use crate::bytes::{Put, Reader};
+use crate::{BlobRef, Value};
+
+const DELETE: u8 = 0;
+const PUT_INLINE: u8 = 1;
+const PUT_BLOB: u8 = 2;
+
+/// Appends one transaction. Writes are in key order: a key is kept as what differs from the one before.
+pub(crate) fn encode<'a>(
+    writes: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a Value>)>,
+    counters: impl ExactSizeIterator<Item = (&'a [u8], i64)>,
+    out: &mut Vec<u8>,
+) {
+    out.put_varint(writes.len() as u64);
+    let mut previous: &[u8] = &[];
+    for (key, value) in writes {
+        let shared = key.iter().zip(previous).take_while(|(a, b)| a == b).count();
+        out.put_varint(shared as u64);
+        out.put_bytes(&key[shared..]);
+        match value {
+            None => out.put_u8(DELETE),
+            Some(Value::Inline(bytes)) => {
+                out.put_u8(PUT_INLINE);
+                out.put_bytes(bytes);
+            }
+            Some(Value::Blob(blob)) => {
+                out.put_u8(PUT_BLOB);
+                blob.put(out);
+            }
+        }
+        previous = key;
+    }
+    out.put_varint(counters.len() as u64);
+    for (key, delta) in counters {
+        out.put_bytes(key);
+        out.put_u64(delta as u64);
+    }
+}
+
+/// What a transaction did, as it is read back.
+pub(crate) trait RecordVisitor {
+    fn write(&mut self, key: &[u8], value: Option<Value>);
+    fn add_to_counter(&mut self, key: &[u8], delta: i64);
+}
+
+/// Reads one transaction; None when the bytes are not one.
+pub(crate) fn decode(reader: &mut Reader<'_>, visitor: &mut impl RecordVisitor) -> Option<()> {
+    let mut key = Vec::new();
+    for _ in 0..reader.varint()? {
+        let shared = usize::try_from(reader.varint()?).ok()?;
+        if shared > key.len() {
+            return None;
+        }
+        key.truncate(shared);
+        key.extend_from_slice(reader.bytes()?);
+        let value = match reader.u8()? {
+            DELETE => None,
+            PUT_INLINE => Some(Value::Inline(reader.bytes()?.into())),
+            PUT_BLOB => Some(Value::Blob(BlobRef::read(reader)?)),
+            _ => return None,
+        };
+        visitor.write(&key, value);
+    }
+    for _ in 0..reader.varint()? {
+        let key = reader.bytes()?;
+        visitor.add_to_counter(key, reader.u64()? as i64);
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentId;
+
+    #[derive(Default)]
+    struct Seen(Vec<(Vec<u8>, Option<Value>)>, Vec<(Vec<u8>, i64)>);
+
+    impl RecordVisitor for Seen {
+        fn write(&mut self, key: &[u8], value: Option<Value>) {
+            self.0.push((key.to_vec(), value));
+        }
+
+        fn add_to_counter(&mut self, key: &[u8], delta: i64) {
+            self.1.push((key.to_vec(), delta));
+        }
+    }
+
+    #[test]
+    fn round_trip_and_truncations() {
+        let blob = BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 4, crc: 5 };
+        let writes: Vec<(&[u8], Option<Value>)> = vec![
+            (b"user:1", Some(Value::Inline(b"Alice"[..].into()))),
+            (b"user:10", None),
+            (b"user:2", Some(Value::Blob(blob))),
+        ];
+        let mut bytes = Vec::new();
+        let counters = [(&b"n"[..], -3i64)];
+        encode(writes.iter().map(|(key, value)| (*key, value.as_ref())), counters.into_iter(), &mut bytes);
+        let mut seen = Seen::default();
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(decode(&mut reader, &mut seen), Some(()));
+        assert!(reader.is_empty());
+        assert_eq!(seen.0.len(), 3);
+        for ((key, value), (seen_key, seen_value)) in writes.iter().zip(&seen.0) {
+            assert_eq!((*key, value), (seen_key.as_slice(), seen_value));
+        }
+        assert_eq!(seen.1, [(b"n".to_vec(), -3)]);
+        for len in 0..bytes.len() {
+            assert_eq!(decode(&mut Reader::new(&bytes[..len]), &mut Seen::default()), None, "{len}");
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! One file of the log, and reading frames from it.
+
+use std::path::{Path, PathBuf};
+
+use super::frame::{ALIGNMENT, FrameHeader, HEADER_LEN};
+use crate::bytes::{Put, Reader};
+use crate::manifest::ManifestRef;
+use crate::os::{self, File};
+use crate::{Error, ErrorKind, Result, Seq};
+
+const MAGIC: &[u8; 8] = b"SOPWAL\r\n";
+const VERSION: u32 = 1;
+/// The file header takes a whole block: frames never share one with it.
+pub(crate) const WAL_HEADER_LEN: u64 = 4096;
+/// The file grows by writing zeros ahead, so that most syncs change no file length: at least and at most this much.
+const GROWTH_MIN: u64 = 256 << 10;
+const GROWTH_MAX: u64 = 8 << 20;
+
+/// The file before this one, and where it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Previous {
+    pub(crate) first_seq: Seq,
+    pub(crate) len: u64,
+    pub(crate) chain: u32,
+}
+
+/// What a log file's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WalHeader {
+    pub(crate) id: u64,
+    pub(crate) first_seq: Seq,
+    pub(crate) previous: Option<Previous>,
+    /// The manifest in force when the file was made.
+    pub(crate) manifest: ManifestRef,
+}
+
+impl WalHeader {
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(WAL_HEADER_LEN as usize);
+        out.extend_from_slice(MAGIC);
+        out.put_u32(VERSION);
+        out.put_u64(self.id);
+        out.put_u64(self.first_seq.0);
+        let previous = self.previous.unwrap_or(Previous { first_seq: Seq(u64::MAX), len: 0, chain: 0 });
+        out.put_u64(previous.first_seq.0);
+        out.put_u64(previous.len);
+        out.put_u32(previous.chain);
+        self.manifest.put(&mut out);
+        out.put_u32(crc32fast::hash(&out));
+        out.resize(WAL_HEADER_LEN as usize, 0);
+        out
+    }
+
+    /// The header and its checksum.
+    fn decode(bytes: &[u8]) -> Option<(WalHeader, u32)> {
+        let mut reader = Reader::new(bytes);
+        if reader.take(8)? != MAGIC || reader.u32()? != VERSION {
+            return None;
+        }
+        let (id, first_seq) = (reader.u64()?, Seq(reader.u64()?));
+        let previous = Previous { first_seq: Seq(reader.u64()?), len: reader.u64()?, chain: reader.u32()? };
+        let previous = (previous.first_seq != Seq(u64::MAX)).then_some(previous);
+        let manifest = ManifestRef::read(&mut reader)?;
+        // magic 8, version 4, id 8, first seq 8, previous 20, manifest 24
+        let crc = crc32fast::hash(bytes.get(..72)?);
+        (reader.u32()? == crc).then_some((WalHeader { id, first_seq, previous, manifest }, crc))
+    }
+}
+
+/// An open log file.
+#[derive(Debug)]
+pub(crate) struct Wal {
+    file: File,
+    pub(crate) header: WalHeader,
+    header_crc: u32,
+}
+
+/// A frame as it lies in the file.
+pub(crate) struct Frame {
+    pub(crate) header: FrameHeader,
+    pub(crate) header_crc: u32,
+    pub(crate) end: u64,
+}
+
+/// What stands at an offset.
+pub(crate) enum Found {
+    Frame(Frame),
+    /// Nothing was written here.
+    End,
+    /// Bytes that are not a whole frame that follows the one before.
+    Bad,
+}
+
+/// Name of the file whose first transaction is `first_seq`.
+pub(crate) fn path(folder: &Path, first_seq: Seq) -> PathBuf {
+    folder.join(format!("{:020}.wal", first_seq.0))
+}
+
+/// First transactions of the files in the log folder, rising.
+pub(crate) fn list(folder: &Path) -> Result<Vec<Seq>> {
+    let names = os::list(folder)?;
+    Ok(names.iter().filter_map(|(name, _)| name.strip_suffix(".wal")?.parse().ok().map(Seq)).collect())
+}
+
+impl Wal {
+    /// Writes a new file and makes it and its name durable before anything refers to it.
+    pub(crate) fn create(folder: &Path, staging: &Path, header: &WalHeader) -> Result<Wal> {
+        let target = path(folder, header.first_seq);
+        let Some(name) = target.file_name().and_then(|name| name.to_str()) else {
+            return Err(Error::new(ErrorKind::Internal, "a log file without a name"));
+        };
+        os::write_durably(folder, name, staging, &header.encode())?;
+        Wal::open(folder, header.first_seq)?.ok_or_else(|| Error::corrupt(&target, 0, "the new file is gone"))
+    }
+
+    /// Opens for reading and, where the folder allows it, writing. None when the file was trimmed.
+    pub(crate) fn open(folder: &Path, first_seq: Seq) -> Result<Option<Wal>> {
+        let path = path(folder, first_seq);
+        let Some(file) = File::open_writable(&path)? else { return Ok(None) };
+        let mut bytes = vec![0; WAL_HEADER_LEN as usize];
+        file.read_at(&mut bytes, 0)?;
+        match WalHeader::decode(&bytes) {
+            Some((header, header_crc)) if header.first_seq == first_seq => {
+                Ok(Some(Wal { file, header, header_crc }))
+            }
+            _ => Err(Error::corrupt(&path, 0, "the header of the log file")),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// Checksum that the first frame names as its predecessor.
+    pub(crate) fn header_crc(&self) -> u32 {
+        self.header_crc
+    }
+
+    /// Looks at the frame at `offset`, which must follow `chain` and begin at `next_seq`. Checks header and body.
+    pub(crate) fn look(&self, offset: u64, chain: u32, next_seq: Seq) -> Result<Found> {
+        let mut bytes = [0; HEADER_LEN];
+        let count = self.file.read_at(&mut bytes, offset)?;
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Ok(Found::End);
+        }
+        let frame = FrameHeader::decode(bytes.get(..count).unwrap_or_default());
+        let Some((header, header_crc)) = frame else { return Ok(Found::Bad) };
+        if (header.offset, header.wal_id, header.chain, header.first_seq)
+            != (offset, self.header.id, chain, next_seq)
+        {
+            return Ok(Found::Bad);
+        }
+        let Some(end) = header.end() else { return Ok(Found::Bad) };
+        Ok(Found::Frame(Frame { header, header_crc, end }))
+    }
+
+    /// The body of a frame; None when it does not match its checksum.
+    pub(crate) fn body(&self, header: &FrameHeader) -> Result<Option<Vec<u8>>> {
+        if header.offset.saturating_add(HEADER_LEN as u64).saturating_add(header.body_len) > self.file.len()? {
+            return Ok(None);
+        }
+        let mut body = vec![0; header.body_len as usize];
+        self.file.read_exact_at(&mut body, header.offset + HEADER_LEN as u64)?;
+        Ok((crc32fast::hash(&body) == header.body_crc).then_some(body))
+    }
+
+    /// True when a whole frame of this file lies somewhere after `offset`: every frame is synced before the next is
+    /// written, so what stands at `offset` had been durable and is damaged, not torn.
+    pub(crate) fn has_frame_after(&self, offset: u64, next_seq: Seq) -> Result<bool> {
+        let mut at = offset + ALIGNMENT;
+        let mut block = vec![0; 1 << 20];
+        loop {
+            let count = self.file.read_at(&mut block, at)?;
+            if count < HEADER_LEN {
+                return Ok(false);
+            }
+            let last = count - HEADER_LEN;
+            for start in (0..=last).step_by(ALIGNMENT as usize) {
+                let found = FrameHeader::decode(&block[start..start + HEADER_LEN]);
+                if let Some((header, _)) = found {
+                    let here = (header.offset, header.wal_id) == (at + start as u64, self.header.id);
+                    if here && header.first_seq >= next_seq && self.body(&header)?.is_some() {
+                        return Ok(true);
+                    }
+                }
+            }
+            at += (last as u64 / ALIGNMENT + 1) * ALIGNMENT;
+        }
+    }
+
+    /// Writes a frame at `offset` (header and body in one buffer), and zeros behind it when the file has to grow.
+    pub(crate) fn write(&self, frame: &[u8], offset: u64) -> Result<()> {
+        let (end, len) = (offset + frame.len() as u64, self.file.len()?);
+        if let Err(error) = self.file.write_all_at(frame, offset) {
+            // A whole frame that was reported as failed must not come back: best effort, its checksum guards as well.
+            let _ = self.file.write_all_at(&[0; HEADER_LEN], offset);
+            return Err(error);
+        }
+        if end > len {
+            let growth = (end / 4).clamp(GROWTH_MIN, GROWTH_MAX);
+            match self.file.write_all_at(&vec![0; growth as usize], end) {
+                // Growing ahead is for speed only.
+                Err(error) if error.kind() != ErrorKind::DiskFull => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `len` bytes from `offset` once more as they are, so that the next sync covers them whoever wrote them.
+    pub(crate) fn rewrite(&self, offset: u64, len: u64) -> Result<()> {
+        let end = offset + len;
+        let mut at = offset;
+        let mut block = vec![0; 1 << 20];
+        while at < end {
+            let part = block.len().min((end - at) as usize);
+            let Some(bytes) = block.get_mut(..part) else { break };
+            // The last frame's padding may lie past the end of the file: nothing to rewrite there.
+            let count = self.file.read_at(bytes, at)?;
+            if count == 0 {
+                break;
+            }
+            self.file.write_all_at(&bytes[..count], at)?;
+            at += count as u64;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentId;
+
+    #[test]
+    fn header_round_trip_and_every_flipped_byte_is_noticed() {
+        let id = SegmentId { owner: 1, number: 2 };
+        let header = WalHeader {
+            id: 3,
+            first_seq: Seq(4),
+            previous: Some(Previous { first_seq: Seq(1), len: 5, chain: 6 }),
+            manifest: ManifestRef { id, checkpoint: Seq(7) },
+        };
+        let bytes = header.encode();
+        assert_eq!(WalHeader::decode(&bytes).unwrap().0, header);
+        for index in 0..76 {
+            let mut damaged = bytes.clone();
+            damaged[index] ^= 1;
+            assert_eq!(WalHeader::decode(&damaged), None, "{index}");
+        }
+    }
+}

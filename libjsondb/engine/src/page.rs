@@ -1,0 +1,221 @@
+//! Pages of the tree: sorted entries behind a shared key prefix, searched in place.
+//!
+//! A leaf entry is a key and a value (its bytes, or a reference to a value blob); a branch entry is the lowest key a
+//! child may hold and the reference to the child. Layout in docs/format.md.
+
+use std::cmp::Ordering;
+
+use crate::bytes::{Put, Reader};
+use crate::{BlobRef, ValueRef};
+
+/// Pages are closed at about this size. A page with one large key or value may be larger.
+pub(crate) const PAGE_BYTES: usize = 8 << 10;
+/// Longest value kept inside a leaf.
+pub(crate) const INLINE_VALUE_MAX: usize = 4 << 10;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PageKind {
+    Leaf = 1,
+    Branch = 2,
+}
+
+const TAG_INLINE: u8 = 0;
+const TAG_BLOB: u8 = 1;
+/// kind 1, zero 1, prefix length 2, count 4.
+const HEADER_LEN: usize = 8;
+
+/// A decoded page: its bytes, with every offset inside them checked once.
+pub(crate) struct Page {
+    bytes: Box<[u8]>,
+    kind: PageKind,
+    prefix_len: usize,
+    count: usize,
+}
+
+impl Page {
+    /// Checks the structure; None when it is not a page.
+    pub(crate) fn decode(bytes: Vec<u8>) -> Option<Page> {
+        let mut reader = Reader::new(&bytes);
+        let kind = match reader.u8()? {
+            1 => PageKind::Leaf,
+            2 => PageKind::Branch,
+            _ => return None,
+        };
+        reader.u8()?;
+        let prefix_len = usize::from(reader.u16()?);
+        let count = usize::try_from(reader.u32()?).ok()?;
+        reader.take(prefix_len)?;
+        reader.take(count.checked_mul(4)?)?;
+        let page = Page { kind, prefix_len, count, bytes: bytes.into_boxed_slice() };
+        for index in 0..count {
+            page.checked_entry(index)?;
+        }
+        (count > 0).then_some(page)
+    }
+
+    pub(crate) fn kind(&self) -> PageKind {
+        self.kind
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes of memory, for the cache.
+    pub(crate) fn weight(&self) -> u64 {
+        self.bytes.len() as u64 + 64
+    }
+
+    pub(crate) fn prefix(&self) -> &[u8] {
+        &self.bytes[HEADER_LEN..HEADER_LEN + self.prefix_len]
+    }
+
+    fn checked_entry(&self, index: usize) -> Option<(&[u8], ValueRef<'_>)> {
+        let slot = HEADER_LEN + self.prefix_len + 4 * index;
+        let offset = u32::from_le_bytes(self.bytes.get(slot..slot + 4)?.try_into().ok()?);
+        let mut reader = Reader::new(self.bytes.get(usize::try_from(offset).ok()?..)?);
+        let suffix_len = usize::from(reader.u16()?);
+        let (tag, value_len) = (reader.u8()?, usize::from(reader.u16()?));
+        let suffix = reader.take(suffix_len)?;
+        let value = match tag {
+            TAG_INLINE => ValueRef::Inline(reader.take(value_len)?),
+            TAG_BLOB => ValueRef::Blob(BlobRef::read(&mut reader)?),
+            _ => return None,
+        };
+        Some((suffix, value))
+    }
+
+    /// Key without the prefix, and value. `index` is below `count`.
+    pub(crate) fn entry(&self, index: usize) -> (&[u8], ValueRef<'_>) {
+        // Every entry was checked by `decode`.
+        self.checked_entry(index).unwrap_or((&[], ValueRef::Inline(&[])))
+    }
+
+    /// The child of a branch entry.
+    pub(crate) fn child(&self, index: usize) -> Option<BlobRef> {
+        match self.entry(index).1 {
+            ValueRef::Blob(blob) => Some(blob),
+            ValueRef::Inline(_) => None,
+        }
+    }
+
+    /// Appends the whole key of an entry to `out`.
+    pub(crate) fn key_into(&self, index: usize, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix());
+        out.extend_from_slice(self.entry(index).0);
+    }
+
+    /// Position of `key` (Ok), or where it would be (Err).
+    pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
+        let prefix = self.prefix();
+        let head = &key[..key.len().min(prefix.len())];
+        let rest = match head.cmp(prefix) {
+            Ordering::Less => return Err(0),
+            Ordering::Greater => return Err(self.count),
+            Ordering::Equal => &key[prefix.len()..],
+        };
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entry(middle).0.cmp(rest) {
+                Ordering::Equal => return Ok(middle),
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
+    }
+
+    /// Index of the child of a branch that covers `key`: the last whose lowest key is not above it.
+    pub(crate) fn child_index(&self, key: &[u8]) -> usize {
+        match self.search(key) {
+            Ok(index) => index,
+            Err(index) => index.saturating_sub(1),
+        }
+    }
+}
+
+/// Bytes an entry takes in a page, without what the prefix saves.
+pub(crate) fn entry_bytes(key: &[u8], value: &ValueRef<'_>) -> usize {
+    let value_len = match value {
+        ValueRef::Inline(bytes) => bytes.len(),
+        ValueRef::Blob(_) => BlobRef::ENCODED_LEN,
+    };
+    4 + 5 + key.len() + value_len
+}
+
+/// Encodes a page from entries in key order. Keys are at most 64 KiB, inline values at most [`INLINE_VALUE_MAX`].
+pub(crate) fn encode<'a>(
+    kind: PageKind,
+    entries: impl ExactSizeIterator<Item = (&'a [u8], ValueRef<'a>)> + Clone,
+) -> Vec<u8> {
+    let count = entries.len();
+    let first = entries.clone().next().map_or(&[][..], |(key, _)| key);
+    let last = entries.clone().last().map_or(&[][..], |(key, _)| key);
+    let prefix_len = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+    let mut out = Vec::with_capacity(PAGE_BYTES + PAGE_BYTES / 4);
+    out.put_u8(kind as u8);
+    out.put_u8(0);
+    out.put_u16(prefix_len as u16);
+    out.put_u32(count as u32);
+    out.extend_from_slice(&first[..prefix_len]);
+    let slots = out.len();
+    out.resize(slots + 4 * count, 0);
+    for (index, (key, value)) in entries.enumerate() {
+        let offset = (out.len() as u32).to_le_bytes();
+        out[slots + 4 * index..slots + 4 * index + 4].copy_from_slice(&offset);
+        let suffix = &key[prefix_len..];
+        out.put_u16(suffix.len() as u16);
+        match value {
+            ValueRef::Inline(bytes) => {
+                out.put_u8(TAG_INLINE);
+                out.put_u16(bytes.len() as u16);
+                out.extend_from_slice(suffix);
+                out.extend_from_slice(bytes);
+            }
+            ValueRef::Blob(blob) => {
+                out.put_u8(TAG_BLOB);
+                out.put_u16(0);
+                out.extend_from_slice(suffix);
+                blob.put(&mut out);
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::segment::SegmentId;
+
+    #[test]
+    fn search_finds_keys_and_gaps() {
+        let blob = BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 4, crc: 5 };
+        let entries = [
+            (&b"user:1"[..], ValueRef::Inline(b"Alice")),
+            (b"user:3", ValueRef::Blob(blob)),
+            (b"user:5", ValueRef::Inline(b"")),
+        ];
+        let page = Page::decode(encode(PageKind::Leaf, entries.into_iter())).unwrap();
+        assert_eq!(page.prefix(), b"user:");
+        assert_eq!(page.search(b"user:3"), Ok(1));
+        assert_eq!(page.search(b"user:2"), Err(1));
+        assert_eq!(page.search(b"a"), Err(0));
+        assert_eq!(page.search(b"use"), Err(0));
+        assert_eq!(page.search(b"z"), Err(3));
+        assert!(matches!(page.entry(0).1, ValueRef::Inline(b"Alice")));
+        assert!(matches!(page.entry(1).1, ValueRef::Blob(found) if found == blob));
+        assert_eq!(page.child_index(b"user:4"), 1);
+        assert_eq!(page.child_index(b"a"), 0);
+    }
+
+    #[test]
+    fn decode_refuses_every_truncation() {
+        let entries = [(&b"a"[..], ValueRef::Inline(b"1")), (b"b", ValueRef::Inline(b"2"))];
+        let bytes = encode(PageKind::Leaf, entries.into_iter());
+        for len in 0..bytes.len() {
+            assert!(Page::decode(bytes[..len].to_vec()).is_none(), "{len}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Pins: each process says which checkpoint it still reads, so that no other removes its files.
+//!
+//! A pin is a file `pin/<process id>` whose lock the process holds while it lives; its content is the oldest checkpoint
+//! in use. A pin whose lock can be taken belongs to a dead process.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::bytes::{Put, Reader};
+use crate::os::{self, File};
+use crate::{Error, Result, Seq};
+
+/// This process's pin.
+pub(crate) struct Pin {
+    /// Keeps the lock.
+    file: File,
+    path: PathBuf,
+    published: Mutex<Seq>,
+    process_id: u32,
+}
+
+impl Pin {
+    /// Publishes a pin on everything, before anything is read. It gets its name only when its lock is held: a pin without a
+    /// lock counts as dead.
+    pub(crate) fn create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
+        let path = folder.join(format!("{owner:016x}"));
+        let staged = staging.join(format!("{owner:016x}-pin"));
+        let file = File::create_new(&staged)?;
+        file.write_all_at(&encode(Seq(0)), 0)?;
+        if !file.try_lock()? {
+            return Err(Error::new(crate::ErrorKind::Internal, "a new pin is locked by somebody else"));
+        }
+        std::fs::rename(&staged, &path).map_err(|error| Error::io("publish the pin", &path, &error))?;
+        Ok(Pin { file, path, published: Mutex::new(Seq(0)), process_id: os::process_id() })
+    }
+
+    /// Says that nothing older than `checkpoint` is in use here.
+    pub(crate) fn publish(&self, checkpoint: Seq) -> Result<()> {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        if *published != checkpoint {
+            self.file.write_all_at(&encode(checkpoint), 0)?;
+            *published = checkpoint;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        if self.process_id == os::process_id() {
+            // A pin left behind is unlocked, so it counts as dead and is swept.
+            let _ = os::remove(&self.path);
+        }
+    }
+}
+
+fn encode(checkpoint: Seq) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12);
+    out.put_u64(checkpoint.0);
+    out.put_u32(crc32fast::hash(&out));
+    out
+}
+
+fn decode(bytes: &[u8]) -> Option<Seq> {
+    let mut reader = Reader::new(bytes);
+    let checkpoint = reader.u64()?;
+    (reader.u32()? == crc32fast::hash(bytes.get(..8)?)).then_some(Seq(checkpoint))
+}
+
+/// All pins of a folder at one moment.
+#[derive(Debug, Default)]
+pub(crate) struct PinSurvey {
+    /// Processes that live, by id.
+    pub(crate) alive: std::collections::BTreeSet<u64>,
+    /// Oldest checkpoint in use by any of them.
+    pub(crate) oldest: Option<Seq>,
+    /// Pin files of dead processes.
+    pub(crate) dead: Vec<PathBuf>,
+}
+
+pub(crate) fn survey(folder: &Path) -> Result<PinSurvey> {
+    let mut survey = PinSurvey::default();
+    for (name, _) in os::list(folder)? {
+        let Ok(owner) = u64::from_str_radix(&name, 16) else { continue };
+        let path = folder.join(&name);
+        let Some(file) = File::open(&path)? else { continue };
+        if file.try_lock()? {
+            survey.dead.push(path);
+            continue;
+        }
+        let mut bytes = [0; 12];
+        file.read_at(&mut bytes, 0)?;
+        // Half-written: everything counts as in use.
+        let checkpoint = decode(&bytes).unwrap_or(Seq(0));
+        survey.alive.insert(owner);
+        survey.oldest = Some(survey.oldest.map_or(checkpoint, |oldest| oldest.min(checkpoint)));
+    }
+    Ok(survey)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_live_pin_holds_and_a_dead_one_does_not() {
+        let (pins, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Pin::create(pins.path(), staging.path(), 1).unwrap();
+        let second = Pin::create(pins.path(), staging.path(), 2).unwrap();
+        first.publish(Seq(7)).unwrap();
+        second.publish(Seq(5)).unwrap();
+        let survey_now = survey(pins.path()).unwrap();
+        assert_eq!(survey_now.oldest, Some(Seq(5)));
+        assert_eq!(survey_now.alive.len(), 2);
+        std::fs::write(pins.path().join("0000000000000003"), encode(Seq(1))).unwrap();
+        drop(second);
+        let survey_now = survey(pins.path()).unwrap();
+        assert_eq!((survey_now.oldest, survey_now.dead.len()), (Some(Seq(7)), 1));
+    }
+}

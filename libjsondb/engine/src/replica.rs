@@ -1,0 +1,313 @@
+//! This process's copy of the committed state: it reads the log in order and applies each frame.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::bytes::Reader;
+use crate::log::frame::FrameKind;
+use crate::log::record::{self, RecordVisitor};
+use crate::log::wal::{Found, Frame, Wal};
+use crate::log::{CheckpointRecord, LogEnd, LogFolder, Position, wal};
+use crate::manifest::{Manifest, ManifestRef};
+use crate::memtable::Memtable;
+use crate::segment::SegmentId;
+use crate::snapshot::Snapshot;
+use crate::{Error, ErrorKind, Result, Seq, Value};
+
+/// A folder whose files are replaced while it is being opened is looked at this often.
+const OPEN_ATTEMPTS: usize = 20;
+
+/// What the applied frames amount to.
+pub(crate) struct Replica {
+    folders: ReplicaFolders,
+    pub(crate) position: Position,
+    manifest: Arc<Manifest>,
+    /// Newest first. The first takes new commits.
+    memtables: VecDeque<Arc<Memtable>>,
+    /// Memtables that the tree has taken, newest first, kept while transactions may have to be validated against them.
+    history: VecDeque<Arc<Memtable>>,
+    /// Transactions that began before this commit can no longer be validated.
+    floor: Seq,
+    /// A memtable is closed at this size.
+    memtable_bytes: u64,
+}
+
+#[derive(Clone)]
+pub(crate) struct ReplicaFolders {
+    pub(crate) log: LogFolder,
+    pub(crate) manifests: PathBuf,
+}
+
+/// How far a reader may trust the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadLimit {
+    /// Up to the announced durable end.
+    Announced(LogEnd),
+    /// Every whole frame: there is no announcement to go by, and nobody writes.
+    Everything,
+}
+
+impl Replica {
+    /// Builds the state from disk: the newest manifest, then the log behind it up to `limit`.
+    pub(crate) fn open(folders: ReplicaFolders, limit: ReadLimit, memtable_bytes: u64) -> Result<Replica> {
+        for _ in 0..OPEN_ATTEMPTS {
+            if let Some(mut replica) = Replica::at_newest_manifest(&folders, memtable_bytes)? {
+                if replica.catch_up(limit)? {
+                    return Ok(replica);
+                }
+            }
+        }
+        let what = "the files of the log do not fit together (or change too quickly)";
+        Err(Error::corrupt(&folders.log.path, 0, what))
+    }
+
+    /// The state of the newest manifest, before any later commit. None when a file vanished meanwhile.
+    fn at_newest_manifest(folders: &ReplicaFolders, memtable_bytes: u64) -> Result<Option<Replica>> {
+        let files = wal::list(&folders.log.path)?;
+        let Some(newest) = files.last() else {
+            return Err(Error::corrupt(&folders.log.path, 0, "the log has no files"));
+        };
+        let Some(wal) = Wal::open(&folders.log.path, *newest)? else { return Ok(None) };
+        let name = newest_manifest(wal)?;
+        let Some(manifest) = Manifest::load(&folders.manifests, &name)? else {
+            return missing(folders, &files, "manifest", &name);
+        };
+        // The file that holds the first commit after the checkpoint.
+        let first = Seq(name.checkpoint.0 + 1);
+        let Some(start) = files.iter().rev().find(|file| **file <= first) else {
+            return missing(folders, &files, "log file", &name);
+        };
+        let Some(wal) = Wal::open(&folders.log.path, *start)? else { return Ok(None) };
+        Ok(Some(Replica {
+            folders: folders.clone(),
+            position: Position::at_start(wal),
+            floor: name.checkpoint,
+            manifest: Arc::new(manifest),
+            memtables: VecDeque::from([Arc::default()]),
+            history: VecDeque::new(),
+            memtable_bytes,
+        }))
+    }
+
+    /// Reads and applies frames up to the limit. False when a file on the way was removed by a later checkpoint: open anew.
+    pub(crate) fn catch_up(&mut self, limit: ReadLimit) -> Result<bool> {
+        loop {
+            if let ReadLimit::Announced(end) = limit
+                && self.position.end() >= end
+            {
+                return Ok(true);
+            }
+            match self.position.look()? {
+                Found::Frame(frame) => match self.position.wal.body(&frame.header)? {
+                    Some(body) => match self.apply(&frame, &body) {
+                        Err(error) if error.kind() == ErrorKind::SnapshotTooOld => return Ok(false),
+                        applied => applied?,
+                    },
+                    None if limit == ReadLimit::Everything => return Ok(true),
+                    None => return Err(self.position.corrupt("checksum of a frame")),
+                },
+                Found::End | Found::Bad => {
+                    if let Some(next) = self.position.next_file(&self.folders.log)? {
+                        self.position = next;
+                        continue;
+                    }
+                    return match limit {
+                        ReadLimit::Everything => Ok(true),
+                        ReadLimit::Announced(end) if end.wal > self.position.end().wal => self.behind_trim(),
+                        ReadLimit::Announced(_) => {
+                            Err(self.position.corrupt("the log ends before its announced end"))
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    /// The log continues in a later file, but not here: either the file between was trimmed, or this one is damaged.
+    fn behind_trim(&self) -> Result<bool> {
+        let files = wal::list(&self.folders.log.path)?;
+        match files.iter().find(|first_seq| **first_seq > self.position.wal.header.first_seq) {
+            Some(later) if *later > self.position.next_seq => {
+                let oldest = files.first() == Some(later);
+                if oldest { Ok(false) } else { Err(self.position.corrupt("the log ends before its next file begins")) }
+            }
+            _ => Err(self.position.corrupt("the log ends before its next file begins")),
+        }
+    }
+
+    /// Applies a frame that stands at the position.
+    pub(crate) fn apply(&mut self, frame: &Frame, body: &[u8]) -> Result<()> {
+        match frame.header.kind {
+            FrameKind::Commit => self.apply_commit(frame, body)?,
+            FrameKind::Checkpoint => {
+                let record = CheckpointRecord::decode(body)
+                    .ok_or_else(|| self.position.corrupt("the body of a checkpoint record"))?;
+                if record.base == self.manifest.name {
+                    self.adopt(&record.manifest)?;
+                }
+            }
+        }
+        self.position.step(frame);
+        Ok(())
+    }
+
+    fn apply_commit(&mut self, frame: &Frame, body: &[u8]) -> Result<()> {
+        let mut reader = Reader::new(body);
+        for index in 0..u64::from(frame.header.count) {
+            let seq = Seq(frame.header.first_seq.0 + index);
+            let Some(memtable) = self.memtables.front() else { continue };
+            let applied = if seq > self.manifest.name.checkpoint {
+                record::decode(&mut reader, &mut Insert { memtable, seq })
+            } else {
+                record::decode(&mut reader, &mut Skip)
+            };
+            applied.ok_or_else(|| self.position.corrupt("the body of a commit"))?;
+        }
+        if !reader.is_empty() {
+            return Err(self.position.corrupt("the length of a commit"));
+        }
+        Ok(())
+    }
+
+    /// A checkpoint takes effect: its tree holds what the older memtables held.
+    fn adopt(&mut self, name: &ManifestRef) -> Result<()> {
+        let manifest = Manifest::load(&self.folders.manifests, name)?.ok_or_else(|| {
+            Error::new(ErrorKind::SnapshotTooOld, "a newer checkpoint took the place of the one being read")
+        })?;
+        self.manifest = Arc::new(manifest);
+        self.rotate();
+        while self.memtables.back().is_some_and(|oldest| oldest.newest() <= name.checkpoint) {
+            if let Some(oldest) = self.memtables.pop_back().filter(|oldest| !oldest.is_empty()) {
+                self.history.push_front(oldest);
+            }
+        }
+        if self.memtables.is_empty() {
+            self.memtables.push_front(Arc::default());
+        }
+        Ok(())
+    }
+
+    /// Closes the newest memtable, if anything is in it.
+    pub(crate) fn rotate(&mut self) {
+        if self.memtables.front().is_none_or(|memtable| !memtable.is_empty()) {
+            self.memtables.push_front(Arc::default());
+        }
+    }
+
+    /// Forgets memtables kept for validation: those no open transaction needs, and the oldest beyond `bytes_max`.
+    pub(crate) fn forget_history(&mut self, oldest_transaction: Seq, bytes_max: u64) {
+        let mut bytes: u64 = self.history.iter().map(|memtable| memtable.bytes()).sum();
+        while let Some(oldest) = self.history.back() {
+            if oldest.newest() > oldest_transaction && bytes <= bytes_max {
+                break;
+            }
+            bytes = bytes.saturating_sub(oldest.bytes());
+            self.floor = self.floor.max(oldest.newest());
+            self.history.pop_back();
+        }
+    }
+
+    /// True when it is time for a checkpoint.
+    pub(crate) fn is_full(&self) -> bool {
+        let newest = self.memtables.front().map_or(0, |memtable| memtable.bytes());
+        newest >= self.memtable_bytes || self.position.offset >= 2 * self.memtable_bytes.max(16 << 20)
+    }
+
+    pub(crate) fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    pub(crate) fn floor(&self) -> Seq {
+        self.floor
+    }
+
+    /// Memtables with a commit after `snapshot`.
+    pub(crate) fn memtables_after(&self, snapshot: Seq) -> impl Iterator<Item = &Arc<Memtable>> {
+        self.memtables.iter().chain(&self.history).filter(move |memtable| memtable.newest() > snapshot)
+    }
+
+    /// Value segments of commits that the tree does not hold yet.
+    pub(crate) fn value_segments(&self) -> BTreeSet<SegmentId> {
+        let checkpoint = self.manifest.name.checkpoint;
+        self.memtables.iter().flat_map(|memtable| memtable.value_segments_after(checkpoint)).collect()
+    }
+
+    /// The state readers take.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            manifest: Arc::clone(&self.manifest),
+            memtables: self.memtables.iter().cloned().collect(),
+            seq: self.position.last_seq().max(self.manifest.name.checkpoint),
+            log_end: self.position.end(),
+        }
+    }
+
+    /// A replica read anew takes this one's place; transactions that began earlier cannot be validated any more.
+    pub(crate) fn replace_with(&mut self, mut newer: Replica) {
+        newer.floor = newer.floor.max(newer.manifest.name.checkpoint);
+        *self = newer;
+    }
+}
+
+/// Follows the checkpoint records of the newest log file.
+fn newest_manifest(wal: Wal) -> Result<ManifestRef> {
+    let mut name = wal.header.manifest;
+    let mut position = Position::at_start(wal);
+    while let Found::Frame(frame) = position.look()? {
+        if frame.header.kind == FrameKind::Checkpoint {
+            let Some(record) =
+                position.wal.body(&frame.header)?.as_deref().and_then(CheckpointRecord::decode)
+            else {
+                break;
+            };
+            if record.base == name {
+                name = record.manifest;
+            }
+        }
+        position.step(&frame);
+    }
+    Ok(name)
+}
+
+/// A file that the log names is not there: retry when the folder changed meanwhile, else it is damaged.
+fn missing(
+    folders: &ReplicaFolders,
+    files: &[Seq],
+    what: &str,
+    name: &ManifestRef,
+) -> Result<Option<Replica>> {
+    let unchanged = wal::list(&folders.log.path)? == files;
+    let still_named = match files.last().map(|newest| Wal::open(&folders.log.path, *newest)).transpose()? {
+        Some(Some(wal)) => newest_manifest(wal)? == *name,
+        _ => false,
+    };
+    if unchanged && still_named {
+        let what = format!("the {what} of checkpoint {} is missing", name.checkpoint.0);
+        return Err(Error::corrupt(&folders.manifests, 0, what));
+    }
+    Ok(None)
+}
+
+struct Insert<'a> {
+    memtable: &'a Memtable,
+    seq: Seq,
+}
+
+impl RecordVisitor for Insert<'_> {
+    fn write(&mut self, key: &[u8], value: Option<Value>) {
+        self.memtable.insert(key, self.seq, value);
+    }
+
+    fn add_to_counter(&mut self, key: &[u8], delta: i64) {
+        self.memtable.add_to_counter(key, self.seq, delta);
+    }
+}
+
+struct Skip;
+
+impl RecordVisitor for Skip {
+    fn write(&mut self, _key: &[u8], _value: Option<Value>) {}
+
+    fn add_to_counter(&mut self, _key: &[u8], _delta: i64) {}
+}

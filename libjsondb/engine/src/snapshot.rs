@@ -1,0 +1,215 @@
+//! The state at one sequence number: a checkpoint's tree and the memtables over it. Taken with one pointer, read without
+//! locks.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::log::LogEnd;
+use crate::manifest::Manifest;
+use crate::memtable::{MemCursor, Memtable, Window};
+use crate::tree::{Pages, TreeCursor};
+use crate::{Direction, Result, Seq, Value, ValueRef};
+
+/// Everything committed up to `seq`.
+pub(crate) struct Snapshot {
+    pub(crate) manifest: Arc<Manifest>,
+    /// Newest first; together they hold every commit after the manifest's checkpoint.
+    pub(crate) memtables: Arc<[Arc<Memtable>]>,
+    pub(crate) seq: Seq,
+    /// End of the log this state was read from.
+    pub(crate) log_end: LogEnd,
+}
+
+impl Snapshot {
+    /// The commits that come from memtables.
+    pub(crate) fn window(&self) -> Window {
+        Window { after: self.manifest.name.checkpoint, upto: self.seq }
+    }
+
+    pub(crate) fn get(&self, pages: &Pages, key: &[u8]) -> Result<Option<Value>> {
+        for memtable in self.memtables.iter() {
+            if let Some(value) = memtable.get(key, self.window()) {
+                return Ok(value);
+            }
+        }
+        pages.get(self.manifest.root, key)
+    }
+
+    /// A counter's sum: what the tree holds, and what the memtables add.
+    pub(crate) fn counter(&self, pages: &Pages, key: &[u8]) -> Result<i64> {
+        let mut sum = match pages.get(self.manifest.root, key)? {
+            Some(Value::Inline(bytes)) => bytes.as_ref().try_into().map_or(0, i64::from_le_bytes),
+            _ => 0,
+        };
+        for memtable in self.memtables.iter() {
+            // A memtable may reach back before the checkpoint: those additions are in the tree already.
+            let counted = memtable.counter(key, self.manifest.name.checkpoint);
+            sum = sum.wrapping_add(memtable.counter(key, self.seq).wrapping_sub(counted));
+        }
+        Ok(sum)
+    }
+
+    /// What the memtables add to each counter, beyond what the tree holds.
+    pub(crate) fn counter_changes(&self) -> BTreeMap<Vec<u8>, i64> {
+        let window = self.window();
+        let mut sums: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+        for memtable in self.memtables.iter() {
+            for key in memtable.counter_keys() {
+                let before = memtable.counter(&key, window.after);
+                let change = memtable.counter(&key, window.upto).wrapping_sub(before);
+                let sum = sums.entry(key.into_vec()).or_default();
+                *sum = sum.wrapping_add(change);
+            }
+        }
+        sums
+    }
+
+    /// Cursors over the memtables, newest first.
+    pub(crate) fn memtable_sources<'a>(&'a self) -> impl Iterator<Item = Source<'a>> {
+        let memtables = self.memtables.iter().filter(|memtable| !memtable.is_empty());
+        memtables.map(|memtable| Source::Memtable(memtable.cursor(self.window())))
+    }
+
+    /// A cursor over the tree.
+    pub(crate) fn tree_source<'a>(&self, pages: &'a Pages) -> Option<Source<'a>> {
+        self.manifest.root.map(|root| Source::Tree(TreeCursor::new(pages, Some(root))))
+    }
+}
+
+/// Writes of a transaction, not committed yet: value, or None for a key that was removed.
+pub(crate) type WriteSet = BTreeMap<Box<[u8]>, Option<Value>>;
+
+/// A position in a write set.
+pub(crate) struct WriteCursor<'a> {
+    writes: &'a WriteSet,
+    current: Option<(&'a [u8], Option<&'a Value>)>,
+}
+
+impl<'a> WriteCursor<'a> {
+    fn seek(&mut self, bound: Bound<&[u8]>, direction: Direction) {
+        let found = match direction {
+            Direction::Forward => self.writes.range::<[u8], _>((bound, Bound::Unbounded)).next(),
+            Direction::Backward => self.writes.range::<[u8], _>((Bound::Unbounded, bound)).next_back(),
+        };
+        self.current = found.map(|(key, value)| (key.as_ref(), value.as_ref()));
+    }
+
+    fn step(&mut self, direction: Direction) {
+        if let Some((key, _)) = self.current {
+            self.seek(Bound::Excluded(key), direction);
+        }
+    }
+}
+
+/// One part of what a scan merges.
+pub(crate) enum Source<'a> {
+    Writes(WriteCursor<'a>),
+    Memtable(MemCursor<'a>),
+    Tree(TreeCursor<'a>),
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn writes(writes: &'a WriteSet) -> Source<'a> {
+        Source::Writes(WriteCursor { writes, current: None })
+    }
+
+    /// Key, and value or tombstone.
+    fn current(&self) -> Option<(&[u8], Option<ValueRef<'_>>)> {
+        match self {
+            Source::Writes(cursor) => cursor.current.map(|(key, value)| (key, value.map(value_ref))),
+            Source::Memtable(cursor) => {
+                let (key, value) = cursor.current()?;
+                Some((key, value.map(value_ref)))
+            }
+            Source::Tree(cursor) => cursor.current().map(|(key, value)| (key, Some(value))),
+        }
+    }
+
+    fn seek(&mut self, bound: Bound<&[u8]>, direction: Direction) -> Result<()> {
+        match (self, direction) {
+            (Source::Writes(cursor), _) => cursor.seek(bound, direction),
+            (Source::Memtable(cursor), Direction::Forward) => cursor.seek_forward(bound),
+            (Source::Memtable(cursor), Direction::Backward) => cursor.seek_backward(bound),
+            (Source::Tree(cursor), Direction::Forward) => cursor.seek_forward(bound)?,
+            (Source::Tree(cursor), Direction::Backward) => cursor.seek_backward(bound)?,
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, direction: Direction) -> Result<()> {
+        match (self, direction) {
+            (Source::Writes(cursor), _) => cursor.step(direction),
+            (Source::Memtable(cursor), Direction::Forward) => cursor.forward(),
+            (Source::Memtable(cursor), Direction::Backward) => cursor.backward(),
+            (Source::Tree(cursor), Direction::Forward) => cursor.forward()?,
+            (Source::Tree(cursor), Direction::Backward) => cursor.backward()?,
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn value_ref(value: &Value) -> ValueRef<'_> {
+    match value {
+        Value::Inline(bytes) => ValueRef::Inline(bytes),
+        Value::Blob(blob) => ValueRef::Blob(*blob),
+    }
+}
+
+/// Merges sources into one sequence of keys. Where several hold a key, the first source wins. Tombstones are shown.
+pub(crate) struct Merge<'a> {
+    sources: Vec<Source<'a>>,
+    direction: Direction,
+}
+
+impl<'a> Merge<'a> {
+    /// Starts at `start` in the given direction: its lower bound going forward, its upper bound going backward.
+    pub(crate) fn new(
+        mut sources: Vec<Source<'a>>,
+        start: Bound<&[u8]>,
+        direction: Direction,
+    ) -> Result<Merge<'a>> {
+        for source in &mut sources {
+            source.seek(start, direction)?;
+        }
+        Ok(Merge { sources, direction })
+    }
+
+    /// Index of the source whose entry is next.
+    fn leader(&self) -> Option<usize> {
+        let mut best: Option<(usize, &[u8])> = None;
+        for (index, source) in self.sources.iter().enumerate() {
+            let Some((key, _)) = source.current() else { continue };
+            let nearer = match (best, self.direction) {
+                (None, _) => true,
+                (Some((_, found)), Direction::Forward) => key < found,
+                (Some((_, found)), Direction::Backward) => key > found,
+            };
+            if nearer {
+                best = Some((index, key));
+            }
+        }
+        best.map(|(index, _)| index)
+    }
+
+    /// The next key, and its value or tombstone.
+    pub(crate) fn current(&self) -> Option<(&[u8], Option<ValueRef<'_>>)> {
+        self.sources.get(self.leader()?)?.current()
+    }
+
+    /// Steps all sources off the current key.
+    pub(crate) fn advance(&mut self) -> Result<()> {
+        let Some(leader) = self.leader() else { return Ok(()) };
+        // Only sources behind the leader can hold the same key: an earlier one would lead.
+        let (head, tail) = self.sources.split_at_mut(leader + 1);
+        let Some(leader) = head.last_mut() else { return Ok(()) };
+        if let Some((key, _)) = leader.current() {
+            for source in tail {
+                if source.current().is_some_and(|(other, _)| other == key) {
+                    source.step(self.direction)?;
+                }
+            }
+        }
+        leader.step(self.direction)
+    }
+}
