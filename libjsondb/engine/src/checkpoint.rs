@@ -142,14 +142,12 @@ impl Inner {
 
     /// Everything that changes the tree, in key order: the newest versions in the memtables, counters, and keys whose blobs lie
     /// in a victim.
-    fn changes<'a>(
-        &'a self,
-        frozen: &'a Snapshot,
-        victims: &[SegmentId],
-    ) -> Result<MergedChanges<'a>> {
+    fn changes<'a>(&'a self, frozen: &'a Snapshot, victims: &[SegmentId]) -> Result<MergedChanges<'a>> {
         let mut extra: BTreeMap<Vec<u8>, Change> = BTreeMap::new();
         for victim in victims {
-            extra.extend(self.pages.segments().index_keys(*victim)?.into_iter().map(|key| (key, Change::Relocate)));
+            extra.extend(
+                self.pages.segments().index_keys(*victim)?.into_iter().map(|key| (key, Change::Relocate)),
+            );
         }
         for (key, delta) in frozen.counter_changes() {
             extra.insert(key, Change::Add(delta));
@@ -163,13 +161,14 @@ impl Inner {
         let base = &frozen.manifest;
         let name = ManifestRef { id: self.pages.segments().new_id(), checkpoint: frozen.seq };
         let mut segments = base.segments.clone();
-        segments.extend(built.segments.iter().map(|(id, total)| (*id, SegmentUse { total: *total, live: 0 })));
+        segments
+            .extend(built.segments.iter().map(|(id, total)| (*id, SegmentUse { total: *total, live: 0 })));
         self.account(&mut segments, &built.accounting)?;
         // Value segments of transactions whose values were all overwritten, or moved into leaves, since.
         let mut unused: BTreeSet<SegmentId> = frozen
             .memtables
             .iter()
-            .flat_map(|memtable| memtable.value_segments_after(base.name.checkpoint))
+            .flat_map(|memtable| memtable.value_segments(frozen.window()))
             .filter(|id| !segments.contains_key(id))
             .collect();
         unused.extend(segments.iter().filter(|(_, usage)| usage.live == 0).map(|(id, _)| *id));

@@ -64,7 +64,9 @@ impl Sweep {
         let staging = &inner.folders.log.staging;
         let staged = os::list(staging)?
             .into_iter()
-            .filter_map(|(name, _)| Some((u64::from_str_radix(name.get(..16)?, 16).ok()?, staging.join(&name))))
+            .filter_map(|(name, _)| {
+                Some((u64::from_str_radix(name.get(..16)?, 16).ok()?, staging.join(&name)))
+            })
             .collect();
         Ok(Sweep { pins, segments, staged })
     }
@@ -108,7 +110,12 @@ impl Sweep {
         Ok(())
     }
 
-    fn remove_orphans(&self, inner: &Inner, manifest: &Manifest, pending: &BTreeSet<SegmentId>) -> Result<()> {
+    fn remove_orphans(
+        &self,
+        inner: &Inner,
+        manifest: &Manifest,
+        pending: &BTreeSet<SegmentId>,
+    ) -> Result<()> {
         let retired: BTreeSet<SegmentId> = manifest.retired.iter().map(|(id, _)| *id).collect();
         for id in &self.segments {
             let named = manifest.segments.contains_key(id) || retired.contains(id) || pending.contains(id);

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::Tail;
-use crate::log::wal::{Found, WalHeader, Wal};
+use crate::log::wal::{Found, Wal, WalHeader};
 use crate::log::{CheckpointRecord, Position, record};
 use crate::os::File;
 use crate::read_set::ReadSet;
@@ -274,11 +274,7 @@ impl Inner {
 }
 
 /// Waits for a whole-file lock that another process may hold.
-pub(crate) fn acquire(
-    lock: &File,
-    timeout: Duration,
-    still_wanted: impl Fn() -> Result<()>,
-) -> Result<()> {
+pub(crate) fn acquire(lock: &File, timeout: Duration, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
     let deadline = Instant::now() + timeout;
     let mut pause = LOCK_PAUSE_MIN;
     while !lock.try_lock()? {

@@ -19,7 +19,7 @@ use crate::pin::Pin;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::snapshot::Snapshot;
 use crate::tree::Pages;
-use crate::{Error, ErrorKind, Mode, Options, Result, Seq, Transaction};
+use crate::{Error, ErrorKind, Mode, Options, Result, Seq, Transaction, Verified};
 
 /// Memory kept of commits that the tree already holds, to validate long transactions, as a multiple of a memtable.
 const HISTORY_MEMTABLES: u64 = 4;
@@ -120,6 +120,11 @@ impl Database {
         self.inner.checkpoint_now()
     }
 
+    /// Reads everything the last checkpoint holds and checks it: checksums, order, the account of bytes in use.
+    pub fn verify(&self) -> Result<Verified> {
+        self.inner.verify()
+    }
+
     /// The folder, absolute.
     pub fn folder(&self) -> &Path {
         &self.inner.folder
@@ -204,7 +209,8 @@ impl Inner {
 
     /// Nobody knows what is on disk: this process writes no more through this handle.
     pub(crate) fn poison(&self, error: Error) -> Error {
-        let what = format!("{error}; whether the last commit was stored is known once the database is opened again");
+        let what =
+            format!("{error}; whether the last commit was stored is known once the database is opened again");
         let error = Error::new(error.kind(), what);
         // The first error stays the reason.
         let _ = self.failed.set(error.clone());

@@ -150,7 +150,8 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
         os::remove(&wal::path(&log.path, first_seq))?;
     }
     let manifest = Manifest::empty(SegmentId { owner: log.owner, number: 0 });
-    manifest.store(&ManifestFolders { manifests: folders.manifests.clone(), staging: log.staging.clone() })?;
+    manifest
+        .store(&ManifestFolders { manifests: folders.manifests.clone(), staging: log.staging.clone() })?;
     let header =
         WalHeader { id: crate::random_u64(), first_seq: Seq(1), previous: None, manifest: manifest.name };
     Wal::create(&log.path, &log.staging.join(format!("{:016x}-wal", log.owner)), &header)?;
@@ -169,7 +170,8 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
 /// True when the log holds anything: then FORMAT had been there.
 fn has_commits(folders: &ReplicaFolders) -> Result<bool> {
     let files = wal::list(&folders.log.path)?;
-    let Some(wal) = files.last().map(|first| Wal::open(&folders.log.path, *first)).transpose()?.flatten() else {
+    let Some(wal) = files.last().map(|first| Wal::open(&folders.log.path, *first)).transpose()?.flatten()
+    else {
         return Ok(false);
     };
     Ok(files.len() > 1 || wal.has_frame_after(0, Seq(0))?)

@@ -37,12 +37,14 @@ mod snapshot;
 mod transaction;
 mod tree;
 mod types;
+mod verify;
 
 pub use cancel::CancelToken;
 pub use database::Database;
 pub use error::{ConflictAt, Error, ErrorKind, Result};
 pub use transaction::Transaction;
 pub use types::{BlobRef, Direction, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef};
+pub use verify::Verified;
 
 /// 64 random bits, for names that must never repeat.
 fn random_u64() -> u64 {

@@ -192,10 +192,11 @@ impl Memtable {
         self.newest() == Seq(0)
     }
 
-    /// Value segments that commits after `checkpoint` brought.
-    pub(crate) fn value_segments_after(&self, checkpoint: Seq) -> Vec<SegmentId> {
+    /// Value segments that commits inside `window` brought.
+    pub(crate) fn value_segments(&self, window: Window) -> Vec<SegmentId> {
         let segments = self.value_segments.lock().unwrap_or_else(PoisonError::into_inner);
-        segments.iter().filter(|(_, seq)| **seq > checkpoint).map(|(id, _)| *id).collect()
+        let inside = |seq: &Seq| *seq > window.after && *seq <= window.upto;
+        segments.iter().filter(|(_, seq)| inside(seq)).map(|(id, _)| *id).collect()
     }
 
     /// Walks the newest versions inside `window`, one per key.
@@ -315,7 +316,11 @@ mod tests {
 
     fn walk(table: &Memtable, snapshot: u64, backward: bool) -> Vec<String> {
         let mut cursor = table.cursor(Window { after: Seq(0), upto: Seq(snapshot) });
-        if backward { cursor.seek_backward(Bound::Unbounded) } else { cursor.seek_forward(Bound::Unbounded) }
+        if backward {
+            cursor.seek_backward(Bound::Unbounded)
+        } else {
+            cursor.seek_forward(Bound::Unbounded)
+        }
         let mut keys = Vec::new();
         while let Some((key, value)) = cursor.current() {
             let text = match value {

@@ -58,7 +58,8 @@ impl File {
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
-        let metadata = self.file.metadata().map_err(|error| Error::io("read the length of", &self.path, &error))?;
+        let metadata =
+            self.file.metadata().map_err(|error| Error::io("read the length of", &self.path, &error))?;
         Ok(metadata.len())
     }
 

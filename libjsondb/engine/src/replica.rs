@@ -10,7 +10,7 @@ use crate::log::record::{self, RecordVisitor};
 use crate::log::wal::{Found, Frame, Wal};
 use crate::log::{CheckpointRecord, LogEnd, LogFolder, Position, wal};
 use crate::manifest::{Manifest, ManifestRef};
-use crate::memtable::Memtable;
+use crate::memtable::{Memtable, Window};
 use crate::segment::SegmentId;
 use crate::snapshot::Snapshot;
 use crate::{Error, ErrorKind, Result, Seq, Value};
@@ -130,7 +130,11 @@ impl Replica {
         match files.iter().find(|first_seq| **first_seq > self.position.wal.header.first_seq) {
             Some(later) if *later > self.position.next_seq => {
                 let oldest = files.first() == Some(later);
-                if oldest { Ok(false) } else { Err(self.position.corrupt("the log ends before its next file begins")) }
+                if oldest {
+                    Ok(false)
+                } else {
+                    Err(self.position.corrupt("the log ends before its next file begins"))
+                }
             }
             _ => Err(self.position.corrupt("the log ends before its next file begins")),
         }
@@ -229,8 +233,8 @@ impl Replica {
 
     /// Value segments of commits that the tree does not hold yet.
     pub(crate) fn value_segments(&self) -> BTreeSet<SegmentId> {
-        let checkpoint = self.manifest.name.checkpoint;
-        self.memtables.iter().flat_map(|memtable| memtable.value_segments_after(checkpoint)).collect()
+        let window = Window { after: self.manifest.name.checkpoint, upto: Seq(u64::MAX) };
+        self.memtables.iter().flat_map(|memtable| memtable.value_segments(window)).collect()
     }
 
     /// The state readers take.

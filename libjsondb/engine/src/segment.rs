@@ -291,9 +291,9 @@ impl SegmentWriter {
         {
             let start = start as usize;
             let bytes = open.buffer.get(start..start + blob.len as usize);
-            return bytes.map(<[u8]>::to_vec).ok_or_else(|| {
-                Error::new(ErrorKind::Internal, "a value is not where its writer put it")
-            });
+            return bytes
+                .map(<[u8]>::to_vec)
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "a value is not where its writer put it"));
         }
         self.segments.read(blob)
     }

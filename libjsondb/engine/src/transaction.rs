@@ -1,6 +1,6 @@
 //! A snapshot, a write set, and what was read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
@@ -90,10 +90,8 @@ impl Transaction {
             return Err(Error::new(ErrorKind::ReadOnlyTransaction, what));
         }
         if self.inner.pin.is_none() {
-            let what = format!(
-                "{} cannot be written: it was opened for reading only",
-                self.inner.folder.display()
-            );
+            let what =
+                format!("{} cannot be written: it was opened for reading only", self.inner.folder.display());
             return Err(Error::new(ErrorKind::ReadOnlyFolder, what));
         }
         Ok(())
@@ -126,8 +124,12 @@ impl Transaction {
             }
             None => {
                 self.check_writable()?;
-                self.writes.remove(key.as_slice());
-                self.ensures.insert(key.into(), entry);
+                if self.writes.contains_key(key.as_slice()) {
+                    // Dropped in this transaction: what takes its place is a write like any other.
+                    self.write(key.into(), Some(Value::Inline(entry.into())));
+                } else {
+                    self.ensures.insert(key.into(), entry);
+                }
             }
         }
         Ok(id)
@@ -182,18 +184,24 @@ impl Transaction {
     fn counters_of(&mut self, store: StoreId) -> Result<Vec<(Vec<u8>, i64)>> {
         let prefix = catalog::counters_prefix(store);
         let snapshot = Arc::clone(self.state()?);
-        let mut keys: std::collections::BTreeSet<Vec<u8>> =
+        let mut keys: BTreeSet<Vec<u8>> =
             snapshot.counter_changes().into_keys().filter(|key| key.starts_with(&prefix)).collect();
         keys.extend(self.counters.keys().filter(|key| key.starts_with(&prefix)).map(|key| key.to_vec()));
         // Counters that only the tree knows.
         let name = prefix.get(STORE_LEN..).unwrap_or_default();
-        self.visit(StoreId::CATALOG, Bound::Included(name), Bound::Unbounded, Direction::Forward, &mut |key, _| {
-            let inside = key.starts_with(name);
-            if inside {
-                keys.insert(catalog::full_key(StoreId::CATALOG, key));
-            }
-            Ok(inside)
-        })?;
+        self.visit(
+            StoreId::CATALOG,
+            Bound::Included(name),
+            Bound::Unbounded,
+            Direction::Forward,
+            &mut |key, _| {
+                let inside = key.starts_with(name);
+                if inside {
+                    keys.insert(catalog::full_key(StoreId::CATALOG, key));
+                }
+                Ok(inside)
+            },
+        )?;
         let mut sums = Vec::new();
         for key in keys {
             let name = key.get(prefix.len()..).unwrap_or_default().to_vec();
@@ -210,13 +218,19 @@ impl Transaction {
         let start = catalog::entries_prefix();
         let start = start.get(STORE_LEN..).unwrap_or_default();
         let mut entries = Vec::new();
-        self.visit(StoreId::CATALOG, Bound::Included(start), Bound::Unbounded, Direction::Forward, &mut |key, value| {
-            let inside = key.starts_with(start);
-            if inside {
-                entries.push(value.to_value());
-            }
-            Ok(inside)
-        })?;
+        self.visit(
+            StoreId::CATALOG,
+            Bound::Included(start),
+            Bound::Unbounded,
+            Direction::Forward,
+            &mut |key, value| {
+                let inside = key.starts_with(start);
+                if inside {
+                    entries.push(value.to_value());
+                }
+                Ok(inside)
+            },
+        )?;
         let mut names = Vec::new();
         for entry in entries {
             let entry = self.load(&entry)?;
@@ -404,7 +418,9 @@ impl Transaction {
 
     /// True when something would be written by a commit.
     pub fn has_writes(&self) -> bool {
-        !(self.writes.is_empty() && self.ensures.is_empty() && self.counters.values().all(|delta| *delta == 0))
+        !(self.writes.is_empty()
+            && self.ensures.is_empty()
+            && self.counters.values().all(|delta| *delta == 0))
     }
 
     /// Makes all writes durable and visible together, or none: when it returns Ok they survive kill -9 and power cut. Conflict, Timeout, Cancelled, DiskFull: nothing was stored.
@@ -416,6 +432,8 @@ impl Transaction {
             return Ok(self.snapshot());
         }
         let written = self.values.take().map(SegmentWriter::finish).transpose()?.unwrap_or_default();
+        let (written, unused) = self.split_by_use(written);
+        self.remove_values(unused);
         let timeout = self.inner.options.lock_timeout;
         let mut counters = std::mem::take(&mut self.counters);
         counters.retain(|_, delta| *delta != 0);
@@ -436,10 +454,26 @@ impl Transaction {
         committed
     }
 
-    /// The commit failed and nothing refers to its value segments. (When its outcome is unknown they stay: they are swept once this
-    /// process is gone, if no commit names them.)
-    fn remove_values(&self, written: Vec<(SegmentId, u64)>) {
-        for (id, _) in written {
+    /// Value segments that a write refers to, and those whose values were all overwritten in this transaction.
+    fn split_by_use(&self, written: Vec<(SegmentId, u64)>) -> (Vec<SegmentId>, Vec<SegmentId>) {
+        if written.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let used: BTreeSet<SegmentId> = self
+            .writes
+            .values()
+            .filter_map(|value| match value {
+                Some(Value::Blob(blob)) => Some(blob.segment),
+                _ => None,
+            })
+            .collect();
+        written.into_iter().map(|(id, _)| id).partition(|id| used.contains(id))
+    }
+
+    /// Removes value segments that no commit refers to. (When the outcome of a commit is unknown they stay: they are swept once
+    /// this process is gone, if no commit names them.)
+    fn remove_values(&self, segments: Vec<SegmentId>) {
+        for id in segments {
             // An orphan that cannot be removed now is swept once this process is gone.
             let _ = self.inner.pages.segments().remove(id);
         }
@@ -497,9 +531,10 @@ impl FullRange {
     fn is_empty(&self) -> bool {
         match (&self.start, &self.end) {
             (Bound::Included(start), Bound::Included(end)) => start > end,
-            (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {
-                start >= end
-            }
+            (
+                Bound::Included(start) | Bound::Excluded(start),
+                Bound::Included(end) | Bound::Excluded(end),
+            ) => start >= end,
             _ => false,
         }
     }

@@ -111,10 +111,14 @@ fn run(steps: Vec<Step>) {
                 check(&mut transaction, store, &next);
                 if commit {
                     transaction.commit().unwrap();
+                    database.verify().unwrap();
                     model = next;
                 }
             }
-            Step::Checkpoint => database.checkpoint().unwrap(),
+            Step::Checkpoint => {
+                database.checkpoint().unwrap();
+                database.verify().unwrap();
+            }
             Step::Reopen => {
                 held.clear();
                 database.close().unwrap();

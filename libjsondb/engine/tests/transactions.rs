@@ -18,7 +18,8 @@ fn get(transaction: &mut Transaction, store: StoreId, key: &str) -> Option<Strin
 }
 
 fn keys(transaction: &mut Transaction, store: StoreId) -> Vec<String> {
-    let entries = transaction.scan(store, Bound::Unbounded, Bound::Unbounded, Direction::Forward, 1000).unwrap();
+    let entries =
+        transaction.scan(store, Bound::Unbounded, Bound::Unbounded, Direction::Forward, 1000).unwrap();
     entries.into_iter().map(|entry| String::from_utf8(entry.key).unwrap()).collect()
 }
 
@@ -160,8 +161,7 @@ fn a_conflict_names_store_and_key() {
 fn two_transactions_may_create_the_same_store() {
     let folder = tempfile::tempdir().unwrap();
     let database = open(&folder);
-    let mut transactions: Vec<Transaction> =
-        (0..3).map(|_| database.begin(Mode::Write).unwrap()).collect();
+    let mut transactions: Vec<Transaction> = (0..3).map(|_| database.begin(Mode::Write).unwrap()).collect();
     for (index, transaction) in transactions.iter_mut().enumerate() {
         let metadata: &[u8] = if index == 2 { b"other" } else { b"same" };
         let store = transaction.ensure_store("s", metadata).unwrap();

@@ -1,7 +1,7 @@
 //! One frame of the log: a header that names its place and its predecessor, and a checked body.
 
-use crate::bytes::{Put, Reader};
 use crate::Seq;
+use crate::bytes::{Put, Reader};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SOPF");
 const VERSION: u16 = 1;
@@ -73,7 +73,8 @@ impl FrameHeader {
             2 => FrameKind::Checkpoint,
             _ => return None,
         };
-        let (body_len, first_seq, count, body_crc) = (reader.u64()?, reader.u64()?, reader.u32()?, reader.u32()?);
+        let (body_len, first_seq, count, body_crc) =
+            (reader.u64()?, reader.u64()?, reader.u32()?, reader.u32()?);
         let chain = reader.u32()?;
         reader.u32()?;
         let (offset, wal_id) = (reader.u64()?, reader.u64()?);
@@ -87,7 +88,10 @@ impl FrameHeader {
 
     /// Where the next frame begins.
     pub(crate) fn end(&self) -> Option<u64> {
-        self.offset.checked_add(HEADER_LEN as u64)?.checked_add(self.body_len)?.checked_next_multiple_of(ALIGNMENT)
+        self.offset
+            .checked_add(HEADER_LEN as u64)?
+            .checked_add(self.body_len)?
+            .checked_next_multiple_of(ALIGNMENT)
     }
 }
 

@@ -156,7 +156,9 @@ impl Wal {
 
     /// The body of a frame; None when it does not match its checksum.
     pub(crate) fn body(&self, header: &FrameHeader) -> Result<Option<Vec<u8>>> {
-        if header.offset.saturating_add(HEADER_LEN as u64).saturating_add(header.body_len) > self.file.len()? {
+        if header.offset.saturating_add(HEADER_LEN as u64).saturating_add(header.body_len)
+            > self.file.len()?
+        {
             return Ok(None);
         }
         let mut body = vec![0; header.body_len as usize];

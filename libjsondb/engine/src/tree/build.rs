@@ -111,7 +111,14 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
         cancel: &'a CancelToken,
     ) -> Self {
         let writer = SegmentWriter::new(pages.segments());
-        Self { pages, writer, changes: changes.peekable(), victims, accounting: Accounting::default(), cancel }
+        Self {
+            pages,
+            writer,
+            changes: changes.peekable(),
+            victims,
+            accounting: Accounting::default(),
+            cancel,
+        }
     }
 
     pub(crate) fn build(mut self, root: Option<BlobRef>) -> Result<Built> {
@@ -166,7 +173,12 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
     }
 
     /// Merges the changes below `upper` into sibling pages. Gives the siblings that take their place.
-    fn merge_children(&mut self, children: Vec<Child>, upper: Option<&[u8]>, depth: usize) -> Result<Vec<Child>> {
+    fn merge_children(
+        &mut self,
+        children: Vec<Child>,
+        upper: Option<&[u8]>,
+        depth: usize,
+    ) -> Result<Vec<Child>> {
         if depth > DEPTH_MAX {
             return Err(too_deep());
         }
@@ -376,8 +388,10 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             let (Some((first, _)), previous) = (entries.first(), lowest.take()) else { continue };
             // The run's first leaf covers from where the run began; later ones from their first key.
             let lowest = previous.unwrap_or_else(|| first.clone());
-            let page =
-                page::encode(PageKind::Leaf, entries.iter().map(|(key, value)| (key.as_slice(), value.as_ref())));
+            let page = page::encode(
+                PageKind::Leaf,
+                entries.iter().map(|(key, value)| (key.as_slice(), value.as_ref())),
+            );
             let blob = self.write_page(&lowest, &page)?;
             out.push(Child { lowest, blob });
         }

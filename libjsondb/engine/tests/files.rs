@@ -1,0 +1,265 @@
+//! What lies in the folder: recovery, checkpoints, garbage collection, damage, a folder that cannot be written.
+
+use std::fs;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use engine::{Database, Direction, ErrorKind, Mode, Options, Placement};
+
+fn small() -> Options {
+    Options { memtable_bytes: 64 << 10, page_cache_bytes: 256 << 10, ..Options::default() }
+}
+
+/// One transaction that sets `count` keys from `first` on to `value`.
+fn fill(database: &Database, first: u32, count: u32, value: &[u8]) {
+    let mut transaction = database.begin(Mode::Write).unwrap();
+    let store = transaction.ensure_store("s", b"").unwrap();
+    for key in first..first + count {
+        transaction.put(store, &key.to_be_bytes(), value, Placement::Auto).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+fn count(database: &Database) -> Result<usize, engine::Error> {
+    let mut transaction = database.begin(Mode::Read)?;
+    let Some((store, _)) = transaction.store("s")? else { return Ok(0) };
+    let mut values = Vec::new();
+    transaction.visit(store, Bound::Unbounded, Bound::Unbounded, Direction::Forward, &mut |_, value| {
+        values.push(value.to_value());
+        Ok(true)
+    })?;
+    for value in &values {
+        transaction.load(value)?;
+    }
+    Ok(values.len())
+}
+
+fn files(folder: &Path, sub: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> =
+        fs::read_dir(folder.join(sub)).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    ["log", "man", "seg", "pin", "tmp"]
+        .iter()
+        .flat_map(|sub| files(folder, sub))
+        .map(|path| fs::metadata(path).map_or(0, |metadata| metadata.len()))
+        .sum()
+}
+
+/// Copies the folder as a power cut would leave it: nothing is closed.
+fn copy(from: &Path) -> tempfile::TempDir {
+    let to = tempfile::tempdir().unwrap();
+    for sub in ["log", "man", "seg", "pin", "tmp"] {
+        fs::create_dir(to.path().join(sub)).unwrap();
+        for path in files(from, sub) {
+            fs::copy(&path, to.path().join(sub).join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    fs::copy(from.join("FORMAT"), to.path().join("FORMAT")).unwrap();
+    to
+}
+
+#[test]
+fn a_copied_folder_is_the_same_database() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    for round in 0..20 {
+        fill(&database, round * 50, 50, &[round as u8; 100]);
+    }
+    let copied = copy(folder.path());
+    let copy = Database::open(copied.path(), &small()).unwrap();
+    assert_eq!(count(&copy).unwrap(), 1000);
+    fill(&copy, 5000, 1, b"x");
+    assert_eq!((count(&copy).unwrap(), count(&database).unwrap()), (1001, 1000));
+}
+
+#[test]
+fn overwriting_does_not_grow_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    for round in 0..120u32 {
+        fill(&database, 0, 500, &vec![round as u8; 200]);
+        if round % 10 == 0 {
+            // A large value as well.
+            fill(&database, 1000, 1, &vec![round as u8; 300_000]);
+        }
+    }
+    database.checkpoint().unwrap();
+    database.checkpoint().unwrap();
+    database.verify().unwrap();
+    let live = 500 * 204 + 300_000;
+    let bytes = folder_bytes(folder.path());
+    // Beside the live data: the log (at least 4 MiB before it is renewed, and what it grows ahead).
+    assert!(bytes < 3 * live + (12 << 20), "{bytes} bytes for {live} of live data");
+    assert!(files(folder.path(), "man").len() <= 2);
+    assert!(files(folder.path(), "log").len() <= 6, "{:?}", files(folder.path(), "log"));
+    assert_eq!(count(&database).unwrap(), 501);
+}
+
+#[test]
+fn many_small_checkpoints_are_packed() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    for round in 0..60 {
+        fill(&database, round * 10, 10, &[1; 5000]);
+        database.checkpoint().unwrap();
+    }
+    let segments = files(folder.path(), "seg").len();
+    assert!(segments <= 40, "{segments} segments");
+    database.verify().unwrap();
+    assert_eq!(count(&database).unwrap(), 600);
+}
+
+#[test]
+fn a_torn_tail_is_dropped_and_a_damaged_log_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    for round in 0..10 {
+        fill(&database, round, 1, b"value");
+    }
+    let original = copy(folder.path());
+    let log = files(original.path(), "log").into_iter().find(|path| path.extension().is_some()).unwrap();
+    let bytes = fs::read(&log).unwrap();
+    let frames: Vec<usize> =
+        (4096..bytes.len() - 4).step_by(8).filter(|at| &bytes[*at..at + 4] == b"SOPF").collect();
+    assert_eq!(frames.len(), 10);
+    let damage = |at: usize, forget_tail: bool| {
+        let damaged = copy(original.path());
+        let log = damaged.path().join("log").join(log.file_name().unwrap());
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 0x40;
+        fs::write(log, bytes).unwrap();
+        if forget_tail {
+            fs::write(damaged.path().join("log").join("TAIL"), b"").unwrap();
+        }
+        let result =
+            Database::open(damaged.path(), &Options::default()).and_then(|database| count(&database));
+        result.map_err(|error| (error.kind(), error.to_string()))
+    };
+    // The last frame, not announced: a write that a power cut tore.
+    assert_eq!(damage(frames[9] + 70, true), Ok(9));
+    assert_eq!(damage(frames[9], true), Ok(9));
+    // Announced, or followed by another frame: it had been stored.
+    for (at, forget_tail) in
+        [(frames[9] + 70, false), (frames[4] + 70, true), (frames[4], true), (frames[0], false)]
+    {
+        let (kind, text) = damage(at, forget_tail).unwrap_err();
+        assert_eq!(kind, ErrorKind::Corrupt, "{text}");
+        assert!(text.contains(".wal") && text.contains("offset"), "{text}");
+    }
+}
+
+#[test]
+fn damage_anywhere_is_reported_or_harmless() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    fill(&database, 0, 100, b"value");
+    fill(&database, 200, 1, &[7; 5000]);
+    database.checkpoint().unwrap();
+    fill(&database, 300, 5, b"after");
+    let original = copy(folder.path());
+    for sub in ["", "log", "man", "seg"] {
+        let paths =
+            if sub.is_empty() { vec![original.path().join("FORMAT")] } else { files(original.path(), sub) };
+        for path in paths {
+            let bytes = fs::read(&path).unwrap();
+            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            for at in (0..used).step_by(13) {
+                let damaged = copy(original.path());
+                let mut bytes = bytes.clone();
+                bytes[at] ^= 0x11;
+                fs::write(damaged.path().join(path.strip_prefix(original.path()).unwrap()), bytes).unwrap();
+                let result = Database::open(damaged.path(), &small()).and_then(|database| count(&database));
+                match result {
+                    Ok(count) => assert_eq!(count, 106, "{} at {at}", path.display()),
+                    Err(error) => assert!(
+                        matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid),
+                        "{} at {at}: {error}",
+                        path.display()
+                    ),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn missing_files_are_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    fill(&database, 0, 100, b"value");
+    database.checkpoint().unwrap();
+    let original = copy(folder.path());
+    let mut victims = vec![original.path().join("FORMAT")];
+    victims.extend(["log", "man", "seg"].iter().flat_map(|sub| files(original.path(), sub)));
+    for victim in victims {
+        let name = victim.strip_prefix(original.path()).unwrap();
+        let damaged = copy(original.path());
+        fs::remove_file(damaged.path().join(name)).unwrap();
+        let result = Database::open(damaged.path(), &small()).and_then(|database| count(&database));
+        match result {
+            // Hints and locks are made anew.
+            Ok(count) => assert!(
+                count == 100 && ["TAIL", "LOCK", "CHECKPOINT"].iter().any(|hint| name.ends_with(hint)),
+                "{name:?}"
+            ),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{name:?}: {error}"),
+        }
+    }
+}
+
+#[test]
+fn memory_limits_hold_data_many_times_larger() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options {
+        memtable_bytes: 256 << 10,
+        page_cache_bytes: 256 << 10,
+        write_set_bytes: 128 << 10,
+        ..Options::default()
+    };
+    let database = Database::open(folder.path(), &options).unwrap();
+    for round in 0..40 {
+        fill(&database, round * 1000, 1000, &[3; 200]);
+    }
+    fill(&database, 40_000, 5000, &[4; 200]);
+    assert_eq!(count(&database).unwrap(), 45_000);
+    database.checkpoint().unwrap();
+    database.verify().unwrap();
+    database.close().unwrap();
+    let database = Database::open(folder.path(), &options).unwrap();
+    assert_eq!(count(&database).unwrap(), 45_000);
+}
+
+#[test]
+fn a_huge_value_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    let value: Vec<u8> = (0..100 << 20).map(|index: u32| (index % 251) as u8).collect();
+    fill(&database, 0, 1, &value);
+    database.checkpoint().unwrap();
+    database.close().unwrap();
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    let mut transaction = database.begin(Mode::Read).unwrap();
+    let (store, _) = transaction.store("s").unwrap().unwrap();
+    let found = transaction.get(store, &0u32.to_be_bytes()).unwrap().unwrap();
+    assert!(transaction.load(&found).unwrap() == value);
+}
+
+#[test]
+fn what_dead_processes_left_is_swept() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    fill(&database, 0, 10, b"value");
+    let orphan = folder.path().join("seg").join(format!("{:016x}-{:016x}.seg", 7, 1));
+    let staged = folder.path().join("tmp").join(format!("{:016x}-wal", 7));
+    let pin = folder.path().join("pin").join(format!("{:016x}", 7));
+    for path in [&orphan, &staged, &pin] {
+        fs::write(path, b"left").unwrap();
+    }
+    database.checkpoint().unwrap();
+    assert!(!orphan.exists() && !staged.exists() && !pin.exists());
+    assert_eq!(count(&database).unwrap(), 10);
+}
