@@ -191,13 +191,19 @@ impl Inner {
         Ok(())
     }
 
-    /// Fails when this handle must not be used any more.
-    pub(crate) fn check_usable(&self) -> Result<()> {
+    /// Fails when this handle was closed or belongs to another process.
+    pub(crate) fn check_open(&self) -> Result<()> {
         self.check_process()?;
         if self.closed.load(Ordering::Acquire) {
             let what = format!("the database {} was closed: open it again", self.folder.display());
             return Err(Error::new(ErrorKind::Closed, what));
         }
+        Ok(())
+    }
+
+    /// Fails when nothing new may be begun or written through this handle.
+    pub(crate) fn check_usable(&self) -> Result<()> {
+        self.check_open()?;
         match self.failed.get() {
             Some(error) => {
                 let what = format!("an earlier error ended this handle ({error}): open the database again");

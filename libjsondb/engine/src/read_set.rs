@@ -30,12 +30,12 @@ impl ReadSet {
         let mut start: Box<[u8]> = start.into();
         let mut end: End = end.map(Into::into);
         let before = (Bound::Unbounded, Bound::Included(&start));
-        if let Some((first, last)) = self.ranges.range::<Box<[u8]>, _>(before).next_back() {
-            if reaches(last, &start) {
-                start = first.clone();
-                end = later(last.clone(), end);
-                self.ranges.remove(&start);
-            }
+        if let Some((first, last)) = self.ranges.range::<Box<[u8]>, _>(before).next_back()
+            && reaches(last, &start)
+        {
+            start = first.clone();
+            end = later(last.clone(), end);
+            self.ranges.remove(&start);
         }
         // Ranges that begin inside the new one become part of it.
         let from = (Bound::Included(&start), Bound::Unbounded);

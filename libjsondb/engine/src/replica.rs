@@ -52,10 +52,10 @@ impl Replica {
     /// Builds the state from disk: the newest manifest, then the log behind it up to `limit`.
     pub(crate) fn open(folders: ReplicaFolders, limit: ReadLimit, memtable_bytes: u64) -> Result<Replica> {
         for _ in 0..OPEN_ATTEMPTS {
-            if let Some(mut replica) = Replica::at_newest_manifest(&folders, memtable_bytes)? {
-                if replica.catch_up(limit)? {
-                    return Ok(replica);
-                }
+            if let Some(mut replica) = Replica::at_newest_manifest(&folders, memtable_bytes)?
+                && replica.catch_up(limit)?
+            {
+                return Ok(replica);
             }
         }
         let what = "the files of the log do not fit together (or change too quickly)";

@@ -59,7 +59,7 @@ impl Transaction {
     }
 
     fn state(&self) -> Result<&Arc<Snapshot>> {
-        self.inner.check_process()?;
+        self.inner.check_open()?;
         self.snapshot.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "the transaction has ended"))
     }
 
@@ -128,6 +128,8 @@ impl Transaction {
                     // Dropped in this transaction: what takes its place is a write like any other.
                     self.write(key.into(), Some(Value::Inline(entry.into())));
                 } else {
+                    // Validated as an ensure: that it was missing may have been seen before.
+                    self.reads.forget_key(&key);
                     self.ensures.insert(key.into(), entry);
                 }
             }

@@ -1,5 +1,7 @@
 //! What lies in the folder: recovery, checkpoints, garbage collection, damage, a folder that cannot be written.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -81,7 +83,7 @@ fn overwriting_does_not_grow_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), &small()).unwrap();
     for round in 0..120u32 {
-        fill(&database, 0, 500, &vec![round as u8; 200]);
+        fill(&database, 0, 500, &[round as u8; 200]);
         if round % 10 == 0 {
             // A large value as well.
             fill(&database, 1000, 1, &vec![round as u8; 300_000]);

@@ -1,6 +1,8 @@
 //! The engine against a sorted map, under random operations with tiny memtables: checkpoints, garbage collection and reopening
 //! happen all the time.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 

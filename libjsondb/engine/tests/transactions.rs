@@ -1,5 +1,7 @@
 //! What transactions promise: atomic, isolated, conflicts by key, no false conflicts.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 use std::ops::Bound;
 
 use engine::{CancelToken, Database, Direction, ErrorKind, Mode, Options, Placement, StoreId, Transaction};
@@ -164,6 +166,8 @@ fn two_transactions_may_create_the_same_store() {
     let mut transactions: Vec<Transaction> = (0..3).map(|_| database.begin(Mode::Write).unwrap()).collect();
     for (index, transaction) in transactions.iter_mut().enumerate() {
         let metadata: &[u8] = if index == 2 { b"other" } else { b"same" };
+        // Having looked for it does not make the creation of another one a conflict.
+        assert_eq!(transaction.store("s").unwrap(), None);
         let store = transaction.ensure_store("s", metadata).unwrap();
         put(transaction, store, &index.to_string(), "x");
     }
@@ -226,6 +230,7 @@ fn refusals_are_typed() {
     let mut open = database.begin(Mode::Write).unwrap();
     database.close().unwrap();
     assert_eq!(kind(put_one(&mut open, b"a", b"1")), ErrorKind::Closed);
+    assert_eq!(kind(open.get(store, b"a").map(drop)), ErrorKind::Closed);
     assert_eq!(kind(database.begin(Mode::Read).map(drop)), ErrorKind::Closed);
 }
 
