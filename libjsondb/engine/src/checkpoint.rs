@@ -1,7 +1,7 @@
 //! Checkpoints: what the memtables hold goes into a new tree in new files, then a record in the log puts it in force.
 //!
 //! One process of a folder makes one at a time (a lock, for economy: correctness comes from the record's base, I7 in
-//! docs/protocol.md). It runs on a thread that starts when a memtable is full and ends with the checkpoint.
+//! libjsondb/docs/protocol.md). It runs on a thread that starts when a memtable is full and ends with the checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;

@@ -1,7 +1,7 @@
 //! Garbage collection: emptying segments that are mostly dead, and removing files that nobody can need any more.
 //!
 //! A file is removed only when it is out of the manifest in force and of every manifest that a living process reads, or when
-//! it was written by a process that is dead and no commit refers to it (I8 in docs/protocol.md).
+//! it was written by a process that is dead and no commit refers to it (I8 in libjsondb/docs/protocol.md).
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

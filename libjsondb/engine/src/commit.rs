@@ -1,6 +1,6 @@
 //! Committing: a queue, a leader, validation, one write and one sync for the whole group.
 //!
-//! What conflicts with what, for a transaction with snapshot R, against every commit after R (I5 in docs/protocol.md):
+//! What conflicts with what, for a transaction with snapshot R, against every commit after R (I5 in libjsondb/docs/protocol.md):
 //!
 //! | it did               | a later commit wrote the key | a later commit only read it |
 //! |----------------------|------------------------------|-----------------------------|

@@ -1,7 +1,7 @@
 //! A transactional ordered key-value engine in one folder, for many threads and processes.
 //!
 //! One ordered key space holds all stores. A commit is one record in a write-ahead log and one sync; checkpoints move
-//! commits into a copy-on-write B-tree in immutable files. See ARCHITECTURE.md, docs/protocol.md and docs/format.md.
+//! commits into a copy-on-write B-tree in immutable files. See ARCHITECTURE.md, libjsondb/docs/protocol.md and libjsondb/docs/format.md.
 //!
 //! ```
 //! # fn main() -> engine::Result<()> {

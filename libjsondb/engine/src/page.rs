@@ -1,7 +1,7 @@
 //! Pages of the tree: sorted entries behind a shared key prefix, searched in place.
 //!
 //! A leaf entry is a key and a value (its bytes, or a reference to a value blob); a branch entry is the lowest key a
-//! child may hold and the reference to the child. Layout in docs/format.md.
+//! child may hold and the reference to the child. Layout in libjsondb/docs/format.md.
 
 use std::cmp::Ordering;
 

@@ -1,1 +1,45 @@
-//! stores
+//! What users open in a transaction: B-tree, vector and model stores over the engine.
+//!
+//! This crate knows JSON keys and their order, duplicates, cursors, vectors and models. It knows nothing of C, and of
+//! files only that a database lives in a folder.
+//!
+//! ```no_run
+//! # fn main() -> stores::Result<()> {
+//! use stores::{Btree, BtreeOptions, CancelToken, Database, DatabaseOptions, ItemInput, TransactionMode, WriteOp};
+//! let cancel = CancelToken::new();
+//! let database = Database::open(DatabaseOptions { storage_path: "/tmp/sop".into(), ..Default::default() })?;
+//! let transaction = database.begin(TransactionMode::ForWriting, stores::DEFAULT_MAX_TIME, &cancel)?;
+//! let users = Btree::create_or_open(&cancel, &transaction, BtreeOptions::new("users"))?;
+//! let item: ItemInput = serde_json::from_str(r#"{"key": 1, "value": "Alice"}"#).unwrap();
+//! users.write(&cancel, WriteOp::Add, &[item])?;
+//! transaction.commit(&cancel)?;
+//! # Ok(()) }
+//! ```
+
+mod btree;
+mod database;
+mod error;
+mod hex;
+mod model;
+mod names;
+mod session;
+mod transaction;
+mod vector;
+mod walk;
+
+pub use btree::{
+    Btree, BtreeOptions, IndexField, IndexSpecification, Item, ItemInput, Move, Paging, RangeBatch,
+    RangeQuery, WriteOp,
+};
+pub use database::{Database, DatabaseOptions};
+pub use engine::CancelToken;
+pub use error::{Error, ErrorCode, Result};
+pub use model::ModelStore;
+pub use session::Session;
+pub use transaction::{
+    DEFAULT_MAX_TIME, LONGEST_MAX_TIME, Transaction, TransactionMode, max_time_from_minutes,
+};
+pub use vector::{
+    ArrayQueryOptions, CentroidStats, Hit, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
+    VectorStore,
+};

@@ -1,7 +1,7 @@
 //! The durable end of the log, announced after each sync: 32 bytes overwritten in place, never synced themselves.
 //!
 //! A hint only for speed: a reader of another process learns from it how far it may read. Older than the truth it only delays; it is
-//! never newer, because it is written after the sync (I3 in docs/protocol.md).
+//! never newer, because it is written after the sync (I3 in libjsondb/docs/protocol.md).
 
 use std::path::Path;
 

@@ -1,0 +1,198 @@
+//! How items of a store lie in the engine: which key tells items apart, and which id they have.
+//!
+//! A unique store has one engine key per key. Its items' ids are computed from it and take no space. In a store with
+//! duplicates the engine key ends with 16 bytes that tell them apart: the complement of the item's id, a version 7 UUID,
+//! which rises with time; so the newest of equal keys comes first.
+
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
+use xxhash_rust::xxh3::xxh3_128;
+
+use super::index::IndexSpecification;
+use super::key::{self, EncodedKey};
+use super::record::Record;
+use crate::{Error, ErrorCode, Result, hex};
+
+/// Length of what tells duplicates apart.
+const ID_LEN: usize = 16;
+
+/// Layout of one store.
+#[derive(Clone, Debug)]
+pub(super) struct Layout {
+    name: String,
+    is_unique: bool,
+    specification: Option<IndexSpecification>,
+}
+
+impl Layout {
+    pub(super) fn new(name: &str, is_unique: bool, specification: Option<IndexSpecification>) -> Self {
+        Self { name: name.to_owned(), is_unique, specification }
+    }
+
+    /// True when keys carry fields that neither order nor identify them.
+    pub(super) fn has_ride_on_fields(&self) -> bool {
+        self.specification.is_some()
+    }
+
+    pub(super) fn encode(&self, key: &RawValue) -> Result<EncodedKey> {
+        key::encode(key, self.specification.as_ref())
+            .map_err(|error| error.with_detail("store", self.name.as_str()))
+    }
+
+    pub(super) fn encode_bound(&self, key: &RawValue) -> Result<Vec<u8>> {
+        key::encode_bound(key, self.specification.as_ref())
+            .map_err(|error| error.with_detail("store", self.name.as_str()))
+    }
+
+    /// Engine key of an item that is about to be added.
+    pub(super) fn new_engine_key(&self, encoded: &[u8]) -> Vec<u8> {
+        if self.is_unique { encoded.to_vec() } else { with_id(encoded, Uuid::now_v7()) }
+    }
+
+    /// Engine key of the item with this key and id; None when no item can have them.
+    pub(super) fn engine_key(&self, encoded: &[u8], id: Uuid) -> Option<Vec<u8>> {
+        if self.is_unique {
+            (self.id(encoded) == id).then(|| encoded.to_vec())
+        } else {
+            Some(with_id(encoded, id))
+        }
+    }
+
+    /// True when the engine key belongs to an item with this key.
+    pub(super) fn is_equal(&self, engine_key: &[u8], encoded: &[u8]) -> bool {
+        self.key_part(engine_key) == encoded
+    }
+
+    /// Last engine key an item with this key can have.
+    pub(super) fn last_equal(&self, encoded: &[u8]) -> Vec<u8> {
+        if self.is_unique { encoded.to_vec() } else { with_id(encoded, Uuid::nil()) }
+    }
+
+    /// Id of the item under an engine key.
+    pub(super) fn id(&self, engine_key: &[u8]) -> Uuid {
+        match engine_key.last_chunk::<ID_LEN>() {
+            Some(id) if !self.is_unique => Uuid::from_bytes(id.map(|byte| !byte)),
+            _ => derived_id(&self.name, engine_key),
+        }
+    }
+
+    /// The user's key: from the record when it is there, else from the engine key.
+    pub(super) fn key_text(&self, engine_key: &[u8], record: Record<'_>) -> Result<Box<RawValue>> {
+        match record.key {
+            Some(text) => self.raw_value(text),
+            None => self.decode(engine_key),
+        }
+    }
+
+    /// The user's key from the engine key alone. It compares equal to what was written; ride-on fields are lost, and
+    /// 1.0 becomes 1.
+    pub(super) fn decode(&self, engine_key: &[u8]) -> Result<Box<RawValue>> {
+        let key = self.decode_key(engine_key).ok_or_else(|| self.damaged("key"))?;
+        to_raw_value(&key).map_err(|_| self.damaged("key"))
+    }
+
+    pub(super) fn record<'a>(&self, bytes: &'a [u8]) -> Result<Record<'a>> {
+        Record::decode(bytes).ok_or_else(|| self.damaged("record"))
+    }
+
+    pub(super) fn raw_value(&self, text: &str) -> Result<Box<RawValue>> {
+        RawValue::from_string(text.to_owned()).map_err(|_| self.damaged("record"))
+    }
+
+    /// The key as it is shown in a conflict; hexadecimal when it can't be decoded.
+    pub(super) fn describe(&self, engine_key: &[u8]) -> Value {
+        self.decode_key(engine_key).unwrap_or_else(|| Value::String(hex::encode(engine_key)))
+    }
+
+    fn decode_key(&self, engine_key: &[u8]) -> Option<Value> {
+        let encoded = self.key_part(engine_key);
+        match &self.specification {
+            None => key::decode(encoded),
+            Some(specification) => key::decode_fields(encoded, specification),
+        }
+    }
+
+    fn key_part<'a>(&self, engine_key: &'a [u8]) -> &'a [u8] {
+        let id_len = if self.is_unique { 0 } else { ID_LEN };
+        &engine_key[..engine_key.len().saturating_sub(id_len)]
+    }
+
+    fn damaged(&self, what: &str) -> Error {
+        let message = format!("a {what} of B-tree {:?} is damaged", self.name);
+        Error::new(ErrorCode::Corruption, message).with_detail("store", self.name.as_str())
+    }
+}
+
+fn with_id(encoded: &[u8], id: Uuid) -> Vec<u8> {
+    let mut key = Vec::with_capacity(encoded.len() + ID_LEN);
+    key.extend_from_slice(encoded);
+    key.extend(id.as_bytes().iter().map(|byte| !byte));
+    key
+}
+
+fn derived_id(store: &str, encoded: &[u8]) -> Uuid {
+    let mut named = Vec::with_capacity(store.len() + 1 + encoded.len());
+    named.extend_from_slice(store.as_bytes());
+    // Names have no control characters, so the two parts can't run into each other.
+    named.push(0);
+    named.extend_from_slice(encoded);
+    Uuid::new_v8(xxh3_128(&named).to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    fn encoded(layout: &Layout, text: &str) -> Vec<u8> {
+        layout.encode(&raw(text)).unwrap().bytes
+    }
+
+    #[test]
+    fn ids_of_a_unique_store_follow_from_name_and_key() {
+        let (one, other) = (Layout::new("a", true, None), Layout::new("b", true, None));
+        let key = encoded(&one, "1");
+        assert_eq!(one.id(&key), one.id(&encoded(&one, "1.0")));
+        assert_ne!(one.id(&key), one.id(&encoded(&one, "2")));
+        assert_ne!(one.id(&key), other.id(&key));
+        assert_eq!(one.id(&key).get_version_num(), 8);
+        assert_eq!(one.engine_key(&key, one.id(&key)), Some(key.clone()));
+        assert_eq!(one.engine_key(&key, Uuid::nil()), None);
+    }
+
+    #[test]
+    fn duplicates_lie_newest_first_between_their_neighbours() {
+        let layout = Layout::new("a", false, None);
+        let key = encoded(&layout, "\"x\"");
+        let keys: Vec<Vec<u8>> = (0..100).map(|_| layout.new_engine_key(&key)).collect();
+        assert!(keys.windows(2).all(|pair| pair[1] < pair[0]));
+        assert!(keys.iter().all(|engine_key| layout.is_equal(engine_key, &key)));
+        assert!(keys.iter().all(|engine_key| key < *engine_key && *engine_key <= layout.last_equal(&key)));
+        assert!(layout.last_equal(&encoded(&layout, "\"w\"")) < keys[99]);
+        assert!(keys[0] < encoded(&layout, "\"xa\""));
+        let id = layout.id(&keys[3]);
+        assert_eq!(layout.engine_key(&key, id), Some(keys[3].clone()));
+    }
+
+    #[test]
+    fn the_record_says_what_the_bytes_cannot() {
+        let layout = Layout::new("a", true, None);
+        let key = encoded(&layout, "1.0");
+        assert_eq!(layout.key_text(&key, Record::new(None, None)).unwrap().get(), "1");
+        assert_eq!(layout.key_text(&key, Record::new(Some("1.0"), None)).unwrap().get(), "1.0");
+    }
+
+    #[test]
+    fn damage_is_corruption() {
+        let layout = Layout::new("a", true, None);
+        assert_eq!(layout.decode(&[0xee]).unwrap_err().code(), ErrorCode::Corruption);
+        assert_eq!(layout.record(&[7]).unwrap_err().code(), ErrorCode::Corruption);
+        assert_eq!(layout.raw_value("{").unwrap_err().code(), ErrorCode::Corruption);
+        assert_eq!(layout.describe(&[0xee]), Value::String("ee".into()));
+        assert!(Layout::new("a", false, None).decode(&[1]).is_err());
+    }
+}

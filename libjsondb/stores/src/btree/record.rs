@@ -1,0 +1,101 @@
+//! What the engine keeps under a key: the value's JSON text as the caller wrote it, and the key's where its bytes do not
+//! say all of it.
+//!
+//! Layout: flags (bit 0: key text follows), [length of the key text as a varint, key text,] value text.
+
+const HAS_KEY: u8 = 1;
+/// Text of a value that was not given.
+const NO_VALUE: &str = "null";
+
+/// A record, borrowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Record<'a> {
+    pub(super) key: Option<&'a str>,
+    pub(super) value: &'a str,
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn new(key: Option<&'a str>, value: Option<&'a str>) -> Self {
+        Self { key, value: value.unwrap_or(NO_VALUE) }
+    }
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let key_len = self.key.map_or(0, |key| key.len() + 10);
+        let mut out = Vec::with_capacity(1 + key_len + self.value.len());
+        match self.key {
+            None => out.push(0),
+            Some(key) => {
+                out.push(HAS_KEY);
+                put_varint(&mut out, key.len() as u64);
+                out.extend_from_slice(key.as_bytes());
+            }
+        }
+        out.extend_from_slice(self.value.as_bytes());
+        out
+    }
+
+    /// None for bytes that [`Record::encode`] never writes.
+    pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
+        let (&flags, rest) = bytes.split_first()?;
+        let (key, value) = match flags {
+            0 => (None, rest),
+            HAS_KEY => {
+                let (len, rest) = take_varint(rest)?;
+                let (key, value) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+                (Some(std::str::from_utf8(key).ok()?), value)
+            }
+            _ => return None,
+        };
+        Some(Self { key, value: std::str::from_utf8(value).ok()? })
+    }
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut number = 0;
+    for (index, &byte) in bytes.iter().enumerate().take(9) {
+        number |= u64::from(byte & 0x7f) << (7 * index);
+        if byte < 0x80 {
+            return Some((number, &bytes[index + 1..]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trip() {
+        let long = "k".repeat(300);
+        for key in [None, Some("1.0"), Some(""), Some(long.as_str())] {
+            for value in ["null", "{\"a\": 1}", "\"é\""] {
+                let record = Record { key, value };
+                assert_eq!(Record::decode(&record.encode()), Some(record));
+            }
+        }
+    }
+
+    #[test]
+    fn an_absent_value_is_null() {
+        assert_eq!(Record::new(None, None).encode(), b"\0null");
+    }
+
+    #[test]
+    fn damage_is_seen_not_followed() {
+        for bytes in
+            [&b""[..], &[2, 0], &[1], &[1, 5, b'a'], &[1, 0x80], &[0, 0xff], &[1; 20][..2], &[1, 0xff, 0xff]]
+        {
+            assert_eq!(Record::decode(bytes), None, "{bytes:?}");
+        }
+        assert_eq!(Record::decode(&[[1].as_slice(), &[0xff; 12]].concat()), None);
+    }
+}

@@ -1,0 +1,332 @@
+//! A database: options, checked, and the engine's folder behind them, opened on first use.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::{CancelToken, Error, ErrorCode, Result, Transaction, TransactionMode};
+
+const REGISTRY_HASH_MOD_MIN: i64 = 250;
+const REGISTRY_HASH_MOD_MAX: i64 = 750_000;
+/// Below this the engine would spend its time in checkpoints.
+const MEMORY_LIMIT_MIN: u64 = 16 << 20;
+
+/// What a database is opened with. Unknown fields are ignored; a null is the same as no field.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct DatabaseOptions {
+    /// The folder, when `stores_folders` is not given.
+    #[serde(deserialize_with = "null_as_default")]
+    pub storage_path: String,
+    /// The folder, as a list of one.
+    pub stores_folders: Option<Vec<String>>,
+    /// 0 Standalone, 1 Clustered.
+    #[serde(deserialize_with = "null_as_default")]
+    pub db_type: i32,
+    /// Erasure coding per store; null or empty for none.
+    pub erasure_config: Option<Value>,
+    /// 250..=750,000; 0 or less means 250. Checked and given back: this engine has no registry to size by it.
+    #[serde(deserialize_with = "null_as_hash_mod")]
+    pub registry_hash_mod: i64,
+    /// Bytes the engine may use for its caches and pending commits.
+    pub memory_limit: Option<u64>,
+}
+
+impl Default for DatabaseOptions {
+    fn default() -> Self {
+        Self {
+            storage_path: String::new(),
+            stores_folders: None,
+            db_type: 0,
+            erasure_config: None,
+            registry_hash_mod: REGISTRY_HASH_MOD_MIN,
+            memory_limit: None,
+        }
+    }
+}
+
+fn null_as_default<'de, D, T>(deserializer: D) -> std::result::Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn null_as_hash_mod<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<i64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(REGISTRY_HASH_MOD_MIN))
+}
+
+impl DatabaseOptions {
+    /// The folder of the database; fails for what is out of range or not available.
+    fn check(&mut self) -> Result<PathBuf> {
+        self.check_db_type()?;
+        self.check_erasure_config()?;
+        self.check_registry_hash_mod()?;
+        self.check_memory_limit()?;
+        self.folder()
+    }
+
+    fn check_db_type(&self) -> Result<()> {
+        match self.db_type {
+            0 => Ok(()),
+            1 => Err(Error::new(
+                ErrorCode::Unsupported,
+                "Clustered (db_type 1) is not available in this version: use Standalone (db_type 0), which several \
+                 processes of one machine may open at once",
+            )),
+            other => Err(invalid(format!("db_type is 0 (Standalone) or 1 (Clustered), not {other}"))),
+        }
+    }
+
+    fn check_erasure_config(&self) -> Result<()> {
+        match &self.erasure_config {
+            None | Some(Value::Null) => Ok(()),
+            Some(Value::Object(entries)) if entries.is_empty() => Ok(()),
+            Some(Value::Object(_)) => Err(Error::new(
+                ErrorCode::Unsupported,
+                "erasure coding is not available in this version: leave erasure_config empty, and put the folder on \
+                 a redundant volume",
+            )),
+            Some(_) => Err(invalid("erasure_config is an object of store names to settings")),
+        }
+    }
+
+    fn check_registry_hash_mod(&mut self) -> Result<()> {
+        if self.registry_hash_mod <= 0 {
+            self.registry_hash_mod = REGISTRY_HASH_MOD_MIN;
+        }
+        if !(REGISTRY_HASH_MOD_MIN..=REGISTRY_HASH_MOD_MAX).contains(&self.registry_hash_mod) {
+            return Err(invalid(format!(
+                "registry_hash_mod is {REGISTRY_HASH_MOD_MIN} to {REGISTRY_HASH_MOD_MAX}, not {}",
+                self.registry_hash_mod
+            )));
+        }
+        Ok(())
+    }
+
+    fn check_memory_limit(&self) -> Result<()> {
+        match self.memory_limit {
+            Some(limit) if limit < MEMORY_LIMIT_MIN => {
+                Err(invalid(format!("memory_limit is at least {MEMORY_LIMIT_MIN} bytes, not {limit}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        let folders = self.stores_folders.as_deref().unwrap_or_default();
+        let folder = match folders {
+            [] => &self.storage_path,
+            [folder] => folder,
+            _ => {
+                return Err(Error::new(
+                    ErrorCode::Unsupported,
+                    "two or more stores_folders (replication) are not available in this version: give one folder, \
+                     and put it on a redundant volume",
+                ));
+            }
+        };
+        if folder.is_empty() {
+            return Err(invalid("a database needs a folder: storage_path, or one entry in stores_folders"));
+        }
+        if folder.contains('\0') {
+            return Err(invalid("the path of a database folder can't contain a NUL character"));
+        }
+        Ok(PathBuf::from(folder))
+    }
+
+    fn engine_options(&self) -> engine::Options {
+        let mut options = engine::Options::default();
+        if let Some(limit) = self.memory_limit {
+            // The engine holds up to six memtables: the one being filled, the one being written, and the newest commits
+            // that long transactions are validated against.
+            options.page_cache_bytes = limit / 2;
+            options.memtable_bytes = limit / 16;
+            options.write_set_bytes = limit / 8;
+        }
+        options
+    }
+}
+
+fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorCode::Validation, message)
+}
+
+/// A database in a folder. Making one touches no file; the first transaction opens the folder.
+pub struct Database {
+    options: DatabaseOptions,
+    folder: PathBuf,
+    closed: AtomicBool,
+    used: Mutex<Option<Used>>,
+}
+
+/// An opened folder.
+struct Used {
+    place: Place,
+    engine: engine::Database,
+}
+
+/// A folder of this process: a child made by fork counts for itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Place {
+    process_id: u32,
+    folder: PathBuf,
+}
+
+/// How many `Database`s use an opened folder: the engine shares one state among them, so that only the last one to close
+/// may close it.
+static USERS: Mutex<Option<HashMap<Place, usize>>> = Mutex::new(None);
+
+impl Database {
+    /// Checks the options.
+    pub fn open(mut options: DatabaseOptions) -> Result<Arc<Database>> {
+        let folder = options.check()?;
+        Ok(Arc::new(Database { options, folder, closed: AtomicBool::new(false), used: Mutex::new(None) }))
+    }
+
+    /// The folder, as it was given.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The options, with defaults filled in.
+    pub fn options(&self) -> &DatabaseOptions {
+        &self.options
+    }
+
+    /// Starts a transaction on the newest committed state. See [`crate::max_time_from_minutes`] for `max_time`.
+    pub fn begin(
+        self: &Arc<Self>,
+        mode: TransactionMode,
+        max_time: Duration,
+        cancel: &CancelToken,
+    ) -> Result<Arc<Transaction>> {
+        Ok(Arc::new(Transaction::begin(self, mode, max_time, cancel)?))
+    }
+
+    /// Ends the use of this database; a later `begin` fails. The folder itself is closed, and transactions that are
+    /// still open on it fail, once no other `Database` of this process uses it. Closing twice is no error.
+    pub fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        match self.release() {
+            Some(engine) => Ok(engine.close()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Starts a transaction of the engine. Opening is cheap when the folder is open already, and notices a folder
+    /// that was closed, poisoned, or removed and made anew.
+    pub(crate) fn begin_engine(
+        &self,
+        mode: engine::Mode,
+        cancel: &CancelToken,
+    ) -> Result<engine::Transaction> {
+        cancel.check()?;
+        if self.closed.load(Ordering::Acquire) {
+            let message = format!("the database {} was closed; open it again", self.folder.display());
+            return Err(Error::new(ErrorCode::Closed, message));
+        }
+        let engine = engine::Database::open(&self.folder, &self.options.engine_options())?;
+        self.acquire(&engine);
+        let mut transaction = engine.begin(mode)?;
+        transaction.set_cancel(cancel);
+        Ok(transaction)
+    }
+
+    /// Counts this database as a user of the folder, once, and remembers the newest handle.
+    fn acquire(&self, engine: &engine::Database) {
+        let mut used = lock(&self.used);
+        if let Some(used) = used.as_mut() {
+            used.engine = engine.clone();
+            return;
+        }
+        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        let place = Place { process_id: std::process::id(), folder };
+        *lock(&USERS).get_or_insert_default().entry(place.clone()).or_default() += 1;
+        *used = Some(Used { place, engine: engine.clone() });
+    }
+
+    /// Gives the folder back; returns its handle when this was its last user.
+    fn release(&self) -> Option<engine::Database> {
+        let used = lock(&self.used).take()?;
+        let mut users = lock(&USERS);
+        let counts = users.get_or_insert_default();
+        let count = counts.get_mut(&used.place)?;
+        *count -= 1;
+        if *count > 0 {
+            return None;
+        }
+        counts.remove(&used.place);
+        Some(used.engine)
+    }
+}
+
+impl Drop for Database {
+    /// Only counts down: an engine state without users costs little and makes the next open cheap.
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+/// Locks what no panic can leave half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(json: &str) -> Result<Arc<Database>> {
+        Database::open(serde_json::from_str(json).unwrap())
+    }
+
+    fn code(json: &str) -> ErrorCode {
+        open(json).err().unwrap().code()
+    }
+
+    #[test]
+    fn folder_is_the_first_of_stores_folders_or_the_storage_path() {
+        assert_eq!(open(r#"{"storage_path": "/a"}"#).unwrap().folder(), Path::new("/a"));
+        assert_eq!(
+            open(r#"{"storage_path": "/a", "stores_folders": []}"#).unwrap().folder(),
+            Path::new("/a")
+        );
+        assert_eq!(
+            open(r#"{"storage_path": "/a", "stores_folders": ["/b"]}"#).unwrap().folder(),
+            Path::new("/b")
+        );
+    }
+
+    #[test]
+    fn nulls_and_unknown_fields_are_as_if_absent() {
+        let json = r#"{"storage_path": "/a", "stores_folders": null, "erasure_config": {}, "db_type": null,
+                       "registry_hash_mod": 0, "memory_limit": null, "keyspace": "x"}"#;
+        assert_eq!(open(json).unwrap().options().registry_hash_mod, 250);
+    }
+
+    #[test]
+    fn out_of_range_is_a_validation_error() {
+        assert_eq!(code("{}"), ErrorCode::Validation);
+        assert_eq!(code(r#"{"storage_path": "/a", "db_type": 2}"#), ErrorCode::Validation);
+        assert_eq!(code(r#"{"storage_path": "/a", "registry_hash_mod": 100}"#), ErrorCode::Validation);
+        assert_eq!(code(r#"{"storage_path": "/a", "memory_limit": 1}"#), ErrorCode::Validation);
+        assert_eq!(code(r#"{"storage_path": "/a", "erasure_config": 1}"#), ErrorCode::Validation);
+        assert_eq!(code(r#"{"storage_path": "/a\u0000"}"#), ErrorCode::Validation);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_says_so() {
+        assert_eq!(code(r#"{"storage_path": "/a", "db_type": 1}"#), ErrorCode::Unsupported);
+        assert_eq!(code(r#"{"stores_folders": ["/a", "/b"]}"#), ErrorCode::Unsupported);
+        assert_eq!(code(r#"{"storage_path": "/a", "erasure_config": {"": {}}}"#), ErrorCode::Unsupported);
+    }
+}

@@ -1,0 +1,331 @@
+//! One transaction: active until a commit, a rollback or a broken engine call ends it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::{CancelToken, Database, Error, ErrorCode, Result, hex, names};
+
+/// How long a transaction may take when nothing else is said.
+pub const DEFAULT_MAX_TIME: Duration = Duration::from_secs(15 * 60);
+/// The longest time a transaction may take.
+pub const LONGEST_MAX_TIME: Duration = Duration::from_secs(60 * 60);
+/// Longest key shown in a conflict's message; the details have all of it.
+const KEY_CHARS_IN_MESSAGE: usize = 200;
+
+/// `max_time` as the API has it, in minutes: 0, less, or no number means the default; at most an hour.
+pub fn max_time_from_minutes(minutes: f64) -> Duration {
+    if minutes > 0.0 {
+        Duration::from_secs_f64((minutes * 60.0).min(LONGEST_MAX_TIME.as_secs_f64()))
+    } else {
+        DEFAULT_MAX_TIME
+    }
+}
+
+/// What a transaction may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransactionMode {
+    /// Reads only. Reads one snapshot, as `ForReading` does: that costs nothing here.
+    NoCheck = 0,
+    /// Reads and writes; what it read is validated when it commits.
+    ForWriting = 1,
+    /// Reads only, one snapshot.
+    ForReading = 2,
+}
+
+impl TransactionMode {
+    fn engine(self) -> engine::Mode {
+        match self {
+            TransactionMode::ForWriting => engine::Mode::Write,
+            TransactionMode::NoCheck | TransactionMode::ForReading => engine::Mode::Read,
+        }
+    }
+}
+
+impl TryFrom<i32> for TransactionMode {
+    type Error = Error;
+
+    fn try_from(mode: i32) -> Result<Self> {
+        match mode {
+            0 => Ok(TransactionMode::NoCheck),
+            1 => Ok(TransactionMode::ForWriting),
+            2 => Ok(TransactionMode::ForReading),
+            other => Err(Error::new(
+                ErrorCode::Validation,
+                format!("a transaction mode is 0 (NoCheck), 1 (ForWriting) or 2 (ForReading), not {other}"),
+            )),
+        }
+    }
+}
+
+enum State {
+    Active {
+        engine: Box<engine::Transaction>,
+        deadline: Instant,
+    },
+    Committed,
+    /// With the error that ended it, when it was not the caller. Such an error says itself what was stored.
+    RolledBack {
+        cause: Option<String>,
+    },
+}
+
+/// Turns an encoded key of a store into what the user knows it by.
+pub(crate) type KeyNamer = Arc<dyn Fn(&[u8]) -> Value + Send + Sync>;
+
+/// A transaction over any number of stores of one database. Any thread may use it; calls run one after the other.
+/// Dropped while active, it leaves nothing behind.
+pub struct Transaction {
+    database: Arc<Database>,
+    mode: TransactionMode,
+    max_time: Duration,
+    state: Mutex<State>,
+    /// By the engine's name of the store.
+    key_namers: Mutex<HashMap<String, KeyNamer>>,
+}
+
+impl Transaction {
+    pub(crate) fn begin(
+        database: &Arc<Database>,
+        mode: TransactionMode,
+        max_time: Duration,
+        cancel: &CancelToken,
+    ) -> Result<Transaction> {
+        let max_time = if max_time.is_zero() { DEFAULT_MAX_TIME } else { max_time.min(LONGEST_MAX_TIME) };
+        let state = Mutex::new(begin_state(database, mode, max_time, cancel)?);
+        Ok(Transaction { database: database.clone(), mode, max_time, state, key_namers: Mutex::default() })
+    }
+
+    /// What the transaction may do.
+    pub fn mode(&self) -> TransactionMode {
+        self.mode
+    }
+
+    /// The database it runs on.
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// True until a commit, a rollback or an error ends it. Waits for a call that is running.
+    pub fn is_active(&self) -> bool {
+        matches!(self.lock().as_deref(), Ok(State::Active { .. }))
+    }
+
+    /// Makes everything written durable and visible at once, or nothing: on an error nothing was stored, unless the
+    /// error is Io, which says so. Either way the transaction is over.
+    pub fn commit(&self, cancel: &CancelToken) -> Result<()> {
+        let mut state = self.lock()?;
+        self.commit_state(&mut state, cancel)
+    }
+
+    /// Drops everything written. Works with a cancelled token too: there is nothing to wait for.
+    pub fn rollback(&self, _cancel: &CancelToken) -> Result<()> {
+        let mut state = self.lock()?;
+        match std::mem::replace(&mut *state, State::RolledBack { cause: None }) {
+            State::Active { engine, .. } => {
+                engine.rollback();
+                Ok(())
+            }
+            ended => {
+                *state = ended;
+                Err(already_ended(&state))
+            }
+        }
+    }
+
+    /// Commits, and goes on with a fresh snapshot in the same transaction object.
+    pub(crate) fn commit_and_continue(&self, cancel: &CancelToken) -> Result<()> {
+        let mut state = self.lock()?;
+        self.commit_state(&mut state, cancel)?;
+        *state = begin_state(&self.database, self.mode, self.max_time, cancel)?;
+        Ok(())
+    }
+
+    /// Runs `work` on the engine's transaction. An error after which its state is not known to be whole ends the
+    /// transaction; others leave it as it is. `work` must not call this transaction again.
+    pub(crate) fn with<R>(
+        &self,
+        cancel: &CancelToken,
+        work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
+    ) -> Result<R> {
+        self.run(cancel, work, leaves_it_broken)
+    }
+
+    /// As [`Transaction::with`] for `work` of several writes that count as one: any error ends the transaction, so that
+    /// a part of them can never be committed.
+    pub(crate) fn with_all_or_end<R>(
+        &self,
+        cancel: &CancelToken,
+        work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
+    ) -> Result<R> {
+        // A forked handle belongs to the parent process; this one must not touch it.
+        self.run(cancel, work, |code| code != ErrorCode::Forked)
+    }
+
+    fn run<R>(
+        &self,
+        cancel: &CancelToken,
+        work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
+        ends: impl FnOnce(ErrorCode) -> bool,
+    ) -> Result<R> {
+        let mut state = self.lock()?;
+        let State::Active { engine, .. } = &mut *state else {
+            return Err(already_ended(&state));
+        };
+        cancel.check()?;
+        engine.set_cancel(cancel);
+        match work(engine) {
+            Err(error) if ends(error.code()) => Err(end(&mut state, error)),
+            result => result,
+        }
+    }
+
+    /// Fails unless the transaction may write; `action` completes "can't …".
+    pub(crate) fn check_writable(&self, action: &str) -> Result<()> {
+        match self.mode {
+            TransactionMode::ForWriting => Ok(()),
+            mode => Err(Error::new(
+                ErrorCode::ReadOnlyTransaction,
+                format!("can't {action}: the transaction is not for writing (its mode is {mode:?})"),
+            )),
+        }
+    }
+
+    /// Says how keys of a store are shown in conflict errors.
+    pub(crate) fn name_keys(&self, engine_store: &str, namer: KeyNamer) {
+        if let Ok(mut namers) = self.key_namers.lock() {
+            namers.insert(engine_store.to_owned(), namer);
+        }
+    }
+
+    fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        self.state.lock().map_err(|_| {
+            Error::new(
+                ErrorCode::InvalidState,
+                "transaction was ended by an internal error in an earlier call; begin a new one",
+            )
+        })
+    }
+
+    fn commit_state(&self, state: &mut State, cancel: &CancelToken) -> Result<()> {
+        let (mut engine, deadline) = match std::mem::replace(state, State::Committed) {
+            State::Active { engine, deadline } => (engine, deadline),
+            ended => {
+                *state = ended;
+                return Err(already_ended(state));
+            }
+        };
+        let result = if Instant::now() > deadline {
+            let minutes = self.max_time.as_secs_f64() / 60.0;
+            let message =
+                format!("transaction is older than its max_time of {minutes} minutes; nothing was stored");
+            Err(Error::new(ErrorCode::Timeout, message))
+        } else {
+            engine.set_cancel(cancel);
+            engine.commit().map_err(|error| self.commit_error(error))
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                *state = State::RolledBack { cause: Some(error.message().to_owned()) };
+                Err(error)
+            }
+        }
+    }
+
+    /// The engine's error, with store and key as the user knows them.
+    fn commit_error(&self, error: engine::Error) -> Error {
+        let Some(at) = error.conflict_at() else {
+            return error.into();
+        };
+        let store = names::user_name(&at.store);
+        if at.key.is_empty() {
+            let message =
+                format!("another transaction changed store {store:?} first; run this transaction again");
+            return Error::new(ErrorCode::Conflict, message).with_detail("store", store);
+        }
+        let namer = self.key_namers.lock().ok().and_then(|namers| namers.get(&at.store).cloned());
+        let key = match namer {
+            Some(namer) => namer(&at.key),
+            None => Value::String(hex::encode(&at.key)),
+        };
+        let shown: String = key.to_string().chars().take(KEY_CHARS_IN_MESSAGE).collect();
+        let message = format!(
+            "another transaction changed key {shown} of store {store:?} first; run this transaction again"
+        );
+        Error::new(ErrorCode::Conflict, message).with_detail("store", store).with_detail("key", key)
+    }
+}
+
+fn begin_state(
+    database: &Arc<Database>,
+    mode: TransactionMode,
+    max_time: Duration,
+    cancel: &CancelToken,
+) -> Result<State> {
+    let deadline = Instant::now() + max_time;
+    let mut engine = database.begin_engine(mode.engine(), cancel)?;
+    engine.set_deadline(Some(deadline));
+    Ok(State::Active { engine: Box::new(engine), deadline })
+}
+
+fn end(state: &mut State, error: Error) -> Error {
+    *state = State::RolledBack { cause: Some(error.message().to_owned()) };
+    let message = format!("{}; the transaction was rolled back, begin a new one", error.message());
+    error.with_message(message)
+}
+
+fn already_ended(state: &State) -> Error {
+    let message = match state {
+        State::Active { .. } => {
+            return Error::new(ErrorCode::Internal, "an active transaction was taken for ended");
+        }
+        State::Committed => "transaction was already committed; begin a new one".to_owned(),
+        State::RolledBack { cause: None } => {
+            "transaction was already rolled back; begin a new one".to_owned()
+        }
+        State::RolledBack { cause: Some(cause) } => {
+            format!("transaction was already ended by an earlier error ({cause}); begin a new one")
+        }
+    };
+    Error::new(ErrorCode::InvalidState, message)
+}
+
+/// After these the engine's transaction can't go on. Refused arguments, missing stores, cancelled waits and locks leave
+/// it as it was; a forked handle belongs to the parent process.
+fn leaves_it_broken(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::Io
+            | ErrorCode::Corruption
+            | ErrorCode::DiskFull
+            | ErrorCode::ReadOnlyFolder
+            | ErrorCode::Conflict
+            | ErrorCode::SnapshotTooOld
+            | ErrorCode::Closed
+            | ErrorCode::Internal
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minutes_have_a_default_and_a_cap() {
+        assert_eq!(max_time_from_minutes(0.0), DEFAULT_MAX_TIME);
+        assert_eq!(max_time_from_minutes(-1.0), DEFAULT_MAX_TIME);
+        assert_eq!(max_time_from_minutes(f64::NAN), DEFAULT_MAX_TIME);
+        assert_eq!(max_time_from_minutes(f64::INFINITY), LONGEST_MAX_TIME);
+        assert_eq!(max_time_from_minutes(61.0), LONGEST_MAX_TIME);
+        assert_eq!(max_time_from_minutes(0.5), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn other_modes_are_validation_errors() {
+        assert_eq!(TransactionMode::try_from(1).unwrap(), TransactionMode::ForWriting);
+        assert_eq!(TransactionMode::try_from(7).unwrap_err().code(), ErrorCode::Validation);
+    }
+}

@@ -1,0 +1,368 @@
+//! Finding cluster centres: spherical k-means over a sample of unit vectors. Centres are unit vectors too.
+
+use engine::CancelToken;
+
+use super::assign::{Nearest, Targets};
+use super::kernel::{Matrix, dot, make_unit};
+use crate::Result;
+
+/// Rows per cluster aimed at in small stores; in larger ones there are twice the square root of the row count of clusters.
+const ROWS_PER_CLUSTER: u64 = 43;
+const CLUSTERS_MAX: u64 = 4096;
+
+const SAMPLE_ROWS_MAX: u64 = 50_000;
+const SAMPLE_ROWS_MIN: u64 = 4_096;
+const SAMPLE_ROWS_PER_CLUSTER: u64 = 40;
+/// 128 MiB of f32.
+const SAMPLE_NUMBERS_MAX: u64 = 32 << 20;
+
+const SEED_ROWS_PER_CLUSTER: usize = 16;
+const ROUNDS_MAX: usize = 8;
+
+/// A cluster with this many times the mean number of points is split, into parts of twice the mean.
+const LARGE_CLUSTER: usize = 4;
+const SPLIT_ROUNDS_MAX: usize = 4;
+const SEED: u64 = 0x5eed_0000_c105_7e25;
+
+/// How many clusters `rows` rows make.
+pub(super) fn cluster_count(rows: u64) -> usize {
+    let count = (2 * rows.isqrt()).min(rows / ROWS_PER_CLUSTER).clamp(1, CLUSTERS_MAX);
+    usize::try_from(count).unwrap_or(1)
+}
+
+/// How many of `rows` rows are enough to find their clusters.
+pub(super) fn sample_size(rows: u64, dimension: usize) -> usize {
+    let wanted =
+        (cluster_count(rows) as u64 * SAMPLE_ROWS_PER_CLUSTER).clamp(SAMPLE_ROWS_MIN, SAMPLE_ROWS_MAX);
+    let fitting = (SAMPLE_NUMBERS_MAX / dimension.max(1) as u64).max(1);
+    usize::try_from(wanted.min(fitting).min(rows)).unwrap_or(0)
+}
+
+/// A uniform sample of a stream of unknown length, the same for the same stream.
+pub(super) struct Sample {
+    size: usize,
+    seen: u64,
+    random: Random,
+    rows: Matrix,
+}
+
+impl Sample {
+    pub(super) fn new(dimension: usize, size: usize) -> Self {
+        Self { size, seen: 0, random: Random::new(SEED), rows: Matrix::new(dimension) }
+    }
+
+    /// Offers a row; its direction is kept, its length is not.
+    pub(super) fn offer(&mut self, row: &[f32]) {
+        self.seen += 1;
+        let slot = if self.rows.len() < self.size {
+            self.rows.push(row);
+            self.rows.len() - 1
+        } else {
+            let slot = self.random.below(self.seen);
+            match usize::try_from(slot).ok().filter(|slot| *slot < self.size) {
+                Some(slot) => {
+                    self.rows.row_mut(slot).copy_from_slice(row);
+                    slot
+                }
+                None => return,
+            }
+        };
+        make_unit(self.rows.row_mut(slot));
+    }
+
+    /// Rows offered so far.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    pub(super) fn into_rows(self) -> Matrix {
+        self.rows
+    }
+}
+
+/// About `count` centres of the points: fewer when there are not so many different ones, up to twice as many when
+/// most points lie close together. Deterministic.
+pub(super) fn centres(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
+    let mut centres = lloyd(points, count, cancel)?;
+    for _ in 0..SPLIT_ROUNDS_MAX {
+        let before = centres.len();
+        split_large(&mut centres, points, count, cancel)?;
+        if centres.len() == before {
+            break;
+        }
+    }
+    Ok(centres)
+}
+
+/// k-means proper.
+fn lloyd(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
+    let mut centres = seeds(points, count, cancel)?;
+    if centres.is_empty() {
+        return Ok(centres);
+    }
+    let rows: Vec<&[f32]> = points.rows().collect();
+    let mut last: Vec<u32> = Vec::new();
+    for _ in 0..ROUNDS_MAX {
+        let nearest = Targets::new(&centres).nearest_of_rows(&rows, cancel)?;
+        let assigned: Vec<u32> = nearest.iter().map(|nearest| nearest.index).collect();
+        if settled(&last, &assigned) {
+            break;
+        }
+        move_to_means(&mut centres, points, &nearest);
+        last = assigned;
+    }
+    Ok(centres)
+}
+
+/// Gives crowded clusters more centres. k-means leaves a dense lump in one cluster, as its points are all served well;
+/// a search would scan all of it.
+fn split_large(centres: &mut Matrix, points: &Matrix, count: usize, cancel: &CancelToken) -> Result<()> {
+    if count < 2 || centres.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<&[f32]> = points.rows().collect();
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); centres.len()];
+    for (point, nearest) in Targets::new(centres).nearest_of_rows(&rows, cancel)?.iter().enumerate() {
+        members[nearest.index as usize].push(point);
+    }
+    let mean = (points.len() / count).max(1);
+    for (index, members) in
+        members.iter().enumerate().filter(|(_, members)| members.len() > mean * LARGE_CLUSTER)
+    {
+        let parts = (members.len() / (2 * mean)).min((2 * count).saturating_sub(centres.len()) + 1);
+        let mut lump = Matrix::new(points.dimension());
+        members.iter().for_each(|point| lump.push(points.row(*point)));
+        for (part, centre) in lloyd(&lump, parts, cancel)?.rows().enumerate() {
+            match part {
+                0 => centres.row_mut(index).copy_from_slice(centre),
+                _ => centres.push(centre),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True when fewer than one point in 500 changed its centre.
+fn settled(last: &[u32], now: &[u32]) -> bool {
+    let changed = last.iter().zip(now).filter(|(last, now)| last != now).count();
+    !last.is_empty() && changed * 500 <= now.len()
+}
+
+/// k-means++: every further seed is drawn with a probability that grows with its distance to the seeds so far.
+fn seeds(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
+    let mut random = Random::new(SEED);
+    let pool = random.choose(points.len(), count * SEED_ROWS_PER_CLUSTER);
+    let mut seeds = Matrix::new(points.dimension());
+    let mut distances = vec![f32::INFINITY; pool.len()];
+    let mut next = pool.first().copied();
+    while let Some(point) = next {
+        cancel.check()?;
+        seeds.push(points.row(point));
+        if seeds.len() == count {
+            break;
+        }
+        let seed = points.row(point);
+        for (distance, index) in distances.iter_mut().zip(&pool) {
+            *distance = distance.min(squared_distance(points.row(*index), seed));
+        }
+        next = random.weighted(&distances).map(|index| pool[index]);
+    }
+    Ok(seeds)
+}
+
+fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
+    let distance = dot(a, a) + dot(b, b) - 2.0 * dot(a, b);
+    // What rounding leaves between equal vectors is no distance.
+    if distance < 1e-6 { 0.0 } else { distance }
+}
+
+/// Moves every centre to the mean direction of its points; one without points to the point worst served so far.
+fn move_to_means(centres: &mut Matrix, points: &Matrix, nearest: &[Nearest]) {
+    let mut sums = Matrix::zeros(centres.dimension(), centres.len());
+    let mut counts = vec![0u32; centres.len()];
+    for (point, nearest) in points.rows().zip(nearest) {
+        let index = nearest.index as usize;
+        counts[index] += 1;
+        for (sum, number) in sums.row_mut(index).iter_mut().zip(point) {
+            *sum += number;
+        }
+    }
+    let mut worst = worst_served(nearest, counts.iter().filter(|count| **count == 0).count()).into_iter();
+    for (index, count) in counts.iter().enumerate() {
+        if *count > 0 {
+            centres.row_mut(index).copy_from_slice(sums.row(index));
+            make_unit(centres.row_mut(index));
+        } else if let Some(point) = worst.next() {
+            centres.row_mut(index).copy_from_slice(points.row(point));
+        }
+    }
+}
+
+/// The `count` points farthest from their centres.
+fn worst_served(nearest: &[Nearest], count: usize) -> Vec<usize> {
+    if count == 0 {
+        return Vec::new();
+    }
+    let mut points: Vec<usize> = (0..nearest.len()).collect();
+    points.sort_by(|a, b| nearest[*b].distance.total_cmp(&nearest[*a].distance));
+    points.truncate(count);
+    points
+}
+
+/// SplitMix64: good enough to choose seeds, the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number from 0 to `bound` - 1; 0 for a bound of 0.
+    fn below(&mut self, bound: u64) -> u64 {
+        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
+    }
+
+    /// Up to `count` different numbers below `bound`, in random order.
+    fn choose(&mut self, bound: usize, count: usize) -> Vec<usize> {
+        let mut numbers: Vec<usize> = (0..bound).collect();
+        let count = count.min(bound);
+        for index in 0..count {
+            let other = index + self.below((bound - index) as u64) as usize;
+            numbers.swap(index, other);
+        }
+        numbers.truncate(count);
+        numbers
+    }
+
+    /// An index, drawn in proportion to its weight; None when all weights are zero.
+    fn weighted(&mut self, weights: &[f32]) -> Option<usize> {
+        let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
+        let mut left = total * (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let mut last = None;
+        for (index, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+            last = Some(index);
+            left -= f64::from(*weight);
+            if left < 0.0 {
+                break;
+            }
+        }
+        last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::kernel::unit;
+
+    /// Points around `count` corners of a cube, 50 each.
+    fn blobs(count: usize) -> Matrix {
+        let mut random = Random::new(7);
+        let mut points = Matrix::new(8);
+        for index in 0..count * 50 {
+            let corner = index % count;
+            let noise = |random: &mut Random| random.below(1_000) as f32 / 20_000.0;
+            let row: Vec<f32> =
+                (0..8).map(|bit| (corner >> bit & 1) as f32 - 0.5 + noise(&mut random)).collect();
+            points.push(&unit(&row));
+        }
+        points
+    }
+
+    #[test]
+    fn separate_blobs_get_a_centre_each() {
+        let points = blobs(16);
+        let centres = centres(&points, 16, &CancelToken::new()).unwrap();
+        let rows: Vec<&[f32]> = points.rows().collect();
+        let nearest = Targets::new(&centres).nearest_of_rows(&rows, &CancelToken::new()).unwrap();
+        let mut of_corner = vec![None; 16];
+        for (index, nearest) in nearest.iter().enumerate() {
+            assert_eq!(
+                *of_corner[index % 16].get_or_insert(nearest.index),
+                nearest.index,
+                "a blob was split"
+            );
+        }
+        of_corner.sort();
+        of_corner.dedup();
+        assert_eq!(of_corner.len(), 16, "blobs were merged");
+    }
+
+    #[test]
+    fn a_dense_lump_is_split() {
+        let mut random = Random::new(3);
+        let mut points = Matrix::new(4);
+        for index in 0..4_000 {
+            let spread = if index % 2 == 0 { 1e-4 } else { 1e-2 };
+            let row: Vec<f32> = (0..4).map(|_| 1.0 + random.below(1_000) as f32 * spread).collect();
+            points.push(&unit(&row));
+        }
+        let centres = centres(&points, 40, &CancelToken::new()).unwrap();
+        assert!((41..=80).contains(&centres.len()), "{} centres", centres.len());
+        let rows: Vec<&[f32]> = points.rows().collect();
+        let mut counts = vec![0; centres.len()];
+        for nearest in Targets::new(&centres).nearest_of_rows(&rows, &CancelToken::new()).unwrap() {
+            counts[nearest.index as usize] += 1;
+        }
+        assert!(counts.iter().all(|count| *count <= 400), "{counts:?}");
+    }
+
+    #[test]
+    fn equal_points_make_one_cluster() {
+        let mut points = Matrix::new(3);
+        (0..100).for_each(|_| points.push(&unit(&[0.5, 0.5, 0.1])));
+        assert_eq!(centres(&points, 10, &CancelToken::new()).unwrap().len(), 1);
+        assert_eq!(centres(&Matrix::zeros(3, 100), 10, &CancelToken::new()).unwrap().len(), 1);
+        assert_eq!(centres(&Matrix::new(3), 10, &CancelToken::new()).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn the_same_points_give_the_same_centres() {
+        let points = blobs(9);
+        let cancel = CancelToken::new();
+        assert_eq!(centres(&points, 20, &cancel).unwrap(), centres(&points, 20, &cancel).unwrap());
+    }
+
+    #[test]
+    fn a_centre_without_points_moves_to_the_worst_served_point() {
+        let mut points = Matrix::new(1);
+        [0.0, 0.1, 0.2, 9.0].iter().for_each(|number| points.push(&[*number]));
+        let mut centres = Matrix::new(1);
+        [0.0, -100.0].iter().for_each(|number| centres.push(&[*number]));
+        let nearest: Vec<Nearest> = (0..4u8).map(|i| Nearest { index: 0, distance: f32::from(i) }).collect();
+        move_to_means(&mut centres, &points, &nearest);
+        assert_eq!(centres.row(1), [9.0]);
+    }
+
+    #[test]
+    fn counts_and_samples_are_bounded() {
+        assert_eq!(cluster_count(0), 1);
+        assert_eq!(cluster_count(100), 2);
+        assert_eq!(cluster_count(4_096), 95);
+        assert_eq!(cluster_count(20_000), 282);
+        assert_eq!(cluster_count(1_000_000), 2_000);
+        assert_eq!(cluster_count(u64::MAX), 4_096);
+        assert_eq!(sample_size(1_000, 384), 1_000);
+        assert_eq!(sample_size(10_000_000, 384), 50_000);
+        assert_eq!(sample_size(10_000_000, 1 << 20), 32);
+        let mut sample = Sample::new(2, 10);
+        (0..1_000).for_each(|i| sample.offer(&[i as f32, 1.0]));
+        assert_eq!((sample.seen(), sample.into_rows().len()), (1_000, 10));
+    }
+
+    #[test]
+    fn a_sample_is_uniform() {
+        let mut sample = Sample::new(2, 2_000);
+        (0..20_000).for_each(|i| sample.offer(&[1.0, if i < 10_000 { 0.0 } else { 1.0 }]));
+        let first_half = sample.into_rows().rows().filter(|row| row[1] == 0.0).count();
+        assert!((800..1_200).contains(&first_half), "{first_half} of 2,000");
+    }
+}

@@ -1,0 +1,13 @@
+//! B-tree stores and transactions on the real engine.
+
+// Helpers outside of test functions are tests too.
+#![allow(clippy::unwrap_used)]
+
+mod cursor;
+mod fixture;
+mod model;
+mod options;
+mod range;
+mod session;
+mod transactions;
+mod write;

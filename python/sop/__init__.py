@@ -1,0 +1,74 @@
+"""SOP: a transactional storage engine with B-trees, vectors and models in one folder."""
+
+from __future__ import annotations
+
+from .btree import Btree, BtreeOptions, Item, PagingDirection, PagingInfo, ValueDataSize
+from .context import Context
+from .database import Database
+from .errors import (
+    BtreeError,
+    ConflictError,
+    ContextCancelledError,
+    CorruptionError,
+    DimensionMismatchError,
+    DiskFullError,
+    Error,
+    FilterError,
+    ForkedHandleError,
+    InvalidTransactionStateError,
+    ItemNotFoundError,
+    LockedError,
+    NativePanicError,
+    RedisError,
+    StorageError,
+    StoreNotFoundError,
+    TransactionError,
+    TransactionTimeoutError,
+    UnsupportedError,
+    ValidationError,
+)
+from .redis import Redis
+from .transaction import DBType, ErasureCodingConfig, Transaction, TransactionMode, TransactionOptions
+
+from . import ai, btree  # isort: skip
+
+__version__ = "3.0.0"
+
+__all__ = [
+    "Btree",
+    "BtreeError",
+    "BtreeOptions",
+    "ConflictError",
+    "Context",
+    "ContextCancelledError",
+    "CorruptionError",
+    "DBType",
+    "Database",
+    "DimensionMismatchError",
+    "DiskFullError",
+    "ErasureCodingConfig",
+    "Error",
+    "FilterError",
+    "ForkedHandleError",
+    "InvalidTransactionStateError",
+    "Item",
+    "ItemNotFoundError",
+    "LockedError",
+    "NativePanicError",
+    "PagingDirection",
+    "PagingInfo",
+    "Redis",
+    "RedisError",
+    "StorageError",
+    "StoreNotFoundError",
+    "Transaction",
+    "TransactionError",
+    "TransactionMode",
+    "TransactionOptions",
+    "TransactionTimeoutError",
+    "UnsupportedError",
+    "ValidationError",
+    "ValueDataSize",
+    "ai",
+    "btree",
+]

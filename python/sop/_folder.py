@@ -1,0 +1,128 @@
+"""The folder of a database: its options, checked at once, and its native handle, opened on first use."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from typing import Any, Mapping, Sequence
+
+from ._json import encode
+from ._library import Handle, call, call_handle, native
+from .errors import ValidationError
+
+MIN_HASH_MOD_VALUE = 250
+MAX_HASH_MOD_VALUE = 750_000
+
+# Databases that transactions made from options leave open, so that the next one finds them open.
+_SHARED_MAX = 16
+
+
+class Folder:
+    """One database: where it lies, and its handle once something has used it.
+
+    `placement` is what decides where its bytes are: two databases of equal placement are the same.
+    """
+
+    def __init__(
+        self,
+        storage_path: str | os.PathLike[str] = "",
+        stores_folders: Sequence[str | os.PathLike[str]] | None = None,
+        db_type: int = 0,
+        erasure_config: Mapping[str, Any] | None = None,
+        registry_hash_mod: int = 0,
+    ) -> None:
+        given = [storage_path] if stores_folders is None else _sequence(stores_folders)
+        folders = [_path(folder) for folder in given or [storage_path]]
+        if "" in folders:
+            raise ValidationError("a database needs a folder: storage_path, or the first of stores_folders")
+        _check(db_type, erasure_config, registry_hash_mod)
+        # What is relative is relative to the working folder of now, not to that of the first use.
+        folders = [os.path.abspath(folder) for folder in folders]
+        self.path = folders[0]
+        placement = {
+            "stores_folders": folders,
+            "db_type": int(db_type),
+            "erasure_config": erasure_config or None,
+        }
+        self.placement = encode(placement, "the database options")
+        self.options = encode({**placement, "registry_hash_mod": registry_hash_mod}, "the database options")
+        self._handle: Handle | None = None
+        self._lock = threading.Lock()
+
+    def open(self, context: int) -> Handle:
+        """The native handle, opened if it is not yet."""
+        with self._lock:
+            if self._handle is None:
+                self._handle = call_handle(native.sop_database_open, context, self.options, len(self.options))
+            return self._handle
+
+    def close(self, context: int) -> None:
+        """Closes the folder in this process, also where transactions made from options left it open."""
+        for folder in (*_shared_at(self.placement), self):
+            handle = folder._take()
+            if handle is not None:
+                call(native.sop_database_close, context, handle.value)
+
+    def _take(self) -> Handle | None:
+        with self._lock:
+            handle, self._handle = self._handle, None
+            return handle
+
+
+def _check(db_type: Any, erasure_config: Any, registry_hash_mod: Any) -> None:
+    if db_type not in (0, 1):
+        raise ValidationError(f"db_type must be DBType.Standalone or DBType.Clustered, not {db_type!r}")
+    if erasure_config is not None and not isinstance(erasure_config, Mapping):
+        raise ValidationError("erasure_config must be a dict of store names to ErasureCodingConfig")
+    if isinstance(registry_hash_mod, bool) or not isinstance(registry_hash_mod, int):
+        raise ValidationError("registry_hash_mod must be an int")
+    if registry_hash_mod > 0 and not MIN_HASH_MOD_VALUE <= registry_hash_mod <= MAX_HASH_MOD_VALUE:
+        raise ValidationError(
+            f"registry_hash_mod is {MIN_HASH_MOD_VALUE} to {MAX_HASH_MOD_VALUE}, not {registry_hash_mod}"
+        )
+
+
+def _sequence(folders: Any) -> Sequence[Any]:
+    if not isinstance(folders, (list, tuple)):
+        raise ValidationError("stores_folders must be a list of paths")
+    return folders
+
+
+def _path(value: Any) -> str:
+    try:
+        path = os.fspath(value)
+    except TypeError:
+        path = None
+    if not isinstance(path, str):
+        raise ValidationError(f"a folder must be a str or a path, not {type(value).__name__}")
+    return path
+
+
+_shared: OrderedDict[bytes, Folder] = OrderedDict()
+_shared_lock = threading.Lock()
+
+
+def shared(folder: Folder) -> Folder:
+    """The folder of the same options that an earlier transaction of this process used, else this one."""
+    with _shared_lock:
+        kept = _shared.setdefault(folder.options, folder)
+        _shared.move_to_end(folder.options)
+        if len(_shared) > _SHARED_MAX:
+            _shared.popitem(last=False)
+        return kept
+
+
+def _shared_at(placement: bytes) -> list[Folder]:
+    with _shared_lock:
+        return [folder for folder in _shared.values() if folder.placement == placement]
+
+
+def _forget_parent() -> None:
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    _shared.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

@@ -1,0 +1,357 @@
+"""Vector stores: nearest neighbours with payloads, in a transaction or with calls that commit alone."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import sys
+import uuid
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+
+from .. import _json
+from .._folder import Folder
+from .._library import Handle, call, call_count, call_handle, call_json, call_text, native, take_text
+from ..context import Context, context_id
+from ..errors import ValidationError
+from ..transaction import NIL, Transaction, transaction_handle
+from ._arrays import FloatMatrix, float_matrix
+
+# Hits of a query that fit into a result without asking how many rows there are.
+_WIDE = 1024
+
+
+class UsageMode(IntEnum):
+    """What a vector store is mainly used for. Decided when the store is made."""
+
+    BuildOnceQueryMany = 0
+    DynamicWithVectorCountTracking = 1
+    Dynamic = 2
+
+
+@dataclass
+class Item:
+    """A vector with its payload. A centroid_id above 0 puts it into that cluster and keeps it there."""
+
+    id: str
+    vector: List[float]
+    payload: Optional[Dict[str, Any]] = None
+    centroid_id: int = 0
+
+
+@dataclass
+class Hit:
+    """A found vector: its cosine similarity to the query, 1 for the same direction, and its payload."""
+
+    id: str
+    score: float
+    payload: Optional[Dict[str, Any]]
+
+
+@dataclass
+class CentroidStats:
+    """One cluster: how many vectors it holds, and whether a caller named it."""
+
+    id: int
+    count: int
+    explicit: bool
+
+
+@dataclass
+class VectorStats:
+    """How the vectors of a store are spread over its clusters."""
+
+    count: int
+    dimension: int
+    usage_mode: UsageMode
+    # Vectors in the largest cluster, divided by the mean over the clusters.
+    skew: float
+    centroids: List[CentroidStats]
+
+
+class VectorStore:
+    """A vector store. The first vector fixes the dimension. Opened by a database, never made directly."""
+
+    def __init__(
+        self, handle: Handle, folder: Folder, name: str, usage_mode: int | None, trans: Transaction | None
+    ) -> None:
+        self._handle = handle
+        self._folder = folder
+        self._name = name
+        self._usage_mode = usage_mode
+        self._transaction = trans
+
+    @classmethod
+    def _open(
+        cls,
+        ctx: Context | None,
+        folder: Folder,
+        name: str,
+        usage_mode: int | None,
+        trans: Transaction | None = None,
+    ) -> VectorStore:
+        context = context_id(ctx)
+        options: Dict[str, Any] = {"name": _json.text(name, "the name of a vector store")}
+        if usage_mode is not None:
+            options["usage_mode"] = usage_mode
+        owner = folder.open(context) if trans is None else transaction_handle(trans, folder.path)
+        text = _json.encode(options, "the vector store options")
+        handle = call_handle(native.sop_vector_open, context, owner.value, text, len(text))
+        return cls(handle, folder, name, usage_mode, trans)
+
+    def with_transaction(self, trans: Transaction) -> VectorStore:
+        """The same store inside a transaction."""
+        return VectorStore._open(None, self._folder, self._name, self._usage_mode, trans)
+
+    @property
+    def id(self) -> uuid.UUID:
+        """Id of this opened store."""
+        return uuid.UUID(call_text(native.sop_handle_uuid, self._handle.value))
+
+    @property
+    def transaction_id(self) -> uuid.UUID:
+        """Id of its transaction, all zero without one."""
+        return NIL if self._transaction is None else self._transaction.transaction_id
+
+    # Writing
+
+    def upsert(self, ctx: Context, item: Item) -> None:
+        """Stores a vector with its payload, replacing what the id had."""
+        self._upsert(ctx, [item])
+
+    def upsert_batch(self, ctx: Context, items: Iterable[Item]) -> None:
+        """Stores many; all or none. Of an id that comes twice the last one counts."""
+        batch = list(items)
+        for item in batch:
+            _check_item(item)
+        if len(batch) > 1 and not any(item.centroid_id for item in batch):
+            vectors = float_matrix([_vector(item.vector) for item in batch], "the vectors")
+            self._upsert_matrix(ctx, [item.id for item in batch], vectors, [item.payload for item in batch])
+        else:
+            self._upsert(ctx, batch)
+
+    def upsert_arrays(self, ctx: Context, ids: Sequence[str], vectors: Any, payloads: Any = None) -> None:
+        """Stores many; all or none. `vectors` is n x d: a NumPy array, a buffer of two dimensions, or lists.
+
+        float32 in C order goes in by pointer, without a copy. `payloads` is a list of n dicts, or a dict of
+        columns of n values each.
+        """
+        names = _ids(ids)
+        self._upsert_matrix(
+            ctx, names, float_matrix(vectors, "the vectors"), _payload_rows(payloads, len(names))
+        )
+
+    def delete(self, ctx: Context, id: str | Sequence[str]) -> None:
+        """Removes the vector of an id, or those of a list of ids. An unknown id is no error."""
+        text = _json.encode([id] if isinstance(id, str) else _ids(id), "the ids")
+        call(native.sop_vector_delete, *self._of(ctx), text, len(text))
+
+    def optimize(self, ctx: Context) -> None:
+        """Clusters anew. What the transaction has written so far is saved; it and the store stay usable."""
+        call(native.sop_vector_optimize, *self._of(ctx))
+
+    # Reading
+
+    def get(self, ctx: Context, id: str) -> Item:
+        """The vector and payload of an id, or ItemNotFoundError."""
+        name = _json.encode_text(id, "the id of a vector")
+        row = call_json(native.sop_vector_get, *self._of(ctx), name, len(name))
+        return Item(row["ID"], row["Vector"], row["Payload"], row["CentroidID"])
+
+    def count(self, ctx: Context | None = None) -> int:
+        """How many vectors there are."""
+        return call_count(native.sop_vector_count, *self._of(ctx))
+
+    def query(
+        self,
+        ctx: Context,
+        vector: Sequence[float],
+        k: int = 10,
+        filter: Mapping[str, Any] | None = None,
+        *,
+        nprobe: int | None = None,
+        exact: bool = False,
+        centroid_ids: Sequence[int] | None = None,
+    ) -> List[Hit]:
+        """The k vectors of the greatest cosine similarity, the best first.
+
+        `filter` keeps those whose payload has all its fields with equal values; there are k hits whenever k
+        rows match. `nprobe` is the least number of clusters to look into, `exact` looks into all,
+        `centroid_ids` only into these, which callers named.
+        """
+        options = {
+            "vector": _vector(vector),
+            "k": _count(k),
+            "filter": _filter(filter),
+            "nprobe": nprobe,
+            "exact": bool(exact),
+            "centroid_ids": None if centroid_ids is None else list(centroid_ids),
+        }
+        text = _json.encode(options, "the query")
+        hits = call_json(native.sop_vector_query, *self._of(ctx), text, len(text))
+        return [Hit(hit["ID"], hit["Score"], hit["Payload"]) for hit in hits]
+
+    def query_arrays(
+        self,
+        ctx: Context,
+        queries: Any,
+        k: int,
+        filter: Mapping[str, Any] | None = None,
+        nprobe: int | None = None,
+        threads: int = 1,
+        *,
+        exact: bool = False,
+    ) -> Tuple[List[List[str]], Any]:
+        """Answers many queries at once: (ids, scores), for each query a list of up to k, the best first.
+
+        `queries` is as `vectors` of `upsert_arrays`. When it is NumPy's, scores is a float32 array n x k, NaN
+        where a query has fewer than k hits.
+        """
+        matrix = float_matrix(queries, "the queries")
+        # More hits than rows there cannot be: a huge k needs no huge result.
+        width = max(_count(k), 0)
+        if width > _WIDE:
+            width = min(width, max(self.count(ctx), _WIDE))
+        options = {"filter": _filter(filter), "nprobe": nprobe, "exact": bool(exact), "threads": threads}
+        if matrix.is_numpy:
+            numpy = sys.modules["numpy"]
+            scores = numpy.empty((matrix.rows, width), dtype=numpy.float32)
+            return self._query_matrix(ctx, matrix, width, options, scores.ctypes.data), scores
+        floats = (ctypes.c_float * (matrix.rows * width))()
+        hits = self._query_matrix(ctx, matrix, width, options, ctypes.addressof(floats))
+        return hits, [list(floats[row * width : row * width + len(ids)]) for row, ids in enumerate(hits)]
+
+    def stats(self, ctx: Context) -> VectorStats:
+        """Vectors per cluster, and how uneven the clusters are."""
+        report = call_json(native.sop_vector_stats, *self._of(ctx))
+        return VectorStats(
+            count=report["count"],
+            dimension=report["dimension"],
+            usage_mode=UsageMode(report["usage_mode"]),
+            skew=report["skew"],
+            centroids=[
+                CentroidStats(row["id"], row["count"], row["explicit"]) for row in report["centroids"]
+            ],
+        )
+
+    def centroid_counts(self, ctx: Context, explicit: bool = False) -> Dict[int, int]:
+        """Vectors per cluster of the store's own, by number; with `explicit`, by the given centroid_id."""
+        return {row.id: row.count for row in self.stats(ctx).centroids if row.explicit == explicit}
+
+    def _of(self, ctx: Context | None) -> Tuple[int, int]:
+        return context_id(ctx), self._handle.value
+
+    def _upsert(self, ctx: Context, items: Sequence[Item]) -> None:
+        text = _json.encode([_row(item) for item in items], "the vectors")
+        call(native.sop_vector_upsert, *self._of(ctx), text, len(text))
+
+    def _upsert_matrix(
+        self, ctx: Context, ids: Sequence[str], vectors: FloatMatrix, payloads: Sequence[Any] | None
+    ) -> None:
+        if vectors.rows != len(ids):
+            raise ValidationError(f"{len(ids)} ids for {vectors.rows} vectors")
+        names = _json.encode(ids, "the ids")
+        rows = None if payloads is None else _json.encode(payloads, "the payloads")
+        call(
+            native.sop_vector_upsert_arrays,
+            *self._of(ctx),
+            names,
+            len(names),
+            vectors.rows,
+            vectors.columns,
+            vectors.address,
+            rows,
+            0 if rows is None else len(rows),
+        )
+
+    def _query_matrix(
+        self, ctx: Context, matrix: FloatMatrix, k: int, options: Mapping[str, Any], scores: int
+    ) -> List[List[str]]:
+        """The ids for each query. The scores go to the address `scores`: k for each, NaN behind the last."""
+        if matrix.rows == 0:
+            return []
+        text = _json.encode(options, "the query options")
+        out = ctypes.c_void_p()
+        call(
+            native.sop_vector_query_arrays,
+            *self._of(ctx),
+            matrix.rows,
+            matrix.columns,
+            matrix.address,
+            k,
+            text,
+            len(text),
+            ctypes.byref(out),
+            scores,
+        )
+        ids: List[str] = json.loads(take_text(out.value) or "[]")
+        starts = range(0, matrix.rows * k, k) if k else [0] * matrix.rows
+        return [[id for id in ids[start : start + k] if id] for start in starts]
+
+
+def usage_mode_value(mode: Any) -> int:
+    """The number of a usage mode argument."""
+    try:
+        return UsageMode(mode).value
+    except ValueError as error:
+        raise ValidationError(f"usage_mode must be a UsageMode, not {mode!r}") from error
+
+
+def _check_item(item: Any) -> None:
+    if not isinstance(item, Item):
+        raise ValidationError(f"expected a sop.ai.Item, not {type(item).__name__}")
+
+
+def _row(item: Item) -> Dict[str, Any]:
+    _check_item(item)
+    vector = _vector(item.vector)
+    return {"id": item.id, "vector": vector, "payload": item.payload, "centroid_id": item.centroid_id}
+
+
+def _vector(vector: Any) -> List[float]:
+    """The numbers of one vector as a list."""
+    if hasattr(vector, "tolist"):
+        vector = vector.tolist()
+    try:
+        return vector if isinstance(vector, list) else list(vector)
+    except TypeError as error:
+        raise ValidationError(f"a vector must be a list of numbers, not {type(vector).__name__}") from error
+
+
+def _ids(ids: Any) -> List[str]:
+    names = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    for name in names:
+        if not isinstance(name, str):
+            raise ValidationError(f"the id of a vector must be a str, not {type(name).__name__}")
+    return names
+
+
+def _payload_rows(payloads: Any, rows: int) -> List[Any] | None:
+    """One payload for each row, out of a list of them or of columns."""
+    if payloads is None:
+        return None
+    if isinstance(payloads, Mapping):
+        columns = {name: _column(name, values, rows) for name, values in payloads.items()}
+        return [{name: column[row] for name, column in columns.items()} for row in range(rows)]
+    given = list(payloads)
+    if len(given) != rows:
+        raise ValidationError(f"{len(given)} payloads for {rows} vectors")
+    return given
+
+
+def _column(name: Any, values: Any, rows: int) -> List[Any]:
+    column = values.tolist() if hasattr(values, "tolist") else list(values)
+    if len(column) != rows:
+        raise ValidationError(f"the payload column {name!r} has {len(column)} values for {rows} vectors")
+    return column
+
+
+def _filter(filter: Any) -> Any:
+    return dict(filter) if isinstance(filter, Mapping) else filter
+
+
+def _count(k: Any) -> int:
+    if isinstance(k, bool) or not isinstance(k, int):
+        raise ValidationError(f"k must be an int, not {type(k).__name__}")
+    return k

@@ -1,0 +1,437 @@
+"""B-trees: ordered stores of keys and values, inside a transaction."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar
+
+from . import _json
+from ._library import Handle, call_count, call_flag, call_handle, call_json, call_text, native
+from .context import Context, context_id
+from .errors import BtreeError, ValidationError, raises_btree_errors
+from .transaction import NIL, Transaction, transaction_handle
+
+__all__ = [
+    "Btree",
+    "BtreeError",
+    "BtreeOptions",
+    "CacheConfig",
+    "IndexFieldSpecification",
+    "IndexSpecification",
+    "Item",
+    "PagingDirection",
+    "PagingInfo",
+    "ValueDataSize",
+]
+
+TK = TypeVar("TK")
+TV = TypeVar("TV")
+
+_NIL = str(NIL)
+# Items fetched at a time by an iteration: few for those that stop early, more as it goes on.
+_BATCH_MIN = 64
+_BATCH_MAX = 1024
+
+
+class ValueDataSize(IntEnum):
+    """How large the values are: decides where they are kept, never what a call means."""
+
+    Small = 0
+    Medium = 1
+    Big = 2
+
+
+class PagingDirection(IntEnum):
+    """Which way a page is walked."""
+
+    Forward = 0
+    Backward = 1
+
+
+@dataclass
+class PagingInfo:
+    """One page, counted from the cursor; without a cursor, from the first item."""
+
+    # Pages of page_size to skip.
+    page_offset: int = 0
+    page_size: int = 20
+    # Items to fetch after skipping; 0 fetches page_size.
+    fetch_count: int = 0
+    direction: int = PagingDirection.Forward
+
+
+@dataclass
+class CacheConfig:
+    """Cache durations in minutes. Kept with the store and given back; this engine has no use for them."""
+
+    registry_cache_duration: int = 10
+    is_registry_cache_ttl: bool = False
+    node_cache_duration: int = 5
+    is_node_cache_ttl: bool = False
+    store_info_cache_duration: int = 5
+    is_store_info_cache_ttl: bool = False
+    value_data_cache_duration: int = 0
+    is_value_data_cache_ttl: bool = False
+
+
+@dataclass
+class IndexFieldSpecification:
+    """One field of a key that orders and identifies it."""
+
+    field_name: str
+    ascending_sort_order: bool = True
+
+
+@dataclass
+class IndexSpecification:
+    """The fields of dict or dataclass keys that order and identify them. Other fields are carried along."""
+
+    index_fields: Optional[Iterable[IndexFieldSpecification]] = None
+
+
+@dataclass
+class BtreeOptions:
+    """Options of a B-tree, kept with it. Opening an existing one with others is an error."""
+
+    name: str
+    is_unique: bool = False
+    slot_length: int = 500
+    description: str = ""
+    is_value_data_in_node_segment: bool = True
+    is_value_data_actively_persisted: bool = False
+    is_value_data_globally_cached: bool = False
+    index_specification: str = ""
+    transaction_id: str = _NIL
+    cache_config: Optional[CacheConfig] = None
+    is_primitive_key: bool = True
+    leaf_load_balancing: bool = False
+
+    def set_value_data_size(self, s: ValueDataSize) -> None:
+        """Sets the three placement options for values of this size."""
+        size = ValueDataSize(s)
+        self.is_value_data_in_node_segment = size is ValueDataSize.Small
+        self.is_value_data_actively_persisted = size is ValueDataSize.Big
+        self.is_value_data_globally_cached = size is ValueDataSize.Medium
+
+
+@dataclass
+class Item(Generic[TK, TV]):
+    """A key, its value, and the id that tells duplicates apart (given by the store)."""
+
+    key: TK
+    value: Optional[TV] = None
+    id: str = _NIL
+
+
+class _Unset:
+    """No value argument was given; None is a value."""
+
+
+_UNSET = _Unset()
+_ADD, _ADD_IF_NOT_EXISTS, _UPDATE, _UPSERT = 3, 4, 5, 6
+_FIRST, _LAST, _NEXT, _PREVIOUS = 0, 1, 2, 3
+
+
+class Btree(Generic[TK, TV]):
+    """A B-tree in a transaction, with a cursor. Made by `new` or `open`; ends with the transaction."""
+
+    def __init__(self, handle: Handle, trans: Transaction) -> None:
+        self._handle = handle
+        self._transaction = trans
+
+    @classmethod
+    @raises_btree_errors
+    def new(
+        cls,
+        ctx: Context,
+        options: BtreeOptions,
+        trans: Transaction,
+        index_spec: IndexSpecification | None = None,
+    ) -> Btree[TK, TV]:
+        """Creates the B-tree, or opens it when one of this name exists with equal options."""
+        fields = _json.fields_of(options)
+        if index_spec is not None:
+            fields["index_specification"] = _index_text(index_spec)
+        handle = transaction_handle(trans)
+        text = _json.encode(fields, "the B-tree options")
+        return cls(call_handle(native.sop_btree_new, context_id(ctx), handle.value, text, len(text)), trans)
+
+    @classmethod
+    @raises_btree_errors
+    def open(cls, ctx: Context, name: str, trans: Transaction) -> Btree[TK, TV]:
+        """Opens the B-tree; StoreNotFoundError when there is none of this name."""
+        handle = transaction_handle(trans)
+        text = _json.encode_text(name, "the name of a B-tree")
+        return cls(call_handle(native.sop_btree_open, context_id(ctx), handle.value, text, len(text)), trans)
+
+    @property
+    @raises_btree_errors
+    def id(self) -> uuid.UUID:
+        """Id of this opened B-tree."""
+        return uuid.UUID(call_text(native.sop_handle_uuid, self._handle.value))
+
+    @property
+    @raises_btree_errors
+    def transaction_id(self) -> uuid.UUID:
+        """Id of its transaction."""
+        return self._transaction.transaction_id
+
+    @property
+    def is_primitive_key(self) -> bool:
+        """True when the keys are not dicts, as said when the B-tree was made."""
+        return self.get_store_info().is_primitive_key
+
+    # Writing
+
+    def add(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+        """Adds an Item, a list of Item, or a key and a value. False for a key that a unique B-tree has.
+
+        A list goes on past a False; the answer is True when all were added. So do the three calls below.
+        """
+        return self._write(ctx, _ADD, items, value)
+
+    def add_if_not_exists(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+        """As `add`, and never adds a duplicate, unique B-tree or not."""
+        return self._write(ctx, _ADD_IF_NOT_EXISTS, items, value)
+
+    def update(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+        """Replaces the value of a key. False for a key that is not there."""
+        return self._write(ctx, _UPDATE, items, value)
+
+    def upsert(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+        """Replaces the value of a key, or adds it."""
+        return self._write(ctx, _UPSERT, items, value)
+
+    @raises_btree_errors
+    def remove(self, ctx: Context, keys: Any) -> bool:
+        """Removes a key or a list of keys. False when one is not there."""
+        text = _json.encode([_key(key) for key in (keys if isinstance(keys, list) else [keys])], "the keys")
+        return call_flag(native.sop_btree_remove, *self._of(ctx), text, len(text))
+
+    # Finding
+
+    @raises_btree_errors
+    def find_one(self, ctx: Context, key: TK, first_only: bool = False) -> Item[TK, TV] | None:
+        """The item of the key with its value, or None. Positions the cursor as `find` does.
+
+        Of duplicates it is any one, the first in order with `first_only`.
+        """
+        text = _key_text(key)
+        return _item(call_json(native.sop_btree_find_one, *self._of(ctx), text, len(text), int(first_only)))
+
+    @raises_btree_errors
+    def find(self, ctx: Context, key: TK) -> bool:
+        """Moves the cursor to the key, of duplicates to the first.
+
+        A miss leaves it on the next greater key, else on the last.
+        """
+        text = _key_text(key)
+        return call_flag(native.sop_btree_find, *self._of(ctx), text, len(text), None)
+
+    @raises_btree_errors
+    def find_with_id(self, ctx: Context, key: TK, id: str | uuid.UUID) -> bool:
+        """Moves the cursor to the one of several duplicates that has this id."""
+        text = _key_text(key)
+        wanted = _json.encode_text(str(id) if isinstance(id, uuid.UUID) else id, "the id")
+        if b"\0" in wanted:
+            raise ValidationError("the id contains a NUL character")
+        return call_flag(native.sop_btree_find, *self._of(ctx), text, len(text), wanted)
+
+    def first(self, ctx: Context) -> bool:
+        """Moves the cursor to the first item. False when there is none; so do the three calls below."""
+        return self._step(ctx, _FIRST)
+
+    def last(self, ctx: Context) -> bool:
+        """Moves the cursor to the last item."""
+        return self._step(ctx, _LAST)
+
+    def next(self, ctx: Context) -> bool:
+        """Moves the cursor to the next item."""
+        return self._step(ctx, _NEXT)
+
+    def previous(self, ctx: Context) -> bool:
+        """Moves the cursor to the previous item."""
+        return self._step(ctx, _PREVIOUS)
+
+    # At the cursor
+
+    @raises_btree_errors
+    def get_current_item(self, ctx: Context) -> Item[TK, TV] | None:
+        """The item at the cursor, or None when it is on none."""
+        return _item(call_json(native.sop_btree_current, *self._of(ctx)))
+
+    def get_current_key(self, ctx: Context) -> TK | None:
+        """Key of the item at the cursor."""
+        item = self.get_current_item(ctx)
+        return None if item is None else item.key
+
+    def get_current_value(self, ctx: Context) -> TV | None:
+        """Value of the item at the cursor."""
+        item = self.get_current_item(ctx)
+        return None if item is None else item.value
+
+    @raises_btree_errors
+    def update_current_item(self, ctx: Context, value: Any) -> bool:
+        """Replaces the value of the item at the cursor; an Item gives its value. False when it is on none."""
+        text = _json.encode(value.value if isinstance(value, Item) else value)
+        return call_flag(native.sop_btree_update_current, *self._of(ctx), text, len(text))
+
+    @raises_btree_errors
+    def remove_current_item(self, ctx: Context) -> bool:
+        """Removes the item at the cursor. False when it is on none."""
+        return call_flag(native.sop_btree_remove_current, *self._of(ctx))
+
+    # Pages and ranges
+
+    def get_keys(self, ctx: Context, pagingInfo: PagingInfo) -> List[Item[TK, TV]]:
+        """A page of items without their values. The cursor moves on: the next call gives the next page.
+
+        After the last item pages are empty, until the cursor is moved.
+        """
+        return self._page(ctx, pagingInfo, False)
+
+    def get_items(self, ctx: Context, pagingInfo: PagingInfo) -> List[Item[TK, TV]]:
+        """A page of items with their values."""
+        return self._page(ctx, pagingInfo, True)
+
+    @raises_btree_errors
+    def get_values(self, ctx: Context, keys: Any) -> List[Item[TK, TV]]:
+        """The items of the given keys, or Items to give an id, in their order; value None for a miss."""
+        wanted = [
+            key if isinstance(key, Item) else Item(key)
+            for key in (keys if isinstance(keys, list) else [keys])
+        ]
+        text = _json.encode([_entry(item, False) for item in wanted], "the keys")
+        return _items(call_json(native.sop_btree_values, *self._of(ctx), text, len(text)))
+
+    def items(
+        self, ctx: Context, start: Any = None, stop: Any = None, reverse: bool = False
+    ) -> Iterator[Item[TK, TV]]:
+        """Iterates over the items with start <= key < stop in order of key, or in reverse. None is no bound.
+
+        Lazy: items come in batches. The cursor is not moved.
+        """
+        return self._range(ctx, start, stop, reverse, True)
+
+    def keys(self, ctx: Context, start: Any = None, stop: Any = None, reverse: bool = False) -> Iterator[TK]:
+        """Iterates over the keys, as `items` does; values are not read."""
+        return (item.key for item in self._range(ctx, start, stop, reverse, False))
+
+    def values(
+        self, ctx: Context, start: Any = None, stop: Any = None, reverse: bool = False
+    ) -> Iterator[Optional[TV]]:
+        """Iterates over the values, as `items` does."""
+        return (item.value for item in self._range(ctx, start, stop, reverse, True))
+
+    # About the B-tree
+
+    @raises_btree_errors
+    def count(self, ctx: Context | None = None) -> int:
+        """How many items there are, as this transaction sees it."""
+        return call_count(native.sop_btree_count, *self._of(ctx))
+
+    def is_unique(self) -> bool:
+        """True when a key can be there only once."""
+        return self.get_store_info().is_unique
+
+    @raises_btree_errors
+    def get_store_info(self) -> BtreeOptions:
+        """The options it was made with."""
+        fields = call_json(native.sop_btree_info, *self._of(None))
+        if fields.get("cache_config") is not None:
+            fields["cache_config"] = CacheConfig(**fields["cache_config"])
+        return BtreeOptions(**fields)
+
+    def _of(self, ctx: Context | None) -> tuple[int, int]:
+        return context_id(ctx), self._handle.value
+
+    @raises_btree_errors
+    def _write(self, ctx: Context, action: int, items: Any, value: Any) -> bool:
+        text = _json.encode([_entry(item, True) for item in _given(items, value)], "the items")
+        return call_flag(native.sop_btree_write, *self._of(ctx), action, text, len(text))
+
+    @raises_btree_errors
+    def _step(self, ctx: Context, move: int) -> bool:
+        return call_flag(native.sop_btree_step, *self._of(ctx), move)
+
+    @raises_btree_errors
+    def _page(self, ctx: Context, paging: PagingInfo, with_values: bool) -> List[Item[TK, TV]]:
+        text = _json.encode(paging, "the PagingInfo")
+        return _items(call_json(native.sop_btree_page, *self._of(ctx), text, len(text), int(with_values)))
+
+    def _range(
+        self, ctx: Context, start: Any, stop: Any, reverse: bool, with_values: bool
+    ) -> Iterator[Item[TK, TV]]:
+        query: dict[str, Any] = {
+            "reverse": bool(reverse),
+            "resume": None,
+            "limit": _BATCH_MIN,
+            "with_values": with_values,
+        }
+        if start is not None:
+            query["start"] = _key(start)
+        if stop is not None:
+            query["stop"] = _key(stop)
+        while True:
+            batch = self._range_batch(ctx, query)
+            yield from _items(batch["items"])
+            if batch["resume"] is None:
+                return
+            query["resume"] = batch["resume"]
+            query["limit"] = min(query["limit"] * 2, _BATCH_MAX)
+
+    @raises_btree_errors
+    def _range_batch(self, ctx: Context, query: Mapping[str, Any]) -> Any:
+        text = _json.encode(query, "the range")
+        return call_json(native.sop_btree_range, *self._of(ctx), text, len(text))
+
+
+def _index_text(spec: Any) -> str:
+    """JSON text of an IndexSpecification, of one field or several."""
+    if isinstance(spec, IndexSpecification):
+        fields = spec.index_fields
+        one = isinstance(fields, IndexFieldSpecification)
+        spec = {"index_fields": [fields] if one else list(fields or ())}
+    return _json.encode(spec, "the index specification").decode("utf-8")
+
+
+def _given(items: Any, value: Any) -> List[Any]:
+    """The Items of a write, in each of its three forms."""
+    if value is not _UNSET:
+        return [Item(items, value)]
+    given = list(items) if isinstance(items, (list, tuple)) else [items]
+    for item in given:
+        if not isinstance(item, Item):
+            raise ValidationError(
+                f"expected an Item, a list of Items, or a key and a value, not {type(item).__name__}"
+            )
+    return given
+
+
+def _entry(item: Item[Any, Any], with_value: bool) -> dict[str, Any]:
+    entry = {"key": _key(item.key)}
+    if with_value:
+        entry["value"] = item.value
+    if item.id and str(item.id) != _NIL:
+        entry["id"] = str(item.id)
+    return entry
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, Item):
+        raise ValidationError("expected a key, not an Item: pass item.key")
+    return key
+
+
+def _key_text(key: Any) -> bytes:
+    return _json.encode(_key(key), "the key")
+
+
+def _item(fields: Mapping[str, Any] | None) -> Item[Any, Any] | None:
+    return None if fields is None else Item(fields["key"], fields["value"], fields["id"])
+
+
+def _items(rows: Iterable[Mapping[str, Any]]) -> List[Item[Any, Any]]:
+    return [Item(row["key"], row["value"], row["id"]) for row in rows]

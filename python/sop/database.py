@@ -1,0 +1,123 @@
+"""A database: one folder with B-trees, vector stores and model stores."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Mapping, Sequence, TypeVar
+
+from . import btree
+from ._folder import Folder
+from .context import Context, context_id
+from .errors import ValidationError
+from .transaction import (
+    DBType,
+    ErasureCodingConfig,
+    Transaction,
+    TransactionMode,
+    TransactionOptions,
+    transaction_handle,
+)
+
+if TYPE_CHECKING:
+    from .ai.model import ModelStore
+    from .ai.vector import VectorStore
+
+_Self = TypeVar("_Self", bound="Database")
+
+
+class Database:
+    """A database. Its options are checked here; the folder is opened, and made if need be, on first use.
+
+    All databases on one folder in a process share what is open. As a context manager it closes on exit.
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        storage_path: str | os.PathLike[str] = "",
+        db_type: DBType = DBType.Standalone,
+        erasure_config: Mapping[str, ErasureCodingConfig] | None = None,
+        stores_folders: Sequence[str | os.PathLike[str]] | None = None,
+    ) -> None:
+        context_id(ctx)
+        self.storage_path = os.fspath(storage_path) if isinstance(storage_path, os.PathLike) else storage_path
+        self._folder = Folder(self.storage_path, stores_folders, db_type, erasure_config)
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self, ctx: Context | None = None) -> None:
+        """Closes the folder in this process: transactions open on it fail. The next use opens it anew."""
+        self._folder.close(context_id(ctx))
+
+    def begin_transaction(
+        self,
+        ctx: Context,
+        mode: int = TransactionMode.ForWriting,
+        options: TransactionOptions | None = None,
+    ) -> Transaction:
+        """Begins a transaction. Of `options`, mode and max_time count; folders in them must be this one's."""
+        if options is None:
+            options = TransactionOptions(mode)
+        elif options.stores_folders and options.folder().placement != self._folder.placement:
+            raise ValidationError(
+                "stores_folders, erasure_config and db_type of the transaction options are not those "
+                "of this database: leave them out, or give them to Database"
+            )
+        transaction = Transaction(ctx, options, _folder=self._folder)
+        transaction.begin()
+        return transaction
+
+    def new_btree(
+        self,
+        ctx: Context,
+        name: str,
+        trans: Transaction,
+        options: btree.BtreeOptions | None = None,
+        index_spec: btree.IndexSpecification | None = None,
+    ) -> btree.Btree[Any, Any]:
+        """`Btree.new` under `name`, with default options if none are given."""
+        transaction_handle(trans, self._folder.path)
+        named = btree.BtreeOptions(name) if options is None else options
+        if named.name != name:
+            raise ValidationError(f"the options are for a B-tree called {named.name!r}, not {name!r}")
+        return btree.Btree.new(ctx, named, trans, index_spec)
+
+    def open_btree(self, ctx: Context, name: str, trans: Transaction) -> btree.Btree[Any, Any]:
+        """`Btree.open`."""
+        transaction_handle(trans, self._folder.path)
+        return btree.Btree.open(ctx, name, trans)
+
+    def open_vector_store(self, ctx: Context, trans: Transaction, name: str) -> VectorStore:
+        """The vector store `name` inside a transaction."""
+        from .ai.vector import VectorStore
+
+        transaction_handle(trans, self._folder.path)
+        return VectorStore._open(ctx, self._folder, name, self._usage_mode(), trans)
+
+    def open_model_store(
+        self, ctx: Context, trans: Transaction | str | None = None, name: str | None = None
+    ) -> ModelStore:
+        """The model store `name`, inside a transaction; given only a name, its calls commit by themselves."""
+        from .ai.model import ModelStore
+
+        if isinstance(trans, str) and name is None:
+            trans, name = None, trans
+        if trans is None:
+            return ModelStore._open(ctx, self._folder.open(context_id(ctx)), name)
+        if isinstance(trans, str):
+            raise ValidationError("open_model_store takes (ctx, name) or (ctx, transaction, name)")
+        return ModelStore._open(ctx, transaction_handle(trans, self._folder.path), name, trans)
+
+    def _usage_mode(self) -> int | None:
+        """Usage mode of the vector stores opened here; None is the store's own, or the default one."""
+        return None

@@ -1,0 +1,234 @@
+"""Transactions: their options, and begin, commit, rollback."""
+
+from __future__ import annotations
+
+import math
+import threading
+import uuid
+import weakref
+from dataclasses import dataclass
+from enum import IntEnum
+from types import TracebackType
+from typing import Any, Dict, List, Optional
+
+from ._folder import MAX_HASH_MOD_VALUE, MIN_HASH_MOD_VALUE, Folder, shared
+from ._library import Handle, call, call_flag, call_handle, call_text, native
+from .context import Context, context_id
+from .errors import Error, InvalidTransactionStateError, TransactionError, ValidationError
+
+__all__ = [
+    "MAX_HASH_MOD_VALUE",
+    "MIN_HASH_MOD_VALUE",
+    "DBType",
+    "ErasureCodingConfig",
+    "InvalidTransactionStateError",
+    "Transaction",
+    "TransactionError",
+    "TransactionMode",
+    "TransactionOptions",
+]
+
+NIL = uuid.UUID(int=0)
+
+
+class TransactionMode(IntEnum):
+    """What a transaction may do.
+
+    NoCheck and ForReading read one snapshot; a write in them raises. ForWriting reads one snapshot and
+    writes; what it read is checked when it commits.
+    """
+
+    NoCheck = 0
+    ForWriting = 1
+    ForReading = 2
+
+
+class DBType(IntEnum):
+    """On one machine, or on many. Clustered is not available in this version."""
+
+    Standalone = 0
+    Clustered = 1
+
+
+@dataclass
+class ErasureCodingConfig:
+    """How a database is spread over drives with redundancy. Not available in this version."""
+
+    data_shards_count: int
+    parity_shards_count: int
+    base_folder_paths_across_drives: List[str]
+    repair_corrupted_shards: bool
+
+    def __hash__(self) -> int:
+        drives = tuple(self.base_folder_paths_across_drives)
+        return hash((self.data_shards_count, self.parity_shards_count, drives, self.repair_corrupted_shards))
+
+
+@dataclass
+class TransactionOptions:
+    """Options of a transaction, and of the database it is on."""
+
+    mode: int = TransactionMode.ForWriting
+    # Minutes that a transaction may take until its commit: 15 when 0 or less, at most 60.
+    max_time: float = 15
+    # Kept with the database for compatibility; 250 to 750,000.
+    registry_hash_mod: int = MIN_HASH_MOD_VALUE
+    # The folder of the database, as the only element.
+    stores_folders: Optional[List[str]] = None
+    erasure_config: Optional[Dict[str, ErasureCodingConfig]] = None
+    db_type: int = DBType.Standalone
+
+    def folder(self) -> Folder:
+        """The database these options name."""
+        return Folder("", self.stores_folders, self.db_type, self.erasure_config, self.registry_hash_mod)
+
+
+class _State:
+    """A begun transaction: what all Transaction objects of one transaction share."""
+
+    def __init__(self, handle: Handle, path: str) -> None:
+        self.handle = handle
+        self.path = path
+        # Set by the first commit or rollback that was asked for, whatever became of it.
+        self.finished = False
+
+
+# By transaction id, for those whose id was asked for.
+_states: weakref.WeakValueDictionary[uuid.UUID, _State] = weakref.WeakValueDictionary()
+
+
+class Transaction:
+    """A transaction: begin, work, then exactly one commit or rollback.
+
+    As a context manager it begins on entry, commits on exit, and rolls back when the block raises; a commit
+    or rollback inside the block is respected. An error of the disk, in any call, ends the transaction.
+
+    Made from `options` it is on the database those name. The form with `id` is another object for a
+    transaction that has begun already (`other.transaction_id`).
+    """
+
+    def __init__(
+        self,
+        ctx: Context,
+        options: TransactionOptions | None = None,
+        id: uuid.UUID | None = None,
+        begun: bool = False,
+        *,
+        _folder: Folder | None = None,
+    ) -> None:
+        self.ctx = ctx
+        self.options = options
+        self._id = id
+        self._state: _State | None = None
+        self._lock = threading.Lock()
+        if id is not None:
+            self._state = _states.get(id)
+            return
+        if options is None:
+            raise TransactionError("a transaction needs options; or use Database.begin_transaction")
+        context_id(ctx)
+        self._mode = _mode(options.mode)
+        self._max_time = _minutes(options.max_time)
+        self._folder = shared(options.folder()) if _folder is None else _folder
+
+    @property
+    def begun(self) -> bool:
+        """True once the transaction has begun, also after its end."""
+        return self._state is not None
+
+    @property
+    def transaction_id(self) -> uuid.UUID:
+        """Id of the transaction; all zero before it begins."""
+        if self._id is None and self._state is not None:
+            self._id = uuid.UUID(call_text(native.sop_handle_uuid, self._state.handle.value))
+            _states[self._id] = self._state
+        return self._id or NIL
+
+    def __enter__(self) -> Transaction:
+        self.begin()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        state = self._begun()
+        if exc_type is None and not state.finished:
+            try:
+                self.commit(self.ctx)
+            finally:
+                _abandon(state)
+        else:
+            _abandon(state)
+
+    def begin(self) -> None:
+        """Takes the snapshot that the transaction reads. Does nothing if it has begun; raises if it ended."""
+        with self._lock:
+            if self._state is None and self._id is None:
+                database = self._folder.open(context_id(self.ctx))
+                handle = call_handle(
+                    native.sop_transaction_begin,
+                    context_id(self.ctx),
+                    database.value,
+                    self._mode,
+                    self._max_time,
+                )
+                self._state = _State(handle, self._folder.path)
+            elif self._begun().finished:
+                raise InvalidTransactionStateError("the transaction has ended; begin a new one")
+
+    def commit(self, ctx: Context | None = None) -> None:
+        """Stores everything that was written, in all stores, or raises and stores nothing."""
+        self._finish(native.sop_transaction_commit, ctx)
+
+    def rollback(self, ctx: Context | None = None) -> None:
+        """Forgets everything that was written."""
+        self._finish(native.sop_transaction_rollback, ctx)
+
+    def _finish(self, function: Any, ctx: Context | None) -> None:
+        state = self._begun()
+        context = context_id(self.ctx if ctx is None else ctx)
+        state.finished = True
+        call(function, context, state.handle.value)
+
+    def _begun(self) -> _State:
+        if self._state is None:
+            raise InvalidTransactionStateError(
+                "the transaction has not begun: call begin() or use a with block"
+            )
+        return self._state
+
+
+def transaction_handle(trans: Transaction, path: str | None = None) -> Handle:
+    """The native handle of a transaction argument; it must be on the database in `path`, if one is given."""
+    if not isinstance(trans, Transaction):
+        raise ValidationError(f"the transaction must be a sop.Transaction, not {type(trans).__name__}")
+    state = trans._begun()
+    if path is not None and state.path != path:
+        raise ValidationError(f"the transaction is on the database in {state.path}, not on the one in {path}")
+    return state.handle
+
+
+def _abandon(state: _State) -> None:
+    """Rolls back what is still open: the error on its way out is the one to tell."""
+    try:
+        if call_flag(native.sop_transaction_is_active, state.handle.value):
+            state.finished = True
+            call(native.sop_transaction_rollback, 0, state.handle.value)
+    except Error:
+        pass
+
+
+def _mode(mode: Any) -> int:
+    try:
+        return TransactionMode(mode).value
+    except ValueError as error:
+        raise ValidationError(f"mode must be a TransactionMode, 0, 1 or 2, not {mode!r}") from error
+
+
+def _minutes(max_time: Any) -> float:
+    if isinstance(max_time, bool) or not isinstance(max_time, (int, float)) or not math.isfinite(max_time):
+        raise ValidationError(f"max_time must be a number of minutes, not {max_time!r}")
+    return float(max_time)

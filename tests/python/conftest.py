@@ -1,0 +1,64 @@
+"""What the tests share: the package of this work tree, and a database in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Callable, Iterator
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "python"
+sys.path.insert(0, str(PACKAGE))
+
+from sop import Context, Database, TransactionMode, btree  # noqa: E402
+
+
+def environment() -> dict[str, str]:
+    """Environment of a Python process that imports the package of this work tree."""
+    return {**os.environ, "PYTHONPATH": str(PACKAGE)}
+
+
+def run_script(path: Path, *arguments: str, cwd: Path | None = None, timeout: float = 300) -> str:
+    """Output of a script in a process of its own, which must succeed and say nothing on stderr."""
+    done = subprocess.run(
+        [sys.executable, str(path), *arguments],
+        cwd=cwd,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, f"{path.name} failed:\n{done.stdout}\n{done.stderr}"
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.fixture
+def ctx() -> Context:
+    return Context()
+
+
+@pytest.fixture
+def db(ctx: Context, tmp_path: Path) -> Iterator[Database]:
+    with Database(ctx, storage_path=tmp_path / "db") as database:
+        yield database
+
+
+@pytest.fixture
+def in_btree(ctx: Context, db: Database) -> Iterator[Callable[..., btree.Btree]]:
+    """Makes B-trees in one open transaction: in_btree(is_unique=True, index_spec=...)."""
+    transaction = db.begin_transaction(ctx, TransactionMode.ForWriting)
+    names = iter(range(1000))
+
+    def make(*, index_spec: btree.IndexSpecification | None = None, **options: object) -> btree.Btree:
+        made = btree.BtreeOptions(f"store{next(names)}", **options)
+        return btree.Btree.new(ctx, made, transaction, index_spec)
+
+    yield make
+    if not transaction._state.finished:
+        transaction.rollback(ctx)

@@ -1,0 +1,34 @@
+"""COOKBOOK.md: every recipe runs by itself in an empty folder, twice, and prints what it says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT, run_script
+from snippets import python_snippets
+
+RECIPES = python_snippets(ROOT / "COOKBOOK.md")
+
+
+def expected_output(recipe: str) -> list[str]:
+    """What its lines are said to print: `# -> text`, or `# -> one | two` for a line that prints twice."""
+    said = re.findall(r"# -> (.*)$", recipe, re.M)
+    return [line for text in said for line in text.split(" | ")]
+
+
+@pytest.mark.parametrize("number", range(len(RECIPES)))
+def test_recipe(number: int, tmp_path: Path) -> None:
+    script = tmp_path / "recipe.py"
+    script.write_text(RECIPES[number], encoding="utf-8")
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        output = run_script(script, cwd=tmp_path / folder).splitlines()
+        assert output == expected_output(RECIPES[number])
+
+
+def test_there_is_a_recipe_in_every_section() -> None:
+    headings = re.findall(r"^## (\d+)\.", (ROOT / "COOKBOOK.md").read_text(encoding="utf-8"), re.M)
+    assert [int(number) for number in headings] == list(range(1, len(RECIPES) + 1))
