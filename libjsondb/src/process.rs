@@ -13,7 +13,7 @@ use crate::redis::Connection;
 
 /// The state of one process.
 pub(crate) struct Process {
-    pid: u32,
+    generation: u32,
     /// What callers hold by number.
     pub(crate) handles: HandleTable,
     /// What callers cancel by number.
@@ -28,19 +28,19 @@ static CURRENT: AtomicPtr<Process> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The state of the running process, made at the first call.
 pub(crate) fn current() -> &'static Process {
-    let pid = std::process::id();
+    let generation = stores::process_generation();
     let seen = CURRENT.load(Ordering::Acquire);
     // SAFETY: `seen` is null or came from `begin`, which publishes complete states and frees none that was published.
     match unsafe { seen.as_ref() } {
-        Some(process) if process.pid == pid => process,
-        parent => begin(pid, seen, parent),
+        Some(process) if process.generation == generation => process,
+        parent => begin(generation, seen, parent),
     }
 }
 
 #[cold]
-fn begin(pid: u32, seen: *mut Process, parent: Option<&'static Process>) -> &'static Process {
+fn begin(generation: u32, seen: *mut Process, parent: Option<&'static Process>) -> &'static Process {
     let process = Process {
-        pid,
+        generation,
         handles: HandleTable::new(parent.map(|parent| &parent.handles)),
         contexts: Contexts::new(parent.map(|parent| &parent.contexts)),
         redis: Mutex::new(None),

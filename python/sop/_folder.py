@@ -17,6 +17,8 @@ MAX_HASH_MOD_VALUE = 750_000
 # Databases that transactions made from options leave open, so that the next one finds them open.
 _SHARED_MAX = 16
 
+_NO_ERASURE = encode(None)
+
 
 class Folder:
     """One database: where it lies, and its handle once something has used it.
@@ -38,11 +40,13 @@ class Folder:
             raise ValidationError("a database needs a folder: storage_path, or the first of stores_folders")
         _check(db_type, erasure_config, registry_hash_mod)
         # What is relative is relative to the working folder of now, not to that of the first use.
-        folders = [os.path.abspath(folder) for folder in folders]
-        self.path = folders[0]
+        self.folders = [os.path.abspath(folder) for folder in folders]
+        self.path = self.folders[0]
+        self.db_type = int(db_type)
+        self.erasure_config = encode(erasure_config or None, "the erasure_config")
         placement = {
-            "stores_folders": folders,
-            "db_type": int(db_type),
+            "stores_folders": self.folders,
+            "db_type": self.db_type,
             "erasure_config": erasure_config or None,
         }
         self.placement = encode(placement, "the database options")
@@ -56,6 +60,14 @@ class Folder:
             if self._handle is None:
                 self._handle = call_handle(native.sop_database_open, context, self.options, len(self.options))
             return self._handle
+
+    def covers(self, asked: Folder) -> bool:
+        """True when what `asked` names of a database is so in this one; what it leaves out is this one's."""
+        return (
+            self.folders[: len(asked.folders)] == asked.folders
+            and asked.erasure_config in (_NO_ERASURE, self.erasure_config)
+            and asked.db_type in (0, self.db_type)
+        )
 
     def close(self, context: int) -> None:
         """Closes the folder in this process, also where transactions made from options left it open."""

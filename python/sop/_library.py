@@ -109,8 +109,9 @@ def _candidates() -> Iterator[Path]:
     yield package / LIBRARY_NAME
     for folder in package.parents:
         if (folder / "Cargo.toml").is_file() and (folder / "libjsondb").is_dir():
-            yield folder / "target" / "release" / LIBRARY_NAME
-            yield folder / "target" / "debug" / LIBRARY_NAME
+            target = folder / (os.environ.get("CARGO_TARGET_DIR") or "target")
+            yield target / "release" / LIBRARY_NAME
+            yield target / "debug" / LIBRARY_NAME
             return
 
 

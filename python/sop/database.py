@@ -68,7 +68,7 @@ class Database:
         """Begins a transaction. Of `options`, mode and max_time count; folders in them must be this one's."""
         if options is None:
             options = TransactionOptions(mode)
-        elif options.stores_folders and options.folder().placement != self._folder.placement:
+        elif not self._folder.covers(options.folder(self._folder.folders)):
             raise ValidationError(
                 "stores_folders, erasure_config and db_type of the transaction options are not those "
                 "of this database: leave them out, or give them to Database"

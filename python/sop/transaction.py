@@ -9,7 +9,7 @@ import weakref
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from ._folder import MAX_HASH_MOD_VALUE, MIN_HASH_MOD_VALUE, Folder, shared
 from ._library import Handle, call, call_flag, call_handle, call_text, native
@@ -78,9 +78,10 @@ class TransactionOptions:
     erasure_config: Optional[Dict[str, ErasureCodingConfig]] = None
     db_type: int = DBType.Standalone
 
-    def folder(self) -> Folder:
-        """The database these options name."""
-        return Folder("", self.stores_folders, self.db_type, self.erasure_config, self.registry_hash_mod)
+    def folder(self, stores_folders: Sequence[str] | None = None) -> Folder:
+        """The database these options name, in `stores_folders` if they name none."""
+        folders = self.stores_folders or stores_folders
+        return Folder("", folders, self.db_type, self.erasure_config, self.registry_hash_mod)
 
 
 class _State:

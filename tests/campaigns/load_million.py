@@ -65,9 +65,8 @@ def check(folder: str, count: int) -> None:
             for key in random.Random(2).sample(range(count), 1000):
                 assert store.find_one(ctx, key).value == value_of(key)
             assert not store.find(ctx, count)
-    print(
-        f"reopened in {opened - begun:.3f} s, scanned in {time.perf_counter() - opened:.1f} s: all there, in order"
-    )
+    scanned = time.perf_counter() - opened
+    print(f"reopened in {opened - begun:.3f} s, scanned in {scanned:.1f} s: all there, in order")
 
 
 def main(slot_length: str, order: str, count: str = "1000000", folder: str | None = None) -> None:

@@ -2,9 +2,9 @@
 
 Run: python3 tests/campaigns/published_wrapper.py UNPACKED_WHEEL LIBRARY
 
-UNPACKED_WHEEL is a folder with the wheel's `sop` package (`pip download sop4py==2.0.17 --no-deps`, then unzip),
-LIBRARY this repository's libjsondb. The package is copied to a temporary folder; the library takes the place of
-the one it brought. The wheel lacks `sop/ai/langchain.py`, which its `sop/ai/__init__.py` imports: an empty
+UNPACKED_WHEEL is a folder with the `sop` package of the wheel (`pip download sop4py==2.0.17 --no-deps`, then
+unzip); LIBRARY is the libjsondb of this repository. The package is copied to a temporary folder, where the
+library takes the place of the one it brought. The wheel lacks `sop/ai/langchain.py`, which it imports: a
 stand-in is added.
 """
 

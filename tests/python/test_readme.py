@@ -15,8 +15,8 @@ from snippets import python_snippets
 
 README = ROOT / "README.md"
 
-# SHA-256 of the seed page's snippets, in its order. They are the contract with its readers: a snippet that has
-# to be changed to run is a defect of the package.
+# SHA-256 of the seed page's snippets, in its order. They are the contract with its readers: a snippet that
+# has to be changed to run is a defect of the package.
 SEED = {
     "setup": "2ad033d2bd0bf5f0bf3bdbd7215ca097541f8992fba8c1342d9f083f8bb15197",
     "key value": "a8de55b233d2d2fbc775c183922b5418144f2e455cb97e73122d0784df38ad2a",

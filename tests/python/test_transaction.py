@@ -393,14 +393,19 @@ def test_a_transaction_older_than_max_time_is_refused(ctx: Context, stored: Data
 def test_options_of_begin_transaction_must_be_for_this_database(
     ctx: Context, db: Database, tmp_path: Path
 ) -> None:
-    same = TransactionOptions(1, 5, 250, [str(tmp_path / "db")])
-    db.begin_transaction(ctx, options=same).rollback(ctx)
-    other = TransactionOptions(1, 5, 250, [str(tmp_path / "other")])
-    with pytest.raises(ValidationError):
-        db.begin_transaction(ctx, options=other)
-    erasure = {"": ErasureCodingConfig(1, 1, ["a", "b"], False)}
-    with pytest.raises(ValidationError):
-        db.begin_transaction(ctx, options=TransactionOptions(1, 5, 250, [str(tmp_path / "db")], erasure))
+    folder, erasure = str(tmp_path / "db"), {"": ErasureCodingConfig(1, 1, ["a", "b"], False)}
+    for same in (TransactionOptions(1, 5), TransactionOptions(1, 5, 300, [folder], {}, 0)):
+        db.begin_transaction(ctx, options=same).rollback(ctx)
+    for other in (
+        TransactionOptions(stores_folders=[str(tmp_path / "other")]),
+        TransactionOptions(stores_folders=[folder, str(tmp_path / "other")]),
+        TransactionOptions(stores_folders=[folder], erasure_config=erasure),
+        TransactionOptions(erasure_config=erasure),
+        TransactionOptions(db_type=DBType.Clustered),
+        TransactionOptions(registry_hash_mod=7),
+    ):
+        with pytest.raises(ValidationError):
+            db.begin_transaction(ctx, options=other)
 
 
 @pytest.mark.parametrize("mode", [7, -1, "1", None])

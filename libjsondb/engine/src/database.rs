@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
-use once_cell::sync::Lazy;
 
 use crate::checkpoint::Background;
 use crate::commit::CommitQueue;
@@ -15,6 +14,7 @@ use crate::log::LogEnd;
 use crate::log::tail::TailFile;
 use crate::manifest::Manifest;
 use crate::os::{self, File, FileIdentity};
+use crate::per_process::PerProcess;
 use crate::pin::Pin;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::snapshot::Snapshot;
@@ -35,7 +35,7 @@ pub(crate) struct Inner {
     pub(crate) folder: PathBuf,
     pub(crate) folders: ReplicaFolders,
     pub(crate) options: Options,
-    process_id: u32,
+    generation: u32,
     /// Held open, so that no other file can take its identity while this handle lives.
     _format: File,
     identity: FileIdentity,
@@ -57,31 +57,14 @@ pub(crate) struct Inner {
 }
 
 /// Open folders of this process. A forked child starts with none: the locks of its parent are not its own.
-struct Registry {
-    process_id: u32,
-    open: Mutex<HashMap<PathBuf, Arc<Inner>>>,
-}
+#[derive(Default)]
+struct Registry(Mutex<HashMap<PathBuf, Arc<Inner>>>);
 
-static REGISTRY: Lazy<ArcSwap<Registry>> = Lazy::new(|| ArcSwap::from_pointee(Registry::new()));
+static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
 impl Registry {
-    fn new() -> Registry {
-        Registry { process_id: os::process_id(), open: Mutex::default() }
-    }
-
-    fn of_this_process() -> Arc<Registry> {
-        let registry = REGISTRY.load_full();
-        if registry.process_id == os::process_id() {
-            return registry;
-        }
-        // The parent's entries stay allocated: dropping them could wait for locks that no thread here will release.
-        std::mem::forget(registry);
-        REGISTRY.store(Arc::new(Registry::new()));
-        REGISTRY.load_full()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Inner>>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +77,7 @@ impl Database {
             os::create_folder(folder)?;
         }
         let folder = os::canonical(folder)?;
-        let registry = Registry::of_this_process();
+        let registry = REGISTRY.get();
         let mut open = registry.lock();
         if let Some(inner) = open.get(&folder)
             && inner.check_usable().is_ok()
@@ -140,7 +123,7 @@ impl Database {
         self.inner.check_process()?;
         self.inner.closed.store(true, Ordering::Release);
         self.inner.background.wait();
-        let registry = Registry::of_this_process();
+        let registry = REGISTRY.get();
         let mut open = registry.lock();
         if open.get(&self.inner.folder).is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
             open.remove(&self.inner.folder);
@@ -159,7 +142,7 @@ impl Inner {
             folder: path.to_owned(),
             folders: opened.folders,
             options: options.clone(),
-            process_id: os::process_id(),
+            generation: os::process_generation(),
             identity: opened.format.identity()?,
             _format: opened.format,
             tail: opened.tail,
@@ -179,12 +162,14 @@ impl Inner {
             // Take over what a writer that died may have left.
             drop(inner.lock_log(|| Ok(()))?);
         }
-        inner.publish_pin()?;
+        if let Some(pin) = &inner.pin {
+            pin.leave()?;
+        }
         Ok(inner)
     }
 
     pub(crate) fn check_process(&self) -> Result<()> {
-        if self.process_id != os::process_id() {
+        if self.generation != os::process_generation() {
             let what = "this database was opened before a fork: open it again in this process";
             return Err(Error::new(ErrorKind::Forked, what));
         }
@@ -234,10 +219,16 @@ impl Inner {
         self.replica.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Everything committed by any process before this call.
-    fn newest_snapshot(&self, mode: Mode) -> Result<Arc<Snapshot>> {
+    /// Everything committed by any process before this call. To be given back with [`Inner::release`].
+    pub(crate) fn newest_snapshot(&self, mode: Mode) -> Result<Arc<Snapshot>> {
         self.check_usable()?;
-        self.refresh()?;
+        if let Some(pin) = &self.pin {
+            pin.enter(self.current.load().manifest.name.checkpoint)?;
+        }
+        if let Err(error) = self.refresh() {
+            self.leave_pin();
+            return Err(error);
+        }
         if mode == Mode::Read {
             return Ok(self.current.load_full());
         }
@@ -246,6 +237,13 @@ impl Inner {
         let snapshot = self.current.load_full();
         *writers.entry(snapshot.seq).or_default() += 1;
         Ok(snapshot)
+    }
+
+    fn leave_pin(&self) {
+        if let Some(pin) = &self.pin {
+            // A pin that stays too old only keeps files longer.
+            let _ = pin.leave();
+        }
     }
 
     /// Applies what other processes announced since.
@@ -310,7 +308,7 @@ impl Inner {
 
     /// A transaction ended.
     pub(crate) fn release(&self, snapshot: Arc<Snapshot>, mode: Mode) {
-        if self.process_id != os::process_id() {
+        if self.generation != os::process_generation() {
             return;
         }
         if mode == Mode::Write {
@@ -324,6 +322,7 @@ impl Inner {
         }
         let superseded = !Arc::ptr_eq(&snapshot.manifest, &self.current.load().manifest);
         drop(snapshot);
+        self.leave_pin();
         if superseded {
             // A pin that stays too old only keeps files longer.
             let _ = self.publish_pin();

@@ -176,6 +176,11 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
     }
 }
 
+/// Gives a file another name, which takes the place of a file of that name. Not durable before its folder is synced.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).map_err(|error| Error::io("rename into place", to, &error))
+}
+
 /// Makes names in a folder durable: files created, renamed or removed in it. A no-op on Windows, where the file
 /// system journals names itself.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
@@ -193,9 +198,8 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
 pub(crate) fn write_durably(folder: &Path, name: &str, staging: &Path, bytes: &[u8]) -> Result<()> {
     let file = File::create_new(staging)?;
     let target = folder.join(name);
-    let published = file.write_all_at(bytes, 0).and_then(|()| file.sync()).and_then(|()| {
-        fs::rename(staging, &target).map_err(|error| Error::io("rename into place", &target, &error))
-    });
+    let published =
+        file.write_all_at(bytes, 0).and_then(|()| file.sync()).and_then(|()| rename(staging, &target));
     if let Err(error) = published {
         // The staging file is no part of the database; failing to remove it loses nothing.
         let _ = remove(staging);
@@ -204,9 +208,40 @@ pub(crate) fn write_durably(folder: &Path, name: &str, staging: &Path, bytes: &[
     sync_folder(folder)
 }
 
-/// Process id, to notice a fork.
-pub(crate) fn process_id() -> u32 {
-    std::process::id()
+/// Tells the processes of one lineage apart: a forked child has a number that none of its ancestors had. Costs one load, where
+/// asking for the process id is a system call.
+pub fn process_generation() -> u32 {
+    forks::count()
+}
+
+#[cfg(unix)]
+mod forks {
+    use std::sync::Once;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static REGISTERED: Once = Once::new();
+
+    extern "C" fn in_child() {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count() -> u32 {
+        REGISTERED.call_once(|| {
+            // SAFETY: `in_child` only adds to an atomic, which is allowed between fork and exec. Registering can fail only for want of
+            // memory; then forks go unnoticed as they would without it.
+            unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
+        });
+        COUNT.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(not(unix))]
+mod forks {
+    /// There is no fork.
+    pub(super) fn count() -> u32 {
+        0
+    }
 }
 
 #[cfg(unix)]

@@ -1,27 +1,37 @@
 //! Pins: each process says which checkpoint it still reads, so that no other removes its files.
 //!
 //! A pin is a file `pin/<process id>` whose lock the process holds while it lives; its content is the oldest checkpoint
-//! in use. A pin whose lock can be taken belongs to a dead process.
+//! in use, or that none is: a process without open transactions holds no file back. A pin whose lock can be taken belongs to a
+//! dead process.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bytes::{Put, Reader};
 use crate::os::{self, File};
 use crate::{Error, Result, Seq};
+
+/// What an idle process publishes: it reads nothing, so it keeps no file from being removed.
+const IDLE: Seq = Seq(u64::MAX);
 
 /// This process's pin.
 pub(crate) struct Pin {
     /// Keeps the lock.
     file: File,
     path: PathBuf,
-    published: Mutex<Seq>,
-    process_id: u32,
+    state: Mutex<PinState>,
+    generation: u32,
+}
+
+struct PinState {
+    /// Snapshots in use.
+    users: usize,
+    published: Seq,
 }
 
 impl Pin {
-    /// Publishes a pin on everything, before anything is read. It gets its name only when its lock is held: a pin without a
-    /// lock counts as dead.
+    /// Publishes a pin on everything, before anything is read; it counts as used until the first [`Pin::leave`]. It gets its
+    /// name only when its lock is held: a pin without a lock counts as dead.
     pub(crate) fn create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
         let path = folder.join(format!("{owner:016x}"));
         let staged = staging.join(format!("{owner:016x}-pin"));
@@ -30,24 +40,51 @@ impl Pin {
         if !file.try_lock()? {
             return Err(Error::new(crate::ErrorKind::Internal, "a new pin is locked by somebody else"));
         }
-        std::fs::rename(&staged, &path).map_err(|error| Error::io("publish the pin", &path, &error))?;
-        Ok(Pin { file, path, published: Mutex::new(Seq(0)), process_id: os::process_id() })
+        os::rename(&staged, &path)?;
+        let state = Mutex::new(PinState { users: 1, published: Seq(0) });
+        Ok(Pin { file, path, state, generation: os::process_generation() })
     }
 
-    /// Says that nothing older than `checkpoint` is in use here.
-    pub(crate) fn publish(&self, checkpoint: Seq) -> Result<()> {
-        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        if *published != checkpoint {
-            self.file.write_all_at(&encode(checkpoint), 0)?;
-            *published = checkpoint;
+    /// A snapshot is about to be taken; nothing older than `oldest` is in use. To be called before the newest state is looked
+    /// for: whoever removed files without seeing this pin had announced its checkpoint before (I9).
+    pub(crate) fn enter(&self, oldest: Seq) -> Result<()> {
+        let mut state = self.lock();
+        if state.users == 0 {
+            self.write(&mut state, oldest)?;
+        }
+        state.users += 1;
+        Ok(())
+    }
+
+    /// A snapshot was given back.
+    pub(crate) fn leave(&self) -> Result<()> {
+        let mut state = self.lock();
+        state.users = state.users.saturating_sub(1);
+        if state.users == 0 { self.write(&mut state, IDLE) } else { Ok(()) }
+    }
+
+    /// Says that nothing older than `oldest` is in use here.
+    pub(crate) fn publish(&self, oldest: Seq) -> Result<()> {
+        let mut state = self.lock();
+        if state.users > 0 { self.write(&mut state, oldest) } else { Ok(()) }
+    }
+
+    fn write(&self, state: &mut PinState, oldest: Seq) -> Result<()> {
+        if state.published != oldest {
+            self.file.write_all_at(&encode(oldest), 0)?;
+            state.published = oldest;
         }
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, PinState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        if self.process_id == os::process_id() {
+        if self.generation == os::process_generation() {
             // A pin left behind is unlocked, so it counts as dead and is swept.
             let _ = os::remove(&self.path);
         }
@@ -107,11 +144,14 @@ mod tests {
         let (pins, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let first = Pin::create(pins.path(), staging.path(), 1).unwrap();
         let second = Pin::create(pins.path(), staging.path(), 2).unwrap();
+        let idle = Pin::create(pins.path(), staging.path(), 4).unwrap();
+        idle.leave().unwrap();
+        idle.publish(Seq(1)).unwrap();
         first.publish(Seq(7)).unwrap();
         second.publish(Seq(5)).unwrap();
         let survey_now = survey(pins.path()).unwrap();
         assert_eq!(survey_now.oldest, Some(Seq(5)));
-        assert_eq!(survey_now.alive.len(), 2);
+        assert_eq!(survey_now.alive.len(), 3);
         std::fs::write(pins.path().join("0000000000000003"), encode(Seq(1))).unwrap();
         drop(second);
         let survey_now = survey(pins.path()).unwrap();

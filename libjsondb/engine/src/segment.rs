@@ -190,7 +190,7 @@ pub(crate) struct SegmentWriter {
     segments: Arc<Segments>,
     current: Option<OpenSegment>,
     finished: Vec<(SegmentId, u64)>,
-    process_id: u32,
+    generation: u32,
     complete: bool,
 }
 
@@ -268,7 +268,7 @@ impl SegmentWriter {
             segments: Arc::clone(segments),
             current: None,
             finished: Vec::new(),
-            process_id: os::process_id(),
+            generation: os::process_generation(),
             complete: false,
         }
     }
@@ -320,7 +320,7 @@ impl SegmentWriter {
 
 impl Drop for SegmentWriter {
     fn drop(&mut self) {
-        if self.complete || self.process_id != os::process_id() {
+        if self.complete || self.generation != os::process_generation() {
             return;
         }
         let open = self.current.take().map(|open| open.id);

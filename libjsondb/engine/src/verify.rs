@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::database::Inner;
+use crate::manifest::Manifest;
 use crate::page::PageKind;
 use crate::segment::SegmentId;
 use crate::tree::{DEPTH_MAX, too_deep};
-use crate::{BlobRef, Error, ErrorKind, Result, ValueRef};
+use crate::{BlobRef, Error, ErrorKind, Mode, Result, ValueRef};
 
 /// What a verification has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,14 +32,19 @@ struct Walk<'a> {
 impl Inner {
     /// Reads the whole tree of the newest checkpoint.
     pub(crate) fn verify(&self) -> Result<Verified> {
-        self.check_usable()?;
-        let snapshot = self.current.load_full();
+        let snapshot = self.newest_snapshot(Mode::Read)?;
+        let verified = self.verify_tree(&snapshot.manifest);
+        self.release(snapshot, Mode::Read);
+        verified
+    }
+
+    fn verify_tree(&self, manifest: &Manifest) -> Result<Verified> {
         let mut walk =
             Walk { inner: self, verified: Verified::default(), live: BTreeMap::new(), last_key: None };
-        if let Some(root) = snapshot.manifest.root {
+        if let Some(root) = manifest.root {
             walk.page(&root, &[], 0)?;
         }
-        let listed = snapshot.manifest.segments.iter().map(|(id, usage)| (*id, usage.live));
+        let listed = manifest.segments.iter().map(|(id, usage)| (*id, usage.live));
         if !listed.eq(walk.live.iter().map(|(id, live)| (*id, *live))) {
             return Err(corrupt("the manifest's account of live bytes is not what the tree refers to"));
         }

@@ -21,6 +21,7 @@ fn start(work: &str, folder: &Path, worker: usize, count: usize) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "worker", "--nocapture"])
         .env(WORK, format!("{work} {worker} {count} {}", folder.display()))
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
@@ -65,6 +66,7 @@ fn worker() {
             }
         }
         "journal" => journal(&database, worker),
+        "idle" | "reading" => hold(&database, kind == "reading"),
         other => panic!("{other}"),
     }
 }
@@ -92,6 +94,28 @@ fn journal(database: &Database, worker: usize) {
         out.flush().unwrap();
         next += 1;
     }
+}
+
+/// Reads, waits for a line, reads again; `reading` keeps the first transaction open meanwhile.
+fn hold(database: &Database, reading: bool) {
+    let read = |transaction: &mut Transaction| {
+        let (store, _) = transaction.store("s").unwrap().unwrap();
+        let entries = transaction
+            .scan(store, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX)
+            .unwrap();
+        let values: Vec<Vec<u8>> =
+            entries.iter().map(|entry| transaction.load(&entry.value).unwrap()).collect();
+        assert!(values.iter().all(|value| value == &values[0]), "a torn snapshot");
+        println!("value {}", values[0][0]);
+    };
+    let mut transaction = database.begin(Mode::Read).unwrap();
+    read(&mut transaction);
+    let kept = reading.then_some(transaction);
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    if let Some(mut transaction) = kept {
+        read(&mut transaction);
+    }
+    read(&mut database.begin(Mode::Read).unwrap());
 }
 
 fn journal_key(worker: usize, slot: usize) -> Vec<u8> {
@@ -130,6 +154,60 @@ fn four_processes_on_one_counter_lose_nothing() {
     let mut transaction = database.begin(Mode::Read).unwrap();
     let (store, _) = transaction.store("s").unwrap().unwrap();
     assert_eq!(number(&mut transaction, store, b"hot"), Some(400));
+}
+
+/// Next line of the form "value N".
+fn next_value(lines: &mut impl Iterator<Item = std::io::Result<String>>) -> u8 {
+    let line = lines.find(|line| line.as_ref().unwrap().starts_with("value ")).unwrap().unwrap();
+    line["value ".len()..].parse().unwrap()
+}
+
+fn overwrite(database: &Database, value: u8) {
+    let mut transaction = database.begin(Mode::Write).unwrap();
+    let store = transaction.ensure_store("s", b"").unwrap();
+    for key in 0..100u32 {
+        transaction.put(store, &key.to_be_bytes(), &vec![value; 6000], Placement::Auto).unwrap();
+    }
+    transaction.commit().unwrap();
+}
+
+#[test]
+fn readers_of_other_processes_keep_what_they_read_and_idle_ones_keep_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &options()).unwrap();
+    overwrite(&database, 1);
+    let segment_bytes = || -> u64 {
+        let files = fs::read_dir(folder.path().join("seg")).unwrap();
+        files.map(|file| file.unwrap().metadata().map_or(0, |metadata| metadata.len())).sum()
+    };
+    for kind in ["idle", "reading"] {
+        overwrite(&database, 1);
+        database.checkpoint().unwrap();
+        let mut child = start(kind, folder.path(), 0, 0);
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(next_value(&mut lines), 1);
+        for value in 2..40 {
+            overwrite(&database, value);
+            database.checkpoint().unwrap();
+        }
+        database.checkpoint().unwrap();
+        let bytes = segment_bytes();
+        if kind == "idle" {
+            assert!(bytes < 3 * 600_000, "{bytes} bytes although nobody reads old ones");
+        }
+        child.stdin.take().unwrap().write_all(b"go on\n").unwrap();
+        if kind == "reading" {
+            assert_eq!(next_value(&mut lines), 1, "the snapshot did not move");
+        }
+        assert_eq!(next_value(&mut lines), 39, "a new transaction sees the newest");
+        assert!(child.wait().unwrap().success());
+    }
+    for value in 0..3 {
+        overwrite(&database, value);
+        database.checkpoint().unwrap();
+    }
+    let bytes = segment_bytes();
+    assert!(bytes < 3 * 600_000, "{bytes} bytes after the readers ended");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use engine::PerProcess;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -168,20 +169,17 @@ pub struct Database {
 
 /// An opened folder.
 struct Used {
-    place: Place,
-    engine: engine::Database,
-}
-
-/// A folder of this process: a child made by fork counts for itself.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Place {
-    process_id: u32,
+    /// Whose count it is in: a child made by fork counts for itself.
+    users: Arc<Users>,
     folder: PathBuf,
+    engine: engine::Database,
 }
 
 /// How many `Database`s use an opened folder: the engine shares one state among them, so that only the last one to close
 /// may close it.
-static USERS: Mutex<Option<HashMap<Place, usize>>> = Mutex::new(None);
+type Users = Mutex<HashMap<PathBuf, usize>>;
+
+static USERS: PerProcess<Users> = PerProcess::new();
 
 impl Database {
     /// Checks the options.
@@ -244,27 +242,30 @@ impl Database {
     /// Counts this database as a user of the folder, once, and remembers the newest handle.
     fn acquire(&self, engine: &engine::Database) {
         let mut used = lock(&self.used);
-        if let Some(used) = used.as_mut() {
+        if let Some(used) = used.as_mut().filter(|used| Arc::ptr_eq(&used.users, &USERS.get())) {
             used.engine = engine.clone();
             return;
         }
-        let folder = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
-        let place = Place { process_id: std::process::id(), folder };
-        *lock(&USERS).get_or_insert_default().entry(place.clone()).or_default() += 1;
-        *used = Some(Used { place, engine: engine.clone() });
+        let users = USERS.get();
+        let folder = engine.folder().to_owned();
+        *lock(&users).entry(folder.clone()).or_default() += 1;
+        *used = Some(Used { users, folder, engine: engine.clone() });
     }
 
     /// Gives the folder back; returns its handle when this was its last user.
     fn release(&self) -> Option<engine::Database> {
         let used = lock(&self.used).take()?;
-        let mut users = lock(&USERS);
-        let counts = users.get_or_insert_default();
-        let count = counts.get_mut(&used.place)?;
+        if !Arc::ptr_eq(&used.users, &USERS.get()) {
+            // Counted before a fork: the parent's business.
+            return None;
+        }
+        let mut counts = lock(&used.users);
+        let count = counts.get_mut(&used.folder)?;
         *count -= 1;
         if *count > 0 {
             return None;
         }
-        counts.remove(&used.place);
+        counts.remove(&used.folder);
         Some(used.engine)
     }
 }

@@ -32,7 +32,7 @@ pub use btree::{
     RangeQuery, WriteOp,
 };
 pub use database::{Database, DatabaseOptions};
-pub use engine::CancelToken;
+pub use engine::{CancelToken, process_generation};
 pub use error::{Error, ErrorCode, Result};
 pub use model::ModelStore;
 pub use session::Session;

@@ -148,9 +148,10 @@ struct Window {
 
 impl Window {
     fn of(paging: &Paging) -> Result<Self> {
-        let page_size = at_least("page_size", paging.page_size, 1)?;
         let page_offset = at_least("page_offset", paging.page_offset, 0)?;
         let fetch_count = at_least("fetch_count", paging.fetch_count, 0)?;
+        // The size of a page only matters when pages are skipped, or when no count is given.
+        let page_size = at_least("page_size", paging.page_size, i64::from(fetch_count == 0))?;
         let direction = match paging.direction {
             0 => Direction::Forward,
             1 => Direction::Backward,

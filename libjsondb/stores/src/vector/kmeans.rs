@@ -2,12 +2,13 @@
 
 use engine::CancelToken;
 
-use super::assign::{Nearest, Targets};
+use super::assign::{Finder, Nearest};
 use super::kernel::{Matrix, dot, make_unit};
 use crate::Result;
 
-/// Rows per cluster aimed at in small stores; in larger ones there are twice the square root of the row count of clusters.
+/// Rows per cluster aimed at in small stores; in larger ones the number of clusters grows with the root of the rows.
 const ROWS_PER_CLUSTER: u64 = 43;
+const CLUSTERS_PER_ROOT: u64 = 3;
 const CLUSTERS_MAX: u64 = 4096;
 
 const SAMPLE_ROWS_MAX: u64 = 50_000;
@@ -17,16 +18,13 @@ const SAMPLE_ROWS_PER_CLUSTER: u64 = 40;
 const SAMPLE_NUMBERS_MAX: u64 = 32 << 20;
 
 const SEED_ROWS_PER_CLUSTER: usize = 16;
-const ROUNDS_MAX: usize = 8;
-
-/// A cluster with this many times the mean number of points is split, into parts of twice the mean.
-const LARGE_CLUSTER: usize = 4;
-const SPLIT_ROUNDS_MAX: usize = 4;
+pub(super) const ROUNDS_MAX: usize = 8;
+const POLISH_ROUNDS: usize = 2;
 const SEED: u64 = 0x5eed_0000_c105_7e25;
 
 /// How many clusters `rows` rows make.
 pub(super) fn cluster_count(rows: u64) -> usize {
-    let count = (2 * rows.isqrt()).min(rows / ROWS_PER_CLUSTER).clamp(1, CLUSTERS_MAX);
+    let count = (CLUSTERS_PER_ROOT * rows.isqrt()).min(rows / ROWS_PER_CLUSTER).clamp(1, CLUSTERS_MAX);
     usize::try_from(count).unwrap_or(1)
 }
 
@@ -80,22 +78,44 @@ impl Sample {
     }
 }
 
-/// About `count` centres of the points: fewer when there are not so many different ones, up to twice as many when
-/// most points lie close together. Deterministic.
+/// About `count` centres of the points, fewer when there are not so many different ones. Deterministic.
+///
+/// Two levels: coarse clusters first, then each is divided by its number of points. That takes a small part of the time
+/// of one level, and gives a dense lump, whose points one centre would serve well, as many centres as it has rows for.
 pub(super) fn centres(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
-    let mut centres = lloyd(points, count, cancel)?;
-    for _ in 0..SPLIT_ROUNDS_MAX {
-        let before = centres.len();
-        split_large(&mut centres, points, count, cancel)?;
-        if centres.len() == before {
+    let rows: Vec<&[f32]> = points.rows().collect();
+    let coarse = lloyd(points, count.isqrt(), cancel)?;
+    let mut centres = Matrix::new(points.dimension());
+    for members in members(points, &coarse, cancel)? {
+        let share = (members.len() * count).checked_div(points.len()).unwrap_or(0).max(1);
+        let mut part = Matrix::new(points.dimension());
+        members.iter().for_each(|point| part.push(points.row(*point)));
+        lloyd(&part, share, cancel)?.rows().for_each(|centre| centres.push(centre));
+    }
+    for _ in 0..POLISH_ROUNDS {
+        if centres.is_empty() {
             break;
         }
+        let nearest = Finder::new(&centres, points.len(), cancel)?.nearest_of_rows(&rows, cancel)?;
+        move_to_means(&mut centres, points, &nearest);
     }
     Ok(centres)
 }
 
+/// The points nearest to each centre.
+pub(super) fn members(points: &Matrix, centres: &Matrix, cancel: &CancelToken) -> Result<Vec<Vec<usize>>> {
+    let mut members: Vec<Vec<usize>> = vec![Vec::new(); centres.len()];
+    if !centres.is_empty() {
+        let rows: Vec<&[f32]> = points.rows().collect();
+        for (point, nearest) in Finder::exact(centres).nearest_of_rows(&rows, cancel)?.iter().enumerate() {
+            members[nearest.index as usize].push(point);
+        }
+    }
+    Ok(members)
+}
+
 /// k-means proper.
-fn lloyd(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
+pub(super) fn lloyd(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
     let mut centres = seeds(points, count, cancel)?;
     if centres.is_empty() {
         return Ok(centres);
@@ -103,7 +123,7 @@ fn lloyd(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> 
     let rows: Vec<&[f32]> = points.rows().collect();
     let mut last: Vec<u32> = Vec::new();
     for _ in 0..ROUNDS_MAX {
-        let nearest = Targets::new(&centres).nearest_of_rows(&rows, cancel)?;
+        let nearest = Finder::exact(&centres).nearest_of_rows(&rows, cancel)?;
         let assigned: Vec<u32> = nearest.iter().map(|nearest| nearest.index).collect();
         if settled(&last, &assigned) {
             break;
@@ -112,34 +132,6 @@ fn lloyd(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> 
         last = assigned;
     }
     Ok(centres)
-}
-
-/// Gives crowded clusters more centres. k-means leaves a dense lump in one cluster, as its points are all served well;
-/// a search would scan all of it.
-fn split_large(centres: &mut Matrix, points: &Matrix, count: usize, cancel: &CancelToken) -> Result<()> {
-    if count < 2 || centres.is_empty() {
-        return Ok(());
-    }
-    let rows: Vec<&[f32]> = points.rows().collect();
-    let mut members: Vec<Vec<usize>> = vec![Vec::new(); centres.len()];
-    for (point, nearest) in Targets::new(centres).nearest_of_rows(&rows, cancel)?.iter().enumerate() {
-        members[nearest.index as usize].push(point);
-    }
-    let mean = (points.len() / count).max(1);
-    for (index, members) in
-        members.iter().enumerate().filter(|(_, members)| members.len() > mean * LARGE_CLUSTER)
-    {
-        let parts = (members.len() / (2 * mean)).min((2 * count).saturating_sub(centres.len()) + 1);
-        let mut lump = Matrix::new(points.dimension());
-        members.iter().for_each(|point| lump.push(points.row(*point)));
-        for (part, centre) in lloyd(&lump, parts, cancel)?.rows().enumerate() {
-            match part {
-                0 => centres.row_mut(index).copy_from_slice(centre),
-                _ => centres.push(centre),
-            }
-        }
-    }
-    Ok(())
 }
 
 /// True when fewer than one point in 500 changed its centre.
@@ -170,10 +162,11 @@ fn seeds(points: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> 
     Ok(seeds)
 }
 
+/// Squared distance of unit vectors.
 fn squared_distance(a: &[f32], b: &[f32]) -> f32 {
-    let distance = dot(a, a) + dot(b, b) - 2.0 * dot(a, b);
-    // What rounding leaves between equal vectors is no distance.
-    if distance < 1e-6 { 0.0 } else { distance }
+    let distance = 2.0 - 2.0 * dot(a, b);
+    // What rounding leaves between equal vectors is no distance. Nor is what lies between zero vectors.
+    if distance < 1e-6 || a == b { 0.0 } else { distance }
 }
 
 /// Moves every centre to the mean direction of its points; one without points to the point worst served so far.
@@ -204,7 +197,7 @@ fn worst_served(nearest: &[Nearest], count: usize) -> Vec<usize> {
         return Vec::new();
     }
     let mut points: Vec<usize> = (0..nearest.len()).collect();
-    points.sort_by(|a, b| nearest[*b].distance.total_cmp(&nearest[*a].distance));
+    points.sort_by(|a, b| nearest[*a].similarity.total_cmp(&nearest[*b].similarity));
     points.truncate(count);
     points
 }
@@ -282,7 +275,7 @@ mod tests {
         let points = blobs(16);
         let centres = centres(&points, 16, &CancelToken::new()).unwrap();
         let rows: Vec<&[f32]> = points.rows().collect();
-        let nearest = Targets::new(&centres).nearest_of_rows(&rows, &CancelToken::new()).unwrap();
+        let nearest = Finder::exact(&centres).nearest_of_rows(&rows, &CancelToken::new()).unwrap();
         let mut of_corner = vec![None; 16];
         for (index, nearest) in nearest.iter().enumerate() {
             assert_eq!(
@@ -306,10 +299,10 @@ mod tests {
             points.push(&unit(&row));
         }
         let centres = centres(&points, 40, &CancelToken::new()).unwrap();
-        assert!((41..=80).contains(&centres.len()), "{} centres", centres.len());
+        assert!((30..=60).contains(&centres.len()), "{} centres", centres.len());
         let rows: Vec<&[f32]> = points.rows().collect();
         let mut counts = vec![0; centres.len()];
-        for nearest in Targets::new(&centres).nearest_of_rows(&rows, &CancelToken::new()).unwrap() {
+        for nearest in Finder::exact(&centres).nearest_of_rows(&rows, &CancelToken::new()).unwrap() {
             counts[nearest.index as usize] += 1;
         }
         assert!(counts.iter().all(|count| *count <= 400), "{counts:?}");
@@ -333,13 +326,14 @@ mod tests {
 
     #[test]
     fn a_centre_without_points_moves_to_the_worst_served_point() {
-        let mut points = Matrix::new(1);
-        [0.0, 0.1, 0.2, 9.0].iter().for_each(|number| points.push(&[*number]));
-        let mut centres = Matrix::new(1);
-        [0.0, -100.0].iter().for_each(|number| centres.push(&[*number]));
-        let nearest: Vec<Nearest> = (0..4u8).map(|i| Nearest { index: 0, distance: f32::from(i) }).collect();
+        let mut points = Matrix::new(2);
+        [[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]].iter().for_each(|point| points.push(point));
+        let mut centres = Matrix::new(2);
+        [[1.0, 0.0], [-1.0, 0.0]].iter().for_each(|centre| centres.push(centre));
+        let rows: Vec<&[f32]> = points.rows().collect();
+        let nearest = Finder::exact(&centres).nearest_of_rows(&rows, &CancelToken::new()).unwrap();
         move_to_means(&mut centres, &points, &nearest);
-        assert_eq!(centres.row(1), [9.0]);
+        assert_eq!(centres.row(1), [0.0, 1.0]);
     }
 
     #[test]
@@ -347,8 +341,8 @@ mod tests {
         assert_eq!(cluster_count(0), 1);
         assert_eq!(cluster_count(100), 2);
         assert_eq!(cluster_count(4_096), 95);
-        assert_eq!(cluster_count(20_000), 282);
-        assert_eq!(cluster_count(1_000_000), 2_000);
+        assert_eq!(cluster_count(20_000), 423);
+        assert_eq!(cluster_count(1_000_000), 3_000);
         assert_eq!(cluster_count(u64::MAX), 4_096);
         assert_eq!(sample_size(1_000, 384), 1_000);
         assert_eq!(sample_size(10_000_000, 384), 50_000);

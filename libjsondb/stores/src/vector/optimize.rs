@@ -8,7 +8,7 @@ use std::ops::Bound;
 use engine::{CancelToken, Direction, Placement, StoreId, Transaction};
 
 use super::VectorStore;
-use super::assign::Targets;
+use super::assign::Finder;
 use super::kernel::{Matrix, encode};
 use super::kmeans::{self, Sample};
 use super::layout::{self, ClusterId, Config, KeyRange, RowAddress, RowId, Space, damaged};
@@ -116,7 +116,7 @@ fn move_rows(
     centres: &Matrix,
     cancel: &CancelToken,
 ) -> Result<Vec<(RowId, ClusterId)>> {
-    let targets = Targets::new(centres);
+    let finder = Finder::new(centres, usize::MAX, cancel)?;
     let mut moved = Vec::new();
     let mut block = RowBlock::new(centres.dimension());
     // The new generation's keys lie behind this range: no row is met twice.
@@ -127,7 +127,7 @@ fn move_rows(
         let clusters: Vec<ClusterId> = if centres.is_empty() {
             vec![ClusterId::UNCLUSTERED; rows.len()]
         } else {
-            let nearest = targets.nearest_of_directions(&rows, cancel)?;
+            let nearest = finder.nearest_of_directions(&rows, cancel)?;
             nearest.iter().map(|nearest| ClusterId::automatic(new.generation, nearest.index)).collect()
         };
         for ((address, vector), cluster) in block.addresses.iter().zip(rows).zip(clusters) {

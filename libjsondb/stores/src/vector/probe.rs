@@ -1,13 +1,14 @@
 //! Which clusters a query searches, and in which order.
 
-use super::assign::Targets;
 use super::centroids::Centroids;
+use super::kernel::dot;
 use super::layout::ClusterId;
 
 /// Clusters searched at least.
 const PROBES_MIN: usize = 8;
-/// Part of all rows looked at before a query is content: one in this many.
-const ROWS_PART: u64 = 12;
+/// Rows looked at before a query is content, per square root of all rows: what a recall of 0.95 takes grows about so
+/// from 20,000 to 117,000 sentence embeddings of 384 dimensions.
+const ROWS_PER_ROOT: u64 = 20;
 /// Rows looked at for every hit wanted.
 const ROWS_PER_HIT: u64 = 10;
 
@@ -19,13 +20,12 @@ pub(super) struct Effort {
 }
 
 impl Effort {
-    /// What the caller asked for, or what gave recall 0.95 on 20,000 sentence embeddings (384 dimensions), for queries of
-    /// the same kind and of another.
+    /// What the caller asked for, or what gives recall 0.95 on clustered data.
     pub(super) fn new(nprobe: Option<u32>, rows: u64, k: usize) -> Self {
         match nprobe {
             Some(clusters) => Self { clusters: clusters.max(1) as usize, rows: 0 },
             None => {
-                let rows = (rows / ROWS_PART).max((k as u64).saturating_mul(ROWS_PER_HIT));
+                let rows = (rows.isqrt() * ROWS_PER_ROOT).max((k as u64).saturating_mul(ROWS_PER_HIT));
                 Self { clusters: PROBES_MIN, rows }
             }
         }
@@ -47,16 +47,16 @@ impl Probe {
         Self { order: clusters, next: 0, rows_seen: 0, effort }
     }
 
-    /// Clusters by the distance of their centres; rows without a cluster come first, they may be anywhere.
+    /// Clusters by the similarity of their centres; rows without a cluster come first, they may be anywhere.
     pub(super) fn nearest_first(unit_query: &[f32], centroids: &[&Centroids], effort: Effort) -> Self {
-        let mut by_distance: Vec<(f32, ClusterId)> = Vec::new();
+        let mut by_similarity: Vec<(f32, ClusterId)> = Vec::new();
         for centroids in centroids {
-            let targets = Targets::new(&centroids.centres);
-            by_distance.extend(targets.distances(unit_query).zip(centroids.clusters.iter().copied()));
+            let similarities = centroids.centres.rows().map(|centre| dot(centre, unit_query));
+            by_similarity.extend(similarities.zip(centroids.clusters.iter().copied()));
         }
-        by_distance.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(&b.1)));
+        by_similarity.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
         let mut order = vec![ClusterId::UNCLUSTERED];
-        order.extend(by_distance.into_iter().map(|(_, cluster)| cluster));
+        order.extend(by_similarity.into_iter().map(|(_, cluster)| cluster));
         let effort = Effort { clusters: effort.clusters + 1, ..effort };
         Self { order, next: 0, rows_seen: 0, effort }
     }
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn effort_follows_rows_and_k() {
-        assert_eq!(Effort::new(None, 20_000, 10), Effort { clusters: 8, rows: 1_666 });
+        assert_eq!(Effort::new(None, 20_000, 10), Effort { clusters: 8, rows: 2_820 });
         assert_eq!(Effort::new(None, 20_000, 500), Effort { clusters: 8, rows: 5_000 });
         assert_eq!(Effort::new(Some(0), 20_000, 10), Effort { clusters: 1, rows: 0 });
     }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use engine::{CancelToken, Placement, StoreId, Transaction};
 use serde_json::value::RawValue;
 
-use super::assign::Targets;
+use super::assign::Finder;
 use super::candidates::payload;
 use super::kernel::{Matrix, encode};
 use super::kmeans::{self, Sample};
@@ -219,7 +219,8 @@ impl VectorStore {
         if config.centroid_count > 0 && !automatic.is_empty() {
             let centroids = self.automatic_centroids(t, store, config, cancel)?;
             let vectors: Vec<&[f32]> = automatic.iter().map(|index| rows[*index].vector).collect();
-            let nearest = Targets::new(&centroids.centres).nearest_of_directions(&vectors, cancel)?;
+            let finder = Finder::new(&centroids.centres, vectors.len(), cancel)?;
+            let nearest = finder.nearest_of_directions(&vectors, cancel)?;
             for (index, nearest) in automatic.into_iter().zip(nearest) {
                 clusters[index] = ClusterId::automatic(config.generation, nearest.index);
             }
