@@ -1,7 +1,7 @@
 //! Model stores: JSON documents by category and name.
 //!
-//! The engine's key is category and name, each with 00 written as 00 FF and ended by 00 01: bytes then compare as the
-//! pairs do, and the names of one category are neighbours.
+//! The engine's key is category and name, each with 00 written as 00 FF and ended by 00 01: bytes then
+//! compare as the pairs do, and the names of one category are neighbours.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use engine::{CancelToken, Direction, Placement, StoreId, Value};
 use serde_json::value::RawValue;
 
 use crate::names::{StoreKind, engine_name};
-use crate::{Error, ErrorCode, Result, Session};
+use crate::{Error, ErrorCode, Result, Session, walk};
 
 const METADATA: &[u8] = br#"{"format":1}"#;
 const PART_BYTES_MAX: usize = 1024;
 const KEYS_PER_CHECK: usize = 1024;
 
-/// A model store bound to a [`Session`]: its calls commit by themselves, or run inside a transaction. It comes into
-/// being with the first save; before that it reads as empty.
+/// A model store bound to a [`Session`]: its calls commit by themselves, or run inside a transaction. It
+/// comes into being with the first save; before that it reads as empty.
 pub struct ModelStore {
     session: Session,
     name: String,
@@ -86,19 +86,16 @@ impl ModelStore {
             let Some(store) = store else {
                 return Ok(names);
             };
-            let mut failure = None;
-            let (from, to) = (Bound::Included(&*start), Bound::Excluded(&*end));
-            t.visit(store, from, to, Direction::Forward, &mut |key, _| {
-                if names.len() % KEYS_PER_CHECK == 0 {
+            let span = (Bound::Included(&*start), Bound::Excluded(&*end));
+            walk::visit(t, store, span, Direction::Forward, |key, _| {
+                if names.len().is_multiple_of(KEYS_PER_CHECK) {
                     cancel.check()?;
                 }
-                match key.get(start.len()..).and_then(name_of) {
-                    Some(name) => names.push(name),
-                    None => failure = Some(damaged("a key is not a category and a name")),
-                }
-                Ok(failure.is_none())
+                let name = key.get(start.len()..).and_then(name_of);
+                names.push(name.ok_or_else(|| damaged("a key is not a category and a name"))?);
+                Ok(true)
             })?;
-            failure.map_or(Ok(names), Err)
+            Ok(names)
         })
     }
 

@@ -1,5 +1,7 @@
 //! Model stores against the real engine.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use serde_json::value::RawValue;

@@ -56,8 +56,8 @@ impl<'a> Finder<'a> {
         Self { centres, groups: None, products_per_row: centres.len() }
     }
 
-    /// For `rows` vectors: when they are many, the centres are grouped first and only those of the nearest groups are
-    /// looked at. A vector may then miss its nearest centre for one that is hardly farther.
+    /// For `rows` vectors: when they are many, the centres are grouped first and only those of the nearest
+    /// groups are looked at. A vector may then miss its nearest centre for one that is hardly farther.
     pub(super) fn new(centres: &'a Matrix, rows: usize, cancel: &CancelToken) -> Result<Self> {
         let groups = centres.len().isqrt();
         if centres.len() < GROUPED_CENTRES_MIN || rows < groups * kmeans::ROUNDS_MAX {

@@ -14,8 +14,8 @@ const SLACK: usize = 256;
 /// Entries read between two looks at the cancel token.
 const ENTRIES_PER_CHECK: usize = 256;
 
-/// Rows with their scores. Without a filter only the best are kept, with those that tie with the last of them: which
-/// of those wins depends on their ids, which are not known yet. With a filter all are kept.
+/// Rows with their scores. Without a filter only the best are kept, with those that tie with the last of
+/// them: which of those wins depends on their ids, which are not known yet. With a filter all are kept.
 pub(super) struct Candidates {
     rows: Vec<(f32, RowId)>,
     /// Number of rows wanted; None keeps all.

@@ -4,8 +4,9 @@ use std::ops::Bound;
 
 use engine::{CancelToken, Direction, StoreId, Transaction};
 
+use super::config::Config;
 use super::kernel::{Matrix, decode, make_unit};
-use super::layout::{ClusterId, Config, KeyRange, Space, cluster_of_centroid_key, damaged};
+use super::layout::{ClusterId, KeyRange, Space, cluster_of_centroid_key, damaged};
 use crate::Result;
 
 /// Centroids read from a store at once.
@@ -13,8 +14,9 @@ const BATCH: usize = 256;
 
 /// Clusters and their centres, in the space of directions: all are unit vectors.
 ///
-/// Rows are compared by cosine similarity, so only the direction of a vector says where it belongs: it is scaled to a
-/// unit vector before Euclidean distances are taken, and vectors of very different lengths cluster as well as any.
+/// Rows are compared by cosine similarity, so only the direction of a vector says where it belongs: it is
+/// scaled to a unit vector before Euclidean distances are taken, and vectors of very different lengths
+/// cluster as well as any.
 #[derive(Clone, Debug)]
 pub(super) struct Centroids {
     pub(super) clusters: Vec<ClusterId>,

@@ -7,8 +7,8 @@ use serde_json::{Number, Value};
 
 use crate::{Error, ErrorCode, Result};
 
-/// Top-level fields and the values they must have, all of them. Numbers compare by value: 999 equals 999.0. A field
-/// that is absent equals nothing, not even null.
+/// Top-level fields and the values they must have, all of them. Numbers compare by value: 999 equals 999.0. A
+/// field that is absent equals nothing, not even null.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Filter {
     fields: Vec<(String, Value)>,

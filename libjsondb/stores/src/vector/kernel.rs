@@ -2,7 +2,8 @@
 
 const LANES: usize = 16;
 
-/// Norms outside of these lose precision or overflow when squared in f32; such rows are rare and scored in f64.
+/// Norms outside of these lose precision or overflow when squared in f32; such rows are rare and scored in
+/// f64.
 const NORM_MIN: f64 = 1e-15;
 const NORM_MAX: f64 = 1e15;
 

@@ -2,19 +2,19 @@
 //!
 //! | Key | Value |
 //! |---|---|
-//! | `m` | [`Config`] |
+//! | `m` | [`super::config::Config`] |
 //! | `c` cluster (9 bytes) | centroid: f32, little endian |
 //! | `v` cluster (9 bytes), row (16 bytes) | vector: f32, little endian |
 //! | `i` item id | cluster (9 bytes), row (16 bytes) |
 //! | `p` row (16 bytes) | length of the item id (u16, little endian), item id, payload as JSON text (empty: null) |
 //!
-//! A cluster is a space byte and a big-endian u64, so rows of one cluster are neighbours. Counters: `n` all rows;
-//! `n` space byte, cluster number: rows of that cluster, where the usage mode tracks them; `e` explicit clusters ever made.
+//! A cluster is a space byte and a big-endian u64, so rows of one cluster are neighbours. Counters: `n` all
+//! rows; `n` space byte, cluster number: rows of that cluster, where the usage mode tracks them; `e` explicit
+//! clusters ever made.
 
-use engine::{Placement, StoreId, Transaction, Value};
+use engine::{StoreId, Transaction, Value};
 use uuid::Uuid;
 
-use super::types::UsageMode;
 use crate::{Error, ErrorCode, Result};
 
 /// Metadata of the engine store: the format only, so that a store opens whatever options are asked for.
@@ -23,12 +23,8 @@ pub(super) const METADATA: &[u8] = br#"{"format":1}"#;
 /// Longest item id in bytes.
 pub(super) const ID_BYTES_MAX: usize = 1024;
 
-const CONFIG_KEY: &[u8] = b"m";
-const CONFIG_BYTES: usize = 29;
 const CLUSTER_BYTES: usize = 9;
 const ROW_BYTES: usize = 16;
-const COUNTER_OF_ALL: &[u8] = b"n";
-const COUNTER_OF_EXPLICIT: &[u8] = b"e";
 
 /// Where a row lies: in clusters the store makes, or in those the caller names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,8 +33,8 @@ pub(super) enum Space {
     Explicit = 1,
 }
 
-/// A cluster. Automatic ones carry the generation of their clustering in the upper half, so that a new clustering's
-/// rows lie behind the old one's and both can be there inside the transaction that moves them.
+/// A cluster. Automatic ones carry the generation of their clustering in the upper half, so that a new
+/// clustering's rows lie behind the old one's and both can be there inside the transaction that moves them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ClusterId {
     space: Space,
@@ -70,6 +66,11 @@ impl ClusterId {
         }
     }
 
+    /// The space byte and [`ClusterId::user_number`], which stay the same from one clustering to the next.
+    pub(super) fn counter_suffix(self) -> [u8; CLUSTER_BYTES] {
+        Self { space: self.space, number: self.user_number() }.to_bytes()
+    }
+
     pub(super) fn is_explicit(self) -> bool {
         self.space == Space::Explicit
     }
@@ -92,7 +93,8 @@ impl ClusterId {
     }
 }
 
-/// Identity of a row inside the store: time-ordered and random, so that concurrent writers never pick the same.
+/// Identity of a row inside the store: time-ordered and random, so that concurrent writers never pick the
+/// same.
 pub(super) type RowId = [u8; ROW_BYTES];
 
 pub(super) fn new_row_id() -> RowId {
@@ -212,121 +214,6 @@ impl KeyRange {
     pub(super) fn all_items() -> Self {
         Self::of_prefix(vec![b'i'])
     }
-}
-
-/// What holds for the whole store. Written with the first row and by a clustering, read by every writer: that is how
-/// a writer notices that the clusters it chose from are gone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Config {
-    /// Numbers per vector.
-    pub(super) dimension: u32,
-    pub(super) usage_mode: UsageMode,
-    /// Number of the clustering; 0 before the first.
-    pub(super) generation: u32,
-    /// Automatic centroids of this clustering.
-    pub(super) centroid_count: u32,
-    /// Differs between any two clusterings ever made, rolled back ones included.
-    pub(super) version: Uuid,
-}
-
-impl Config {
-    pub(super) fn new(dimension: u32, usage_mode: UsageMode) -> Self {
-        Self { dimension, usage_mode, generation: 0, centroid_count: 0, version: Uuid::now_v7() }
-    }
-
-    /// The configuration after a clustering into `centroid_count` clusters.
-    pub(super) fn next_clustering(self, centroid_count: u32) -> Self {
-        Self { generation: self.generation + 1, centroid_count, version: Uuid::now_v7(), ..self }
-    }
-
-    /// True when every writer counts rows per cluster.
-    pub(super) fn tracks_clusters(&self) -> bool {
-        match self.usage_mode {
-            UsageMode::DynamicWithVectorCountTracking => true,
-            UsageMode::BuildOnceQueryMany => self.generation == 0,
-            UsageMode::Dynamic => false,
-        }
-    }
-
-    fn to_bytes(self) -> [u8; CONFIG_BYTES] {
-        let mut bytes = [0; CONFIG_BYTES];
-        bytes[0] = self.usage_mode as u8;
-        bytes[1..5].copy_from_slice(&self.dimension.to_be_bytes());
-        bytes[5..9].copy_from_slice(&self.generation.to_be_bytes());
-        bytes[9..13].copy_from_slice(&self.centroid_count.to_be_bytes());
-        bytes[13..].copy_from_slice(self.version.as_bytes());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let bytes: [u8; CONFIG_BYTES] =
-            bytes.try_into().map_err(|_| damaged("the configuration has the wrong length"))?;
-        let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        let mut version = [0; 16];
-        version.copy_from_slice(&bytes[13..]);
-        Ok(Self {
-            usage_mode: UsageMode::from_number(i32::from(bytes[0]))
-                .map_err(|_| damaged("the configuration has an unknown usage mode"))?,
-            dimension: number(1),
-            generation: number(5),
-            centroid_count: number(9),
-            version: Uuid::from_bytes(version),
-        })
-    }
-}
-
-pub(super) fn read_config(t: &mut Transaction, store: StoreId) -> Result<Option<Config>> {
-    match load(t, store, CONFIG_KEY)? {
-        Some(bytes) => Config::from_bytes(&bytes).map(Some),
-        None => Ok(None),
-    }
-}
-
-pub(super) fn write_config(t: &mut Transaction, store: StoreId, config: &Config) -> Result<()> {
-    Ok(t.put(store, CONFIG_KEY, &config.to_bytes(), Placement::Auto)?)
-}
-
-/// Live rows of the store.
-pub(super) fn row_count(t: &Transaction, store: StoreId) -> Result<u64> {
-    count(t, store, COUNTER_OF_ALL)
-}
-
-pub(super) fn add_to_row_count(t: &mut Transaction, store: StoreId, delta: i64) -> Result<()> {
-    Ok(t.add_to_counter(store, COUNTER_OF_ALL, delta)?)
-}
-
-/// Explicit clusters made so far. With the configuration's version it names a committed set of explicit centroids.
-pub(super) fn explicit_count(t: &Transaction, store: StoreId) -> Result<i64> {
-    Ok(t.counter(store, COUNTER_OF_EXPLICIT)?)
-}
-
-pub(super) fn count_new_explicit(t: &mut Transaction, store: StoreId) -> Result<()> {
-    Ok(t.add_to_counter(store, COUNTER_OF_EXPLICIT, 1)?)
-}
-
-/// Live rows of a cluster, where they are tracked. A new clustering's counters take over those of the last one.
-pub(super) fn cluster_count(t: &Transaction, store: StoreId, cluster: ClusterId) -> Result<u64> {
-    count(t, store, &cluster_counter(cluster))
-}
-
-pub(super) fn add_to_cluster_count(
-    t: &mut Transaction,
-    store: StoreId,
-    cluster: ClusterId,
-    delta: i64,
-) -> Result<()> {
-    Ok(t.add_to_counter(store, &cluster_counter(cluster), delta)?)
-}
-
-fn cluster_counter(cluster: ClusterId) -> Vec<u8> {
-    let mut name = COUNTER_OF_ALL.to_vec();
-    name.push(cluster.space as u8);
-    name.extend_from_slice(&cluster.user_number().to_be_bytes());
-    name
-}
-
-fn count(t: &Transaction, store: StoreId, name: &[u8]) -> Result<u64> {
-    u64::try_from(t.counter(store, name)?).map_err(|_| damaged("a count of rows is negative"))
 }
 
 /// Item id and payload of a row, as text; an empty payload is null.
@@ -450,15 +337,5 @@ mod tests {
         let pinned = RowAddress { cluster: ClusterId::explicit(i64::MAX).unwrap(), row: [255; 16] };
         assert!(holds(KeyRange::vectors_of(pinned.cluster), &pinned.vector_key()));
         assert!(holds(KeyRange::all_vectors(), &pinned.vector_key()));
-    }
-
-    #[test]
-    fn config_round_trips_and_rejects_other_bytes() {
-        let config = Config::new(384, UsageMode::Dynamic).next_clustering(141);
-        assert_eq!(Config::from_bytes(&config.to_bytes()).unwrap(), config);
-        assert_eq!(Config::from_bytes(b"short").unwrap_err().code(), ErrorCode::Corruption);
-        let mut bytes = config.to_bytes();
-        bytes[0] = 9;
-        assert_eq!(Config::from_bytes(&bytes).unwrap_err().code(), ErrorCode::Corruption);
     }
 }

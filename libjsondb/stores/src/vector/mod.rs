@@ -1,12 +1,14 @@
 //! Vector stores: rows of (id, vector, payload) in clusters, searched by cosine similarity.
 //!
-//! `layout` says what the engine's keys mean, `write` and `search` are the two ways in, `optimize` rebuilds the
-//! clusters that `kmeans` finds. Everything happens in one engine transaction, so a reader sees one snapshot of rows,
-//! payloads and clusters.
+//! `layout` says what the engine's keys mean, `write` and `search` are the two ways in, `optimize` rebuilds
+//! the clusters that `kmeans` finds. Everything happens in one engine transaction, so a reader sees one
+//! snapshot of rows, payloads and clusters.
 
 mod assign;
 mod candidates;
 mod centroids;
+mod config;
+mod counters;
 mod filter;
 mod kernel;
 mod kmeans;
@@ -14,6 +16,7 @@ mod layout;
 mod optimize;
 mod probe;
 mod rows;
+mod sample;
 mod search;
 mod stats;
 mod types;
@@ -29,7 +32,7 @@ use crate::names::{StoreKind, engine_name};
 use crate::{Result, Session, Transaction};
 
 use centroids::Centroids;
-use layout::Config;
+use config::Config;
 use types::check_options;
 pub use types::{
     ArrayQueryOptions, CentroidStats, Hit, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
@@ -47,7 +50,8 @@ pub struct VectorStore {
     known: Mutex<Known>,
 }
 
-/// Centroids read before. Versions are never used twice, so what was read in a transaction that rolled back does no harm.
+/// Centroids read before. Versions are never used twice, so what was read in a transaction that rolled back
+/// does no harm.
 #[derive(Clone, Default)]
 struct Known {
     /// Valid for the clustering of this version.
@@ -57,7 +61,8 @@ struct Known {
 }
 
 impl VectorStore {
-    /// The store `name` of the session. Touches no file. The usage mode of a store that exists stays what it is.
+    /// The store `name` of the session. Touches no file. The usage mode of a store that exists stays what it
+    /// is.
     pub fn open(session: Session, name: &str, options: VectorOptions) -> Result<Self> {
         check_options(&options)?;
         let engine_name = engine_name(StoreKind::Vector, name)?;
@@ -82,7 +87,8 @@ impl VectorStore {
         self.write_rows(cancel, &rows)
     }
 
-    /// As [`VectorStore::upsert`], from `ids.len()` vectors of `dimension` numbers that lie one after the other.
+    /// As [`VectorStore::upsert`], from `ids.len()` vectors of `dimension` numbers that lie one after the
+    /// other.
     pub fn upsert_arrays(
         &self,
         cancel: &CancelToken,
@@ -98,7 +104,7 @@ impl VectorStore {
     /// Number of live rows.
     pub fn count(&self, cancel: &CancelToken) -> Result<u64> {
         self.read(cancel, |t| match self.config(t)? {
-            Some((store, _)) => layout::row_count(t, store),
+            Some((store, _)) => counters::row_count(t, store),
             None => Ok(0),
         })
     }
@@ -112,9 +118,10 @@ impl VectorStore {
         self.session.read(cancel, |transaction| transaction.with(cancel, work))
     }
 
-    /// Runs `work` in a transaction that writes. In a session of its own it may run more than once, after conflicts; in
-    /// a caller's transaction an error inside `work` ends that transaction, so that half a batch is never committed.
-    /// `check` runs before anything is written; its errors leave the transaction as it was.
+    /// Runs `work` in a transaction that writes. In a session of its own it may run more than once, after
+    /// conflicts; in a caller's transaction an error inside `work` ends that transaction, so that half a
+    /// batch is never committed. `check` runs before anything is written; its errors leave the transaction as
+    /// it was.
     fn write<R>(
         &self,
         cancel: &CancelToken,
@@ -136,7 +143,7 @@ impl VectorStore {
     /// The store's id and configuration; None before the first row.
     fn config(&self, t: &mut engine::Transaction) -> Result<Option<(StoreId, Config)>> {
         match t.store(&self.engine_name)? {
-            Some((store, _)) => Ok(layout::read_config(t, store)?.map(|config| (store, config))),
+            Some((store, _)) => Ok(config::read_config(t, store)?.map(|config| (store, config))),
             None => Ok(None),
         }
     }
@@ -158,8 +165,8 @@ impl VectorStore {
         Ok(centroids)
     }
 
-    /// The centres of the explicit clusters, from memory when they were read before. A transaction that writes reads
-    /// them itself: another one's new cluster must conflict with it.
+    /// The centres of the explicit clusters, from memory when they were read before. A transaction that
+    /// writes reads them itself: another one's new cluster must conflict with it.
     fn explicit_centroids(
         &self,
         t: &mut engine::Transaction,
@@ -170,7 +177,7 @@ impl VectorStore {
         if t.mode() == Mode::Write {
             return Centroids::load_explicit(t, store, config, cancel).map(Arc::new);
         }
-        let state = (config.version, layout::explicit_count(t, store)?);
+        let state = (config.version, counters::explicit_count(t, store)?);
         match &self.known().explicit {
             Some((known, centroids)) if *known == state => return Ok(centroids.clone()),
             _ => {}

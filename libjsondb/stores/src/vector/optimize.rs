@@ -1,7 +1,8 @@
 //! Rebuilding the clusters.
 //!
-//! Finding new centres needs no up-to-date rows, so it happens in a transaction that reads. Moving the rows is one
-//! transaction that reads all of them: concurrent writers make it run again, concurrent readers go on with what they see.
+//! Finding new centres needs no up-to-date rows, so it happens in a transaction that reads. Moving the rows
+//! is one transaction that reads all of them: concurrent writers make it run again, concurrent readers go on
+//! with what they see.
 
 use std::ops::Bound;
 
@@ -9,10 +10,14 @@ use engine::{CancelToken, Direction, Placement, StoreId, Transaction};
 
 use super::VectorStore;
 use super::assign::Finder;
+use super::config::{self, Config};
+use super::counters;
 use super::kernel::{Matrix, encode};
-use super::kmeans::{self, Sample};
-use super::layout::{self, ClusterId, Config, KeyRange, RowAddress, RowId, Space, damaged};
+use super::kmeans;
+use super::layout::{self, ClusterId, KeyRange, RowAddress, RowId, Space, damaged};
 use super::rows::{RowBlock, RowCursor, rows_per_block};
+use super::sample::{Sample, sample_size};
+use super::stats::visit_keys;
 use super::write::put_centres;
 use crate::{Error, ErrorCode, Result, Session};
 
@@ -23,12 +28,12 @@ const ITEMS_PER_BATCH: usize = 1024;
 const BLOCKS_PER_BATCH: usize = 16;
 
 impl VectorStore {
-    /// Finds the clusters anew and moves all rows that are not pinned to a cluster into them. Pinned rows stay; the
-    /// centres of their clusters become their means.
+    /// Finds the clusters anew and moves all rows that are not pinned to a cluster into them. Pinned rows
+    /// stay; the centres of their clusters become their means.
     ///
-    /// In a session inside a transaction, what the transaction has written so far is committed first. The clustering is
-    /// a transaction of its own, so that losing against other writers costs no more than another try; the caller's
-    /// goes on after it, on a new snapshot.
+    /// In a session inside a transaction, what the transaction has written so far is committed first. The
+    /// clustering is a transaction of its own, so that losing against other writers costs no more than
+    /// another try; the caller's goes on after it, on a new snapshot.
     pub fn optimize(&self, cancel: &CancelToken) -> Result<()> {
         match &self.session {
             Session::Auto(_) => self.recluster(cancel),
@@ -65,7 +70,7 @@ fn find_centres(
     cancel: &CancelToken,
 ) -> Result<Matrix> {
     let dimension = config.dimension as usize;
-    let size = kmeans::sample_size(layout::row_count(t, store)?, dimension);
+    let size = sample_size(counters::row_count(t, store)?, dimension);
     let mut sample = Sample::new(dimension, size);
     let mut block = RowBlock::new(dimension);
     let mut cursor = RowCursor::new(KeyRange::vectors_in(Space::Automatic));
@@ -97,7 +102,7 @@ fn rebuild(
     move_items(t, store, &moved, cancel)?;
     let explicit = refine_explicit(t, store, &new, cancel)?;
     set_cluster_counts(t, store, (&old, &new), &moved, &explicit)?;
-    layout::write_config(t, store, &new)
+    config::write_config(t, store, &new)
 }
 
 fn drop_centres(t: &mut Transaction, store: StoreId, cancel: &CancelToken) -> Result<()> {
@@ -107,7 +112,8 @@ fn drop_centres(t: &mut Transaction, store: StoreId, cancel: &CancelToken) -> Re
     Ok(())
 }
 
-/// Moves all rows that are not pinned to the nearest new centre. Gives their rows and new clusters, in order of row.
+/// Moves all rows that are not pinned to the nearest new centre. Gives their rows and new clusters, in order
+/// of row.
 fn move_rows(
     t: &mut Transaction,
     store: StoreId,
@@ -177,7 +183,8 @@ fn move_items(
     }
 }
 
-/// Gives explicit clusters the means of their rows as centres, and forgets those without rows. Returns their counts.
+/// Gives explicit clusters the means of their rows as centres, and forgets those without rows. Returns their
+/// counts.
 fn refine_explicit(
     t: &mut Transaction,
     store: StoreId,
@@ -232,9 +239,9 @@ fn set_cluster_counts(
         (0..).zip(&counts[1..]).map(|(index, count)| (ClusterId::automatic(new.generation, index), *count));
     for (cluster, count) in clustered.chain([unclustered]).chain(explicit.iter().copied()) {
         let wanted = if new.tracks_clusters() { count } else { 0 };
-        let delta = wanted as i64 - layout::cluster_count(t, store, cluster)? as i64;
+        let delta = wanted as i64 - counters::cluster_count(t, store, cluster)? as i64;
         if delta != 0 {
-            layout::add_to_cluster_count(t, store, cluster, delta)?;
+            counters::add_to_cluster_count(t, store, cluster, delta)?;
         }
     }
     Ok(())
@@ -242,12 +249,10 @@ fn set_cluster_counts(
 
 /// All keys of a range that holds few.
 fn keys(t: &mut Transaction, store: StoreId, range: KeyRange, cancel: &CancelToken) -> Result<Vec<Vec<u8>>> {
-    cancel.check()?;
     let mut keys = Vec::new();
-    let (start, end) = (Bound::Included(&*range.start), Bound::Excluded(&*range.end));
-    t.visit(store, start, end, Direction::Forward, &mut |key, _| {
+    visit_keys(t, store, &range, cancel, |key| {
         keys.push(key.to_vec());
-        Ok(true)
+        Ok(())
     })?;
     Ok(keys)
 }

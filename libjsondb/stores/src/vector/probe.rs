@@ -6,8 +6,8 @@ use super::layout::ClusterId;
 
 /// Clusters searched at least.
 const PROBES_MIN: usize = 8;
-/// Rows looked at before a query is content, per square root of all rows: what a recall of 0.95 takes grows about so
-/// from 20,000 to 117,000 sentence embeddings of 384 dimensions.
+/// Rows looked at before a query is content, per square root of all rows: what a recall of 0.95 takes grows
+/// about so from 20,000 to 117,000 sentence embeddings of 384 dimensions.
 const ROWS_PER_ROOT: u64 = 20;
 /// Rows looked at for every hit wanted.
 const ROWS_PER_HIT: u64 = 10;
@@ -69,7 +69,8 @@ impl Probe {
             let mean = (self.rows_seen / self.next as u64).max(1);
             usize::try_from((self.effort.rows - self.rows_seen).div_ceil(mean)).unwrap_or(usize::MAX)
         } else {
-            // Content, but without enough hits: the further it goes the longer its steps, so that rounds stay few.
+            // Content, but without enough hits: the further it goes the longer its steps, so that rounds stay
+            // few.
             self.next
         };
         let start = self.next;

@@ -6,7 +6,7 @@ use engine::{BlobRef, Direction, StoreId, Transaction, Value, ValueRef};
 
 use super::kernel::{Matrix, decode};
 use super::layout::{KeyRange, RowAddress, damaged};
-use crate::{Error, Result};
+use crate::{Result, walk};
 
 /// Numbers in a block: 256 KiB, so that a block stays in the processor's cache while it is worked on.
 const BLOCK_NUMBERS: usize = 64 << 10;
@@ -62,33 +62,26 @@ impl RowCursor {
         limit: usize,
     ) -> Result<()> {
         let mut large: Vec<(usize, BlobRef)> = Vec::new();
-        let mut failure: Option<Error> = None;
         let mut resume: Option<Vec<u8>> = None;
-        let (start, end) = (Bound::Included(&*self.range.start), Bound::Excluded(&*self.range.end));
-        t.visit(store, start, end, Direction::Forward, &mut |key, value| {
+        let span = (Bound::Included(&*self.range.start), Bound::Excluded(&*self.range.end));
+        walk::visit(t, store, span, Direction::Forward, |key, value| {
             if block.len() >= limit {
                 resume = Some(key.to_vec());
                 return Ok(false);
             }
-            let added = RowAddress::from_vector_key(key).and_then(|address| {
-                match value {
-                    ValueRef::Inline(bytes) if block.vectors.push_encoded(bytes) => {}
-                    ValueRef::Inline(_) => return Err(damaged("a vector has the wrong length")),
-                    // The transaction is busy while it walks: large vectors are loaded afterwards.
-                    ValueRef::Blob(blob) => {
-                        large.push((block.len(), blob));
-                        block.vectors.push_zeros();
-                    }
+            let address = RowAddress::from_vector_key(key)?;
+            match value {
+                ValueRef::Inline(bytes) if block.vectors.push_encoded(bytes) => {}
+                ValueRef::Inline(_) => return Err(damaged("a vector has the wrong length")),
+                // The transaction is busy while it walks: large vectors are loaded afterwards.
+                ValueRef::Blob(blob) => {
+                    large.push((block.len(), blob));
+                    block.vectors.push_zeros();
                 }
-                block.addresses.push(address);
-                Ok(())
-            });
-            failure = added.err();
-            Ok(failure.is_none())
+            }
+            block.addresses.push(address);
+            Ok(true)
         })?;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
         match resume {
             Some(key) => self.range.start = key,
             None => self.at_end = true,

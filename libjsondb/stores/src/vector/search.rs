@@ -8,9 +8,10 @@ use engine::{CancelToken, StoreId, Transaction};
 
 use super::assign::join;
 use super::candidates::{Candidates, keep_best_hits};
+use super::counters;
 use super::filter::Filter;
 use super::kernel::{cosine, norm, unit};
-use super::layout::{self, ClusterId, KeyRange};
+use super::layout::{ClusterId, KeyRange};
 use super::probe::{Effort, Probe};
 use super::rows::{RowBlock, RowCursor, rows_per_block};
 use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore};
@@ -67,8 +68,8 @@ impl VectorStore {
         Ok(found.pop().unwrap_or_default())
     }
 
-    /// Ids and scores of the `k` best rows for each of many queries of `dimension` numbers that lie one after the other.
-    /// Both results have `k` cells per query; where fewer rows exist, the last are "" and NaN.
+    /// Ids and scores of the `k` best rows for each of many queries of `dimension` numbers that lie one after
+    /// the other. Both results have `k` cells per query; where fewer rows exist, the last are "" and NaN.
     pub fn query_arrays(
         &self,
         cancel: &CancelToken,
@@ -122,7 +123,7 @@ impl VectorStore {
         if dimension != config.dimension as usize {
             return Err(self.dimension_mismatch(config.dimension as usize, dimension, "the query"));
         }
-        let rows = layout::row_count(t, store)?;
+        let rows = counters::row_count(t, store)?;
         let k = request.k.min(usize::try_from(rows).unwrap_or(usize::MAX));
         if k == 0 {
             return Ok(Vec::new());
@@ -212,7 +213,8 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Shows every open search its next clusters, reading each cluster once, and closes those that have their hits.
+    /// Shows every open search its next clusters, reading each cluster once, and closes those that have their
+    /// hits.
     fn round(&mut self, searches: &mut [Search]) -> Result<()> {
         let mut wanted: BTreeMap<ClusterId, Vec<usize>> = BTreeMap::new();
         for (index, search) in searches.iter_mut().enumerate().filter(|(_, search)| search.is_open) {
@@ -287,7 +289,8 @@ impl Scan<'_> {
     }
 }
 
-/// Scores the rows of each segment for those of its searches that lie in `searches`, whose first has index `first`.
+/// Scores the rows of each segment for those of its searches that lie in `searches`, whose first has index
+/// `first`.
 fn score_part(
     block: &RowBlock,
     norms: &[f64],

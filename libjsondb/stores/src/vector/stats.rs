@@ -5,9 +5,11 @@ use std::ops::Bound;
 
 use engine::{CancelToken, Direction, StoreId, Transaction};
 
-use super::layout::{self, ClusterId, Config, KeyRange, RowAddress, Space};
+use super::config::Config;
+use super::counters;
+use super::layout::{self, ClusterId, KeyRange, RowAddress, Space};
 use super::{CentroidStats, Stats, VectorStore};
-use crate::{Error, Result};
+use crate::{Result, walk};
 
 /// Keys met between two looks at the cancel token.
 const KEYS_PER_CHECK: u64 = 4096;
@@ -22,7 +24,7 @@ impl VectorStore {
             };
             let centroids = clusters(t, store, &config, cancel)?;
             Ok(Stats {
-                count: layout::row_count(t, store)?,
+                count: counters::row_count(t, store)?,
                 skew: skew(&centroids),
                 centroids,
                 usage_mode: config.usage_mode as i32,
@@ -47,7 +49,7 @@ fn clusters(
     })?;
     if config.tracks_clusters() {
         for (cluster, count) in &mut counts {
-            *count = layout::cluster_count(t, store, *cluster)?;
+            *count = counters::cluster_count(t, store, *cluster)?;
         }
     } else {
         visit_keys(t, store, &KeyRange::all_vectors(), cancel, |key| {
@@ -65,28 +67,28 @@ fn clusters(
     Ok(counts.into_iter().map(stats).collect())
 }
 
-fn visit_keys(
+/// Shows `visitor` the keys of a range.
+pub(super) fn visit_keys(
     t: &mut Transaction,
     store: StoreId,
     range: &KeyRange,
     cancel: &CancelToken,
     mut visitor: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut failure: Option<Error> = None;
     let mut seen = 0u64;
-    let (start, end) = (Bound::Included(&*range.start), Bound::Excluded(&*range.end));
-    t.visit(store, start, end, Direction::Forward, &mut |key, _| {
+    let span = (Bound::Included(&*range.start), Bound::Excluded(&*range.end));
+    walk::visit(t, store, span, Direction::Forward, |key, _| {
         if seen.is_multiple_of(KEYS_PER_CHECK) {
             cancel.check()?;
         }
         seen += 1;
-        failure = visitor(key).err();
-        Ok(failure.is_none())
-    })?;
-    failure.map_or(Ok(()), Err)
+        visitor(key)?;
+        Ok(true)
+    })
 }
 
-/// Largest count over mean count. Pinned rows can't be spread better, so they count only when there are no others.
+/// Largest count over mean count. Pinned rows can't be spread better, so they count only when there are no
+/// others.
 fn skew(centroids: &[CentroidStats]) -> f64 {
     let has_automatic = centroids.iter().any(|centroid| !centroid.explicit && centroid.count > 0);
     let counted = || centroids.iter().filter(|centroid| centroid.explicit != has_automatic);

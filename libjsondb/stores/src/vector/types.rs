@@ -9,7 +9,8 @@ use crate::{Error, ErrorCode, Result};
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UsageMode {
-    /// Rows wait in a staging cluster until `optimize` clusters them; the build's bookkeeping is dropped then.
+    /// Rows wait in a staging cluster until `optimize` clusters them; the build's bookkeeping is dropped
+    /// then.
     BuildOnceQueryMany = 0,
     /// Changes at any time; rows are counted per cluster as they come and go, so `stats` reads no rows.
     DynamicWithVectorCountTracking = 1,
@@ -40,7 +41,8 @@ impl UsageMode {
 pub struct VectorOptions {
     /// A [`UsageMode`]; counts when the store is created.
     pub usage_mode: i32,
-    /// Size of the payloads: 0 small, 1 medium, 2 big. Big ones go to disk when they are upserted, not at commit.
+    /// Size of the payloads: 0 small, 1 medium, 2 big. Big ones go to disk when they are upserted, not at
+    /// commit.
     pub content_size: i32,
 }
 
@@ -95,7 +97,8 @@ pub struct QueryOptions {
     pub k: i64,
     /// An object: the payload's top-level fields of these names must have these values.
     pub filter: Option<serde_json::Value>,
-    /// Number of clusters to search; more follow while fewer than `k` rows match. None: chosen for recall 0.95.
+    /// Number of clusters to search; more follow while fewer than `k` rows match. None: chosen for recall
+    /// 0.95.
     pub nprobe: Option<u32>,
     /// Search all clusters.
     pub exact: bool,
@@ -155,8 +158,8 @@ pub struct Stats {
     pub count: u64,
     /// All clusters, the store's own first, each kind in order of id.
     pub centroids: Vec<CentroidStats>,
-    /// Largest count over mean count, of the clusters the store made itself, or of the explicit ones when all rows
-    /// are pinned: 1 is even, 0 an empty store. What `optimize` can improve.
+    /// Largest count over mean count, of the clusters the store made itself, or of the explicit ones when all
+    /// rows are pinned: 1 is even, 0 an empty store. What `optimize` can improve.
     pub skew: f64,
     /// The store's [`UsageMode`].
     pub usage_mode: i32,

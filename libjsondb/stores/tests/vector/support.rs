@@ -103,7 +103,8 @@ impl Random {
     }
 }
 
-/// `count` items around random centres, about 100 each; payload `{"group": i % 7, "name": id}`; every third has none.
+/// `count` items around random centres, about 100 each; payload `{"group": i % 7, "name": id}`; every third
+/// has none.
 pub fn clustered(count: usize, dimension: usize, seed: u64) -> Vec<VectorItem> {
     let mut random = Random(seed);
     let centres: Vec<Vec<f32>> = (0..count.div_ceil(100)).map(|_| random.vector(dimension)).collect();
@@ -146,7 +147,8 @@ pub fn by_id(items: &[VectorItem]) -> BTreeMap<String, VectorItem> {
     items.iter().map(|item| (item.id.clone(), item.clone())).collect()
 }
 
-/// Asserts that the hits are the brute force's: equal scores in order, and the same ids where scores are clearly apart.
+/// Asserts that the hits are the brute force's: equal scores in order, and the same ids where scores are
+/// clearly apart.
 #[track_caller]
 pub fn assert_same(hits: &[Hit], expected: &[(String, f64)]) {
     assert_eq!(hits.len(), expected.len(), "number of hits");
