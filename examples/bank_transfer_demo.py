@@ -10,6 +10,8 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
+from typing import Callable
 
 from sop import Context, Database, TransactionError, TransactionMode, btree
 
@@ -31,22 +33,22 @@ def transfer(ctx: Context, db: Database, entry: str, source: int, target: int, a
     with db.begin_transaction(ctx) as t:
         accounts = btree.Btree.open(ctx, "accounts", t)
         ledger = btree.Btree.open(ctx, "ledger", t)
-        available = accounts.find_one(ctx, source).value
+        available, there = (item.value for item in accounts.get_values(ctx, [source, target]))
         if available < amount:
             t.rollback(ctx)
             return False
         accounts.update(ctx, source, available - amount)
-        accounts.update(ctx, target, accounts.find_one(ctx, target).value + amount)
+        accounts.update(ctx, target, there + amount)
         ledger.add(ctx, entry, {"from": source, "to": target, "amount": amount})
         return True
 
 
-def transfer_with_retries(ctx: Context, db: Database, *transfer_of: object) -> bool:
+def with_retries(transaction: Callable[[], bool]) -> bool:
     """Runs the transaction again as long as another one came first."""
     attempt = 0
     while True:
         try:
-            return transfer(ctx, db, *transfer_of)
+            return transaction()
         except TransactionError as error:
             if not error.retryable:
                 raise
@@ -60,7 +62,8 @@ def teller(db: Database, number: int, failures: list[BaseException]) -> None:
     try:
         for count in range(TRANSFERS):
             source, target = dice.sample(range(ACCOUNTS), 2)
-            transfer_with_retries(ctx, db, f"{number}-{count}", source, target, dice.randint(1, 20))
+            move = partial(transfer, ctx, db, f"{number}-{count}", source, target, dice.randint(1, 20))
+            with_retries(move)
     except BaseException as error:
         failures.append(error)
 

@@ -29,7 +29,9 @@ def users(ctx: Context, db: Database) -> None:
 
     with db.begin_transaction(ctx, TransactionMode.ForReading) as t:
         store = btree.Btree.open(ctx, "users", t)
-        print(f"users now: {store.count()}; user 7: {store.find_one(ctx, 7).value}")
+        item = store.find_one(ctx, 7)
+        if item:
+            print(f"users now: {store.count()}; user 7: {item.value}")
         print(f"keys from 5 to below 12: {list(store.keys(ctx, 5, 12))}")
 
         pages = 0

@@ -10,7 +10,7 @@ import sys
 import tempfile
 
 from sop import Context
-from sop.ai import DBType, Item, UsageMode, VectorDatabase
+from sop.ai import DBType, Hit, Item, UsageMode, VectorDatabase
 
 CATEGORIES = ("tea", "coffee", "cocoa")
 
@@ -62,7 +62,7 @@ def main(folder: str) -> None:
         print(f"after optimize: {store.stats(ctx).count} vectors, {store.stats(ctx).dimension} numbers each")
 
 
-def all_in(hits: list, category: str) -> bool:
+def all_in(hits: list[Hit], category: str) -> bool:
     return all(hit.payload["category"] == category for hit in hits)
 
 

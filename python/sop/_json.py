@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from typing import Any
+from typing import Any, Iterable, Mapping
 
 from .errors import ValidationError
 
@@ -45,6 +45,17 @@ def text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise ValidationError(f"{what} must be a str, not {type(value).__name__}")
     return value
+
+
+def as_list(values: Any, what: str) -> list[Any]:
+    """The elements of a list, an array, or any other iterable but a text or a dict."""
+    if isinstance(values, list):
+        return values
+    if hasattr(values, "tolist"):  # an array, of NumPy or not: its numbers become Python's
+        values = values.tolist()
+    if isinstance(values, Iterable) and not isinstance(values, (str, bytes, Mapping)):
+        return list(values)
+    raise ValidationError(f"{what} must be a list, not {type(values).__name__}")
 
 
 def encode_text(value: Any, what: str) -> bytes:

@@ -178,27 +178,21 @@ def call(function: Any, *arguments: Any) -> None:
 def call_flag(function: Any, *arguments: Any) -> bool:
     """Calls a function that answers yes or no."""
     out = c_int32()
-    code = function(*arguments, byref(out))
-    if code:
-        raise last_error(code)
+    call(function, *arguments, byref(out))
     return out.value != 0
 
 
 def call_count(function: Any, *arguments: Any) -> int:
     """Calls a function that answers with a count."""
     out = c_int64()
-    code = function(*arguments, byref(out))
-    if code:
-        raise last_error(code)
+    call(function, *arguments, byref(out))
     return out.value
 
 
 def call_text(function: Any, *arguments: Any) -> str | None:
     """Calls a function that answers with a text, or with nothing."""
     out = c_void_p()
-    code = function(*arguments, byref(out))
-    if code:
-        raise last_error(code)
+    call(function, *arguments, byref(out))
     return take_text(out.value)
 
 
@@ -211,9 +205,7 @@ def call_json(function: Any, *arguments: Any) -> Any:
 def call_handle(function: Any, *arguments: Any) -> Handle:
     """Calls a function that answers with a handle."""
     out = c_uint64()
-    code = function(*arguments, byref(out))
-    if code:
-        raise last_error(code)
+    call(function, *arguments, byref(out))
     return Handle(out.value)
 
 

@@ -121,7 +121,7 @@ class Item(Generic[TK, TV]):
     """A key, its value, and the id that tells duplicates apart (given by the store)."""
 
     key: TK
-    value: Optional[TV] = None
+    value: TV = None  # type: ignore[assignment]
     id: str = _NIL
 
 
@@ -149,8 +149,10 @@ class Btree(Generic[TK, TV]):
         options: BtreeOptions,
         trans: Transaction,
         index_spec: IndexSpecification | None = None,
-    ) -> Btree[TK, TV]:
+    ) -> Btree[Any, Any]:
         """Creates the B-tree, or opens it when one of this name exists with equal options."""
+        if not isinstance(options, BtreeOptions):
+            raise ValidationError(f"the options must be BtreeOptions, not {type(options).__name__}")
         fields = _json.fields_of(options)
         if index_spec is not None:
             fields["index_specification"] = _index_text(index_spec)
@@ -160,7 +162,7 @@ class Btree(Generic[TK, TV]):
 
     @classmethod
     @raises_btree_errors
-    def open(cls, ctx: Context, name: str, trans: Transaction) -> Btree[TK, TV]:
+    def open(cls, ctx: Context, name: str, trans: Transaction) -> Btree[Any, Any]:
         """Opens the B-tree; StoreNotFoundError when there is none of this name."""
         handle = transaction_handle(trans)
         text = _json.encode_text(name, "the name of a B-tree")
@@ -219,7 +221,7 @@ class Btree(Generic[TK, TV]):
         Of duplicates it is any one, the first in order with `first_only`.
         """
         text = _key_text(key)
-        return _item(call_json(native.sop_btree_find_one, *self._of(ctx), text, len(text), int(first_only)))
+        return _item(call_json(native.sop_btree_find_one, *self._of(ctx), text, len(text), bool(first_only)))
 
     @raises_btree_errors
     def find(self, ctx: Context, key: TK) -> bool:
@@ -321,7 +323,7 @@ class Btree(Generic[TK, TV]):
 
     def values(
         self, ctx: Context, start: Any = None, stop: Any = None, reverse: bool = False
-    ) -> Iterator[Optional[TV]]:
+    ) -> Iterator[TV]:
         """Iterates over the values, as `items` does."""
         return (item.value for item in self._range(ctx, start, stop, reverse, True))
 

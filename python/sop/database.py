@@ -68,6 +68,8 @@ class Database:
         """Begins a transaction. Of `options`, mode and max_time count; folders in them must be this one's."""
         if options is None:
             options = TransactionOptions(mode)
+        elif not isinstance(options, TransactionOptions):
+            raise ValidationError(f"the options must be TransactionOptions, not {type(options).__name__}")
         elif not self._folder.covers(options.folder(self._folder.folders)):
             raise ValidationError(
                 "stores_folders, erasure_config and db_type of the transaction options are not those "

@@ -127,6 +127,8 @@ class Transaction:
             return
         if options is None:
             raise TransactionError("a transaction needs options; or use Database.begin_transaction")
+        if not isinstance(options, TransactionOptions):
+            raise ValidationError(f"the options must be TransactionOptions, not {type(options).__name__}")
         context_id(ctx)
         self._mode = _mode(options.mode)
         self._max_time = _minutes(options.max_time)

@@ -412,3 +412,10 @@ def test_options_of_begin_transaction_must_be_for_this_database(
 def test_begin_transaction_checks_the_mode(ctx: Context, db: Database, mode: object) -> None:
     with pytest.raises(ValidationError):
         db.begin_transaction(ctx, mode)
+
+
+def test_erasure_options_compare_and_hash() -> None:
+    one, two = (ErasureCodingConfig(2, 1, ["a", "b", "c"], True) for _ in range(2))
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != ErasureCodingConfig(2, 1, ["a", "b", "d"], True)

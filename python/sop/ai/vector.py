@@ -8,7 +8,7 @@ import sys
 import uuid
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from .. import _json
 from .._folder import Folder
@@ -36,7 +36,7 @@ class Item:
 
     id: str
     vector: List[float]
-    payload: Optional[Dict[str, Any]] = None
+    payload: Any = None
     centroid_id: int = 0
 
 
@@ -46,7 +46,7 @@ class Hit:
 
     id: str
     score: float
-    payload: Optional[Dict[str, Any]]
+    payload: Any
 
 
 @dataclass
@@ -122,11 +122,11 @@ class VectorStore:
 
     def upsert_batch(self, ctx: Context, items: Iterable[Item]) -> None:
         """Stores many; all or none. Of an id that comes twice the last one counts."""
-        batch = list(items)
+        batch = _json.as_list(items, "the vectors")
         for item in batch:
             _check_item(item)
         if len(batch) > 1 and not any(item.centroid_id for item in batch):
-            vectors = float_matrix([_vector(item.vector) for item in batch], "the vectors")
+            vectors = float_matrix([_json.as_list(item.vector, "a vector") for item in batch], "the vectors")
             self._upsert_matrix(ctx, [item.id for item in batch], vectors, [item.payload for item in batch])
         else:
             self._upsert(ctx, batch)
@@ -181,12 +181,12 @@ class VectorStore:
         `centroid_ids` only into these, which callers named.
         """
         options = {
-            "vector": _vector(vector),
+            "vector": _json.as_list(vector, "a vector"),
             "k": _count(k),
             "filter": _filter(filter),
             "nprobe": nprobe,
             "exact": bool(exact),
-            "centroid_ids": None if centroid_ids is None else list(centroid_ids),
+            "centroid_ids": None if centroid_ids is None else _json.as_list(centroid_ids, "centroid_ids"),
         }
         text = _json.encode(options, "the query")
         hits = call_json(native.sop_vector_query, *self._of(ctx), text, len(text))
@@ -305,22 +305,12 @@ def _check_item(item: Any) -> None:
 
 def _row(item: Item) -> Dict[str, Any]:
     _check_item(item)
-    vector = _vector(item.vector)
+    vector = _json.as_list(item.vector, "a vector")
     return {"id": item.id, "vector": vector, "payload": item.payload, "centroid_id": item.centroid_id}
 
 
-def _vector(vector: Any) -> List[float]:
-    """The numbers of one vector as a list."""
-    if hasattr(vector, "tolist"):
-        vector = vector.tolist()
-    try:
-        return vector if isinstance(vector, list) else list(vector)
-    except TypeError as error:
-        raise ValidationError(f"a vector must be a list of numbers, not {type(vector).__name__}") from error
-
-
 def _ids(ids: Any) -> List[str]:
-    names = ids.tolist() if hasattr(ids, "tolist") else list(ids)
+    names = _json.as_list(ids, "the ids")
     for name in names:
         if not isinstance(name, str):
             raise ValidationError(f"the id of a vector must be a str, not {type(name).__name__}")
@@ -334,14 +324,14 @@ def _payload_rows(payloads: Any, rows: int) -> List[Any] | None:
     if isinstance(payloads, Mapping):
         columns = {name: _column(name, values, rows) for name, values in payloads.items()}
         return [{name: column[row] for name, column in columns.items()} for row in range(rows)]
-    given = list(payloads)
+    given = _json.as_list(payloads, "the payloads")
     if len(given) != rows:
         raise ValidationError(f"{len(given)} payloads for {rows} vectors")
     return given
 
 
 def _column(name: Any, values: Any, rows: int) -> List[Any]:
-    column = values.tolist() if hasattr(values, "tolist") else list(values)
+    column = _json.as_list(values, f"the payload column {name!r}")
     if len(column) != rows:
         raise ValidationError(f"the payload column {name!r} has {len(column)} values for {rows} vectors")
     return column
