@@ -13,8 +13,9 @@ use crate::database::Inner;
 use crate::folder;
 use crate::log::CheckpointRecord;
 use crate::manifest::{Manifest, ManifestFolders, ManifestRef, SegmentUse};
+use crate::memtable::Memtable;
 use crate::os::File;
-use crate::segment::SegmentId;
+use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::build::{Accounting, Builder, Built, Change};
 use crate::{CancelToken, Direction, Error, ErrorKind, Result, Seq, ValueRef};
@@ -75,19 +76,20 @@ impl Inner {
 
     /// Before a commit: waits for the checkpoint when too much is pending, and reports why it cannot be made.
     pub(crate) fn make_room(&self) -> Result<()> {
-        let limit = PENDING_MEMTABLES_MAX * self.options.memtable_bytes;
-        if self.pending_bytes() < limit {
+        if self.has_room() {
             return Ok(());
         }
         self.background.wait();
-        if self.pending_bytes() < limit {
-            return Ok(());
-        }
-        self.checkpoint(true)
+        if self.has_room() { Ok(()) } else { self.checkpoint(true) }
     }
 
-    fn pending_bytes(&self) -> u64 {
-        self.current.load().memtables.iter().map(|memtable| memtable.bytes()).sum()
+    fn has_room(&self) -> bool {
+        let current = self.current.load();
+        let sum = |bytes: fn(&Memtable) -> u64| -> u64 {
+            current.memtables.iter().map(|memtable| bytes(memtable)).sum()
+        };
+        sum(Memtable::bytes) < PENDING_MEMTABLES_MAX * self.options.memtable_bytes
+            && sum(Memtable::blob_bytes) < PENDING_MEMTABLES_MAX * SEGMENT_BYTES
     }
 
     pub(crate) fn checkpoint_now(&self) -> Result<()> {

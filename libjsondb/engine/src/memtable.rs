@@ -98,6 +98,8 @@ pub(crate) struct Memtable {
     /// Value segments that transactions wrote, with the commit that brought them.
     value_segments: Mutex<BTreeMap<SegmentId, Seq>>,
     bytes: AtomicU64,
+    /// Bytes of values in those segments: on disk already, but garbage once overwritten.
+    blob_bytes: AtomicU64,
     newest: AtomicU64,
 }
 
@@ -111,6 +113,7 @@ impl Memtable {
             Some(Value::Inline(bytes)) => bytes.len() as u64,
             Some(Value::Blob(blob)) => {
                 self.value_segments.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.segment, seq);
+                self.blob_bytes.fetch_add(u64::from(blob.len), Ordering::Relaxed);
                 0
             }
             None => 0,
@@ -186,6 +189,11 @@ impl Memtable {
     /// Estimated memory.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of values that transactions wrote to segments of their own.
+    pub(crate) fn blob_bytes(&self) -> u64 {
+        self.blob_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

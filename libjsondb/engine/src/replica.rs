@@ -11,7 +11,7 @@ use crate::log::wal::{Found, Frame, Wal};
 use crate::log::{CheckpointRecord, LogEnd, LogFolder, Position, wal};
 use crate::manifest::{Manifest, ManifestRef};
 use crate::memtable::{Memtable, Window};
-use crate::segment::SegmentId;
+use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::Snapshot;
 use crate::{Error, ErrorKind, Result, Seq, Value};
 
@@ -212,10 +212,12 @@ impl Replica {
         }
     }
 
-    /// True when it is time for a checkpoint.
+    /// True when it is time for a checkpoint: memory, the log, or value segments that nobody can remove before it.
     pub(crate) fn is_full(&self) -> bool {
-        let newest = self.memtables.front().map_or(0, |memtable| memtable.bytes());
-        newest >= self.memtable_bytes || self.position.offset >= 2 * self.memtable_bytes.max(16 << 20)
+        let Some(newest) = self.memtables.front() else { return false };
+        newest.bytes() >= self.memtable_bytes
+            || newest.blob_bytes() >= SEGMENT_BYTES
+            || self.position.offset >= 2 * self.memtable_bytes.max(16 << 20)
     }
 
     pub(crate) fn manifest(&self) -> &Arc<Manifest> {

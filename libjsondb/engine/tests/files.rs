@@ -102,6 +102,24 @@ fn overwriting_does_not_grow_the_folder() {
 }
 
 #[test]
+fn overwriting_large_values_does_not_grow_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    for round in 0..100u32 {
+        fill(&database, 0, 4, &vec![round as u8; 1 << 20]);
+    }
+    database.close().unwrap();
+    // 400 MiB were written, 4 MiB are live. Values that wait for a checkpoint: at most four times 64 MiB.
+    let bytes = folder_bytes(folder.path());
+    assert!(bytes < 300 << 20, "{bytes} bytes");
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    database.checkpoint().unwrap();
+    let bytes = folder_bytes(folder.path());
+    assert!(bytes < 24 << 20, "{bytes} bytes after a checkpoint");
+    assert_eq!(count(&database).unwrap(), 4);
+}
+
+#[test]
 fn many_small_checkpoints_are_packed() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), &small()).unwrap();
