@@ -33,8 +33,8 @@ const GROUP_BYTES_MAX: u64 = 8 << 20;
 /// How often a waiting call looks at its cancel token and deadline.
 const POLL: Duration = Duration::from_millis(20);
 /// Shortest and longest pause between two tries of another process's lock.
-const LOCK_PAUSE_MIN: Duration = Duration::from_micros(50);
-const LOCK_PAUSE_MAX: Duration = Duration::from_millis(1);
+const LOCK_PAUSE_MIN: Duration = Duration::from_micros(20);
+const LOCK_PAUSE_MAX: Duration = Duration::from_micros(200);
 /// A log file is closed at a checkpoint once it holds this much.
 const ROTATE_BYTES: u64 = 4 << 20;
 
