@@ -21,6 +21,8 @@ mod catalog;
 mod checkpoint;
 mod collect;
 mod commit;
+#[cfg(test)]
+mod crash_tests;
 mod database;
 mod error;
 mod folder;

@@ -9,18 +9,32 @@ use fs2::FileExt as _;
 
 use crate::{Error, Result};
 
+#[cfg(test)]
+pub(crate) mod trace;
+
 /// An open file that knows its path.
 #[derive(Debug)]
 pub(crate) struct File {
     file: fs::File,
     path: PathBuf,
+    #[cfg(test)]
+    inode: trace::Inode,
 }
 
 impl File {
+    fn new(file: fs::File, path: &Path) -> File {
+        File {
+            file,
+            path: path.to_owned(),
+            #[cfg(test)]
+            inode: trace::opened(path),
+        }
+    }
+
     /// Opens for reading. `Ok(None)` when there is no such file.
     pub(crate) fn open(path: &Path) -> Result<Option<File>> {
         match fs::File::open(path) {
-            Ok(file) => Ok(Some(File { file, path: path.to_owned() })),
+            Ok(file) => Ok(Some(File::new(file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Error::io("open", path, &error)),
         }
@@ -30,7 +44,7 @@ impl File {
     /// such file.
     pub(crate) fn open_writable(path: &Path) -> Result<Option<File>> {
         match fs::OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => Ok(Some(File { file, path: path.to_owned() })),
+            Ok(file) => Ok(Some(File::new(file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => match Error::io("open for writing", path, &error) {
                 error if error.kind() == crate::ErrorKind::ReadOnlyFolder => File::open(path),
@@ -43,14 +57,14 @@ impl File {
     pub(crate) fn open_or_create(path: &Path) -> Result<File> {
         let opened = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = opened.map_err(|error| Error::io("open for writing", path, &error))?;
-        Ok(File { file, path: path.to_owned() })
+        Ok(File::new(file, path))
     }
 
     /// Creates a file that must not exist yet.
     pub(crate) fn create_new(path: &Path) -> Result<File> {
         let opened = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = opened.map_err(|error| Error::io("create", path, &error))?;
-        Ok(File { file, path: path.to_owned() })
+        Ok(File::new(file, path))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -88,6 +102,8 @@ impl File {
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        #[cfg(test)]
+        trace::written(&self.path, self.inode, offset, bytes);
         let mut written = 0;
         while written < bytes.len() {
             match positioned::write(&self.file, &bytes[written..], offset + written as u64) {
@@ -105,7 +121,10 @@ impl File {
 
     /// Makes the file's bytes and length durable (fdatasync; F_FULLFSYNC on macOS, FlushFileBuffers on Windows).
     pub(crate) fn sync(&self) -> Result<()> {
-        self.file.sync_data().map_err(|error| Error::io("sync", &self.path, &error))
+        self.file.sync_data().map_err(|error| Error::io("sync", &self.path, &error))?;
+        #[cfg(test)]
+        trace::synced(&self.path, self.inode);
+        Ok(())
     }
 
     /// Takes the whole-file lock if nobody holds it. The kernel releases it when the process dies.
@@ -169,6 +188,8 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
 
 /// Removes a file; one that is already gone is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
+    #[cfg(test)]
+    trace::removed(path);
     match fs::remove_file(path) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -178,6 +199,8 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 
 /// Gives a file another name, which takes the place of a file of that name. Not durable before its folder is synced.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    #[cfg(test)]
+    trace::renamed(from, to);
     fs::rename(from, to).map_err(|error| Error::io("rename into place", to, &error))
 }
 
@@ -189,6 +212,8 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
         let file = fs::File::open(folder).map_err(|error| Error::io("open the folder", folder, &error))?;
         file.sync_all().map_err(|error| Error::io("sync the folder", folder, &error))?;
     }
+    #[cfg(test)]
+    trace::folder_synced(folder);
     #[cfg(not(unix))]
     let _ = folder;
     Ok(())

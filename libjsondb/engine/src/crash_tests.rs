@@ -1,0 +1,197 @@
+//! Power cuts: random histories are recorded, cut at every kind of place, and what may be left on disk is opened again.
+//!
+//! What must come back is a prefix of the commits, whole transactions only, with everything that was acknowledged. Then the database
+//! must go on working. `SOP_IMAGES` sets the number of images, `SOP_SEED` the first history.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use crate::os::trace::{self, Image, Trace};
+use crate::{Database, Direction, Mode, Options, Placement, Result};
+
+/// xorshift64*: enough to choose, and the same everywhere.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 11) % limit
+    }
+}
+
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// A recorded history: the state after each commit, by number, from the empty one on.
+struct History {
+    trace: Trace,
+    states: Vec<Model>,
+}
+
+fn options() -> Options {
+    Options { memtable_bytes: 24 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
+}
+
+/// Where files cost least.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+fn record(seed: u64) -> History {
+    let folder = scratch();
+    let root = folder.path().canonicalize().unwrap();
+    trace::start(&root);
+    let mut random = Random(seed * 2 + 1);
+    let mut states = vec![Model::new()];
+    let mut database = Database::open(&root, &options()).unwrap();
+    for number in 1..=random.below(25) + 5 {
+        let mut model = states.last().unwrap().clone();
+        commit(&database, &mut random, number, &mut model).unwrap();
+        trace::acknowledge(&root, number);
+        states.push(model);
+        match random.below(12) {
+            0 => database.checkpoint().unwrap(),
+            1 => {
+                database.close().unwrap();
+                database = Database::open(&root, &options()).unwrap();
+            }
+            _ => {}
+        }
+    }
+    database.close().unwrap();
+    History { trace: trace::finish(&root), states }
+}
+
+fn commit(database: &Database, random: &mut Random, number: u64, model: &mut Model) -> Result<()> {
+    let mut transaction = database.begin(Mode::Write)?;
+    let store = transaction.ensure_store("s", b"")?;
+    for _ in 0..random.below(8) + 1 {
+        let key = random.below(40).to_be_bytes().to_vec();
+        if random.below(5) == 0 {
+            transaction.delete(store, &key)?;
+            model.remove(&key);
+            continue;
+        }
+        let len = match random.below(12) {
+            0 => 70_000 + random.below(5000),
+            1 | 2 => 4000 + random.below(4000),
+            _ => random.below(300),
+        };
+        let value: Vec<u8> = (0..len).map(|index| (index + number) as u8).collect();
+        let placement = if random.below(6) == 0 { Placement::Eager } else { Placement::Auto };
+        transaction.put(store, &key, &value, placement)?;
+        model.insert(key, value);
+    }
+    // Every transaction leaves its number, so a state tells which one it is.
+    transaction.put(store, b"number", &number.to_be_bytes(), Placement::Auto)?;
+    model.insert(b"number".to_vec(), number.to_be_bytes().to_vec());
+    transaction.commit().map(drop)
+}
+
+fn materialize(image: &Image, folder: &Path) {
+    for sub in ["log", "man", "seg", "pin", "tmp"] {
+        fs::create_dir_all(folder.join(sub)).unwrap();
+    }
+    for (path, content) in &image.files {
+        let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let path = folder.join(path);
+        fs::write(&path, &content[..used]).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(content.len() as u64).unwrap();
+    }
+}
+
+fn state(database: &Database) -> Result<Model> {
+    let mut transaction = database.begin(Mode::Read)?;
+    let Some((store, _)) = transaction.store("s")? else { return Ok(Model::new()) };
+    let entries =
+        transaction.scan(store, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX)?;
+    entries.into_iter().map(|entry| Ok((entry.key, transaction.load(&entry.value)?))).collect()
+}
+
+/// Opens an image, checks what came back, commits on top, checks again.
+fn check(
+    history: &History,
+    image: &Image,
+    folder: &Path,
+    random: &mut Random,
+) -> std::result::Result<(), String> {
+    materialize(image, folder);
+    let fail = |what: &str, error: crate::Error| format!("{what}: {error}");
+    let database = Database::open(folder, &options()).map_err(|error| fail("open", error))?;
+    let found = state(&database).map_err(|error| fail("read", error))?;
+    let acknowledged = image.acknowledged as usize;
+    let number = history.states.iter().position(|state| *state == found);
+    match number {
+        Some(number) if (acknowledged..=acknowledged + 1).contains(&number) => {}
+        Some(number) => return Err(format!("state {number} came back, {acknowledged} was acknowledged")),
+        None => return Err(format!("no state of the history came back ({acknowledged} was acknowledged)")),
+    }
+    let mut model = found;
+    for number in 1000..1003 {
+        commit(&database, random, number, &mut model).map_err(|error| fail("commit", error))?;
+    }
+    database.checkpoint().map_err(|error| fail("checkpoint", error))?;
+    database.verify().map_err(|error| fail("verify", error))?;
+    database.close().map_err(|error| fail("close", error))?;
+    let database = Database::open(folder, &options()).map_err(|error| fail("reopen", error))?;
+    let found = state(&database).map_err(|error| fail("read again", error))?;
+    database.close().map_err(|error| fail("close again", error))?;
+    if found == model { Ok(()) } else { Err("what was committed after the recovery is not there".to_owned()) }
+}
+
+fn environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Empties a folder for the next image.
+fn clear(folder: &Path) {
+    for sub in ["log", "man", "seg", "pin", "tmp"] {
+        // The first image finds none.
+        let _ = fs::remove_dir_all(folder.join(sub));
+    }
+    let _ = fs::remove_file(folder.join("FORMAT"));
+}
+
+#[test]
+fn a_power_cut_leaves_an_acknowledged_prefix() {
+    let images = environment("SOP_IMAGES", 1500);
+    let first = environment("SOP_SEED", 1);
+    let folder = scratch();
+    let path: PathBuf = folder.path().canonicalize().unwrap();
+    let mut done = 0;
+    for seed in first.. {
+        let history = record(seed);
+        let boundaries = history.trace.sync_boundaries();
+        let mut random = Random(seed * 7919 + 13);
+        for index in 0..boundaries.len() + 20 {
+            let cut = match boundaries.get(index) {
+                Some(cut) => *cut,
+                None => random.below(history.trace.len() as u64 + 1) as usize,
+            };
+            // Also what a kill leaves: everything, or nothing that was not synced.
+            let bias = random.below(4);
+            let mut chance = || match bias {
+                0 => true,
+                1 => false,
+                _ => random.below(2) == 0,
+            };
+            let image = history.trace.image(cut, &mut chance);
+            if let Err(error) = check(&history, &image, &path, &mut random) {
+                panic!("seed {seed}, cut after {cut} of {} operations: {error}", history.trace.len());
+            }
+            clear(&path);
+            done += 1;
+        }
+        if done >= images {
+            return println!("{done} images of {} histories", seed - first + 1);
+        }
+    }
+}
