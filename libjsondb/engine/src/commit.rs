@@ -35,7 +35,7 @@ const POLL: Duration = Duration::from_millis(20);
 /// Shortest and longest pause between two tries of another process's lock.
 const LOCK_PAUSE_MIN: Duration = Duration::from_micros(20);
 const LOCK_PAUSE_MAX: Duration = Duration::from_micros(200);
-/// A log file is closed at a checkpoint once it holds this much.
+/// A log file is closed at a checkpoint once it holds this much, or a memtable's worth if that is less.
 const ROTATE_BYTES: u64 = 4 << 20;
 
 /// A transaction ready to commit.
@@ -322,9 +322,18 @@ impl LockedLog<'_> {
         Ok(())
     }
 
+    /// For the first process after a power cut, which may have set the announcement back to any earlier one: even one that
+    /// looks orderly may not name the newest file.
+    pub(crate) fn distrust_announcement(&self) -> Result<()> {
+        let mut replica = self.inner.lock_replica();
+        self.take_over(&mut replica, false)?;
+        self.inner.publish(&mut replica);
+        Ok(())
+    }
+
     /// Makes frames durable that nobody announced: written once more, so that this sync covers them whatever became of the sync
     /// of their writer, then applied. `search`: also look for whole frames behind a gap, which prove damage.
-    pub(crate) fn take_over(&self, replica: &mut Replica, search: bool) -> Result<()> {
+    fn take_over(&self, replica: &mut Replica, search: bool) -> Result<()> {
         loop {
             let mut end = replica.position.clone();
             let torn = loop {
@@ -375,7 +384,8 @@ impl LockedLog<'_> {
     fn rotate_when_grown(&self) -> Result<()> {
         let mut replica = self.inner.lock_replica();
         let position = &replica.position;
-        if position.offset < ROTATE_BYTES || position.next_seq == position.wal.header.first_seq {
+        let grown = ROTATE_BYTES.min(self.inner.options.memtable_bytes);
+        if position.offset < grown || position.next_seq == position.wal.header.first_seq {
             return Ok(());
         }
         let header = WalHeader {

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use crate::os::trace::{self, Image, Trace};
-use crate::{Database, Direction, Mode, Options, Placement, Result};
+use crate::{Database, Direction, ErrorKind, Mode, Options, Placement, Result};
 
 /// xorshift64*: enough to choose, and the same everywhere.
 struct Random(u64);
@@ -53,9 +53,27 @@ fn record(seed: u64) -> History {
     let mut states = vec![Model::new()];
     let mut database = Database::open(&root, &options()).unwrap();
     for number in 1..=random.below(25) + 5 {
-        let mut model = states.last().unwrap().clone();
-        commit(&database, &mut random, number, &mut model).unwrap();
-        trace::acknowledge(&root, number);
+        let before = states.last().unwrap().clone();
+        let mut model = before.clone();
+        if random.below(8) == 0 {
+            // The disk fails under a commit: nobody knows its outcome before the folder is opened again. What is seen
+            // then must stay.
+            database.inner.background.wait();
+            trace::fail_next_log_sync(&root);
+            let error = commit(&database, &mut random, number, &mut model).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Io, "{error}");
+            assert_eq!(database.begin(Mode::Read).err().unwrap().kind(), ErrorKind::Closed);
+            database = Database::open(&root, &options()).unwrap();
+            let found = state(&database).unwrap();
+            assert!(found == model || found == before, "half of a commit whose sync failed");
+            model = found;
+            if model == before {
+                continue;
+            }
+        } else {
+            commit(&database, &mut random, number, &mut model).unwrap();
+        }
+        trace::acknowledge(&root, states.len() as u64);
         states.push(model);
         match random.below(12) {
             0 => database.checkpoint().unwrap(),

@@ -159,8 +159,8 @@ impl Inner {
             closed: AtomicBool::new(false),
         };
         if opened.nobody_writes {
-            // Take over what a writer that died may have left.
-            drop(inner.lock_log(|| Ok(()))?);
+            // Takes over what a writer that died may have left.
+            inner.lock_log(|| Ok(()))?.distrust_announcement()?;
         }
         if let Some(pin) = &inner.pin {
             pin.leave()?;

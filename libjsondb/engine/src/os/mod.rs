@@ -121,6 +121,10 @@ impl File {
 
     /// Makes the file's bytes and length durable (fdatasync; F_FULLFSYNC on macOS, FlushFileBuffers on Windows).
     pub(crate) fn sync(&self) -> Result<()> {
+        #[cfg(test)]
+        if trace::is_to_fail(&self.path) {
+            return Err(Error::io("sync", &self.path, &io::Error::from_raw_os_error(5)));
+        }
         self.file.sync_data().map_err(|error| Error::io("sync", &self.path, &error))?;
         #[cfg(test)]
         trace::synced(&self.path, self.inode);

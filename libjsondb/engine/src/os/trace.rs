@@ -45,6 +45,7 @@ pub(crate) struct Trace {
     operations: Vec<Operation>,
     names: HashMap<PathBuf, Inode>,
     next_inode: Inode,
+    fail_log_sync: bool,
 }
 
 static TRACES: Mutex<Vec<Trace>> = Mutex::new(Vec::new());
@@ -79,6 +80,20 @@ pub(crate) fn finish(root: &Path) -> Trace {
 /// Marks what the test was told is stored.
 pub(crate) fn acknowledge(root: &Path, number: u64) {
     with(root, |trace| trace.operations.push(Operation::Acknowledge(number)));
+}
+
+/// The next sync of a log file fails, and makes nothing durable.
+pub(crate) fn fail_next_log_sync(root: &Path) {
+    with(root, |trace| trace.fail_log_sync = true);
+}
+
+/// True when this sync is to fail.
+pub(super) fn is_to_fail(path: &Path) -> bool {
+    let mut fails = false;
+    if path.extension().is_some_and(|extension| extension == "wal") {
+        with(path, |trace| fails = std::mem::take(&mut trace.fail_log_sync));
+    }
+    fails
 }
 
 /// The file that was opened under a name, made now when it is new.
