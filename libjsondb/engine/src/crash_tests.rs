@@ -1,14 +1,16 @@
 //! Power cuts: random histories are recorded, cut at every kind of place, and what may be left on disk is opened again.
 //!
 //! What must come back is a prefix of the commits, whole transactions only, with everything that was acknowledged. Then the database
-//! must go on working. `SOP_IMAGES` sets the number of images, `SOP_SEED` the first history.
+//! must go on working. `SOP_IMAGES` sets the number of images, `SOP_SEED` the (first) history.
+//!
+//! And failing calls: one history, run again and again with another call to the operating system failing each time.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use crate::os::trace::{self, Image, Trace};
+use crate::os::trace::{self, Faults, Image, Trace};
 use crate::{Database, Direction, ErrorKind, Mode, Options, Placement, Result};
 
 /// xorshift64*: enough to choose, and the same everywhere.
@@ -28,6 +30,9 @@ impl Random {
 }
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
 
 /// A recorded history: the state after each commit, by number, from the empty one on.
 struct History {
@@ -59,7 +64,8 @@ fn record(seed: u64) -> History {
             // The disk fails under a commit: nobody knows its outcome before the folder is opened again. What is seen
             // then must stay.
             database.inner.background.wait();
-            trace::fail_next_log_sync(&root);
+            let only = Some(("sync", "wal"));
+            trace::set_faults(&root, Some(Faults { only, after: 0, count: 1, errno: EIO }));
             let error = commit(&database, &mut random, number, &mut model).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Io, "{error}");
             assert_eq!(database.begin(Mode::Read).err().unwrap().kind(), ErrorKind::Closed);
@@ -211,5 +217,84 @@ fn a_power_cut_leaves_an_acknowledged_prefix() {
         if done >= images {
             return println!("{done} images of {} histories", seed - first + 1);
         }
+    }
+}
+
+/// Commits and checkpoints until something fails. Gives the state acknowledged last, and the one that was being committed.
+fn work(database: &Database, random: &mut Random, model: &mut Model) -> (Model, Result<()>) {
+    for number in 1..12 {
+        let mut next = model.clone();
+        if let Err(error) = commit(database, random, number, &mut next) {
+            return (next, Err(error));
+        }
+        model.clone_from(&next);
+        if number % 4 == 0
+            && let Err(error) = database.checkpoint()
+        {
+            return (next, Err(error));
+        }
+    }
+    (model.clone(), Ok(()))
+}
+
+/// One call to the operating system fails (or all from there on): the error says so, nothing acknowledged is lost, and the folder
+/// opens and works again. True when the call was reached.
+fn survives_fault(seed: u64, faults: &Faults) -> std::result::Result<bool, String> {
+    let folder = scratch();
+    let root = folder.path().canonicalize().unwrap();
+    trace::start(&root);
+    trace::set_faults(&root, Some(faults.clone()));
+    let mut model = Model::new();
+    let mut random = Random(seed);
+    let mut next = Model::new();
+    let failed = match Database::open(&root, &options()) {
+        Err(error) => Some(error),
+        Ok(database) => {
+            let (attempted, outcome) = work(&database, &mut random, &mut model);
+            next = attempted;
+            database.inner.background.wait();
+            outcome.err()
+        }
+    };
+    let left = trace::set_faults(&root, None).map_or(0, |faults| faults.count);
+    trace::finish(&root);
+    if let Some(error) = &failed {
+        let expected = if faults.errno == ENOSPC { ErrorKind::DiskFull } else { ErrorKind::Io };
+        // Closed: the background met it first, and a later call was told.
+        if !(error.kind() == expected || error.kind() == ErrorKind::Closed) {
+            return Err(format!("{:?}: {error}", error.kind()));
+        }
+    }
+    let fail = |what: &str, error: crate::Error| format!("{what}: {error} (after {failed:?})");
+    // As after the death of the process: nothing is closed in order.
+    crate::database::forget(&root);
+    let database = Database::open(&root, &options()).map_err(|error| fail("reopen", error))?;
+    let found = state(&database).map_err(|error| fail("read", error))?;
+    if found != model && found != next {
+        return Err(format!("what came back is neither state around the failure (after {failed:?})"));
+    }
+    let mut model = found;
+    let (_, outcome) = work(&database, &mut random, &mut model);
+    outcome.map_err(|error| fail("work on", error))?;
+    database.verify().map_err(|error| fail("verify", error))?;
+    database.close().map_err(|error| fail("close", error))?;
+    Ok(left < faults.count)
+}
+
+#[test]
+fn every_call_to_the_operating_system_may_fail() {
+    let seed = environment("SOP_SEED", 77);
+    for (errno, count) in [(EIO, 1), (EIO, u64::MAX), (ENOSPC, 1), (ENOSPC, u64::MAX)] {
+        let mut reached = 0;
+        for after in 0.. {
+            let faults = Faults { only: None, after, count, errno };
+            match survives_fault(seed, &faults) {
+                Ok(true) => reached += 1,
+                Ok(false) => break,
+                Err(error) => panic!("call {after} fails with {errno}, {count} in a row: {error}"),
+            }
+        }
+        println!("error {errno}, {count} in a row: {reached} calls failed");
+        assert!(reached > 100);
     }
 }

@@ -329,3 +329,9 @@ impl Inner {
         }
     }
 }
+
+/// Forgets an open folder as the death of the process would: without closing it.
+#[cfg(test)]
+pub(crate) fn forget(folder: &Path) {
+    REGISTRY.get().lock().remove(folder);
+}

@@ -200,11 +200,9 @@ impl Wal {
         }
         if end > len {
             let growth = (end / 4).clamp(GROWTH_MIN, GROWTH_MAX);
-            match self.file.write_all_at(&vec![0; growth as usize], end) {
-                // Growing ahead is for speed only.
-                Err(error) if error.kind() != ErrorKind::DiskFull => return Err(error),
-                _ => {}
-            }
+            // Growing ahead is for speed only, and the frame is whole by now: a failure here must not be taken for one of the
+            // commit.
+            let _ = self.file.write_all_at(&vec![0; growth as usize], end);
         }
         Ok(())
     }

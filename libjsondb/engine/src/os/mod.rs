@@ -12,6 +12,17 @@ use crate::{Error, Result};
 #[cfg(test)]
 pub(crate) mod trace;
 
+/// Where tests make a call to the operating system fail.
+fn fault(action: &str, path: &Path) -> Result<()> {
+    #[cfg(test)]
+    if let Some(error) = trace::fault(action, path) {
+        return Err(Error::io(action, path, &error));
+    }
+    #[cfg(not(test))]
+    let _ = (action, path);
+    Ok(())
+}
+
 /// An open file that knows its path.
 #[derive(Debug)]
 pub(crate) struct File {
@@ -33,6 +44,7 @@ impl File {
 
     /// Opens for reading. `Ok(None)` when there is no such file.
     pub(crate) fn open(path: &Path) -> Result<Option<File>> {
+        fault("open", path)?;
         match fs::File::open(path) {
             Ok(file) => Ok(Some(File::new(file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -43,6 +55,7 @@ impl File {
     /// Opens for reading and writing, or for reading only where the folder cannot be written. `Ok(None)` when there is no
     /// such file.
     pub(crate) fn open_writable(path: &Path) -> Result<Option<File>> {
+        fault("open for writing", path)?;
         match fs::OpenOptions::new().read(true).write(true).open(path) {
             Ok(file) => Ok(Some(File::new(file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -55,6 +68,7 @@ impl File {
 
     /// Opens for reading and writing, creating an empty file when there is none.
     pub(crate) fn open_or_create(path: &Path) -> Result<File> {
+        fault("open for writing", path)?;
         let opened = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let file = opened.map_err(|error| Error::io("open for writing", path, &error))?;
         Ok(File::new(file, path))
@@ -62,6 +76,7 @@ impl File {
 
     /// Creates a file that must not exist yet.
     pub(crate) fn create_new(path: &Path) -> Result<File> {
+        fault("create", path)?;
         let opened = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path);
         let file = opened.map_err(|error| Error::io("create", path, &error))?;
         Ok(File::new(file, path))
@@ -72,6 +87,7 @@ impl File {
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
+        fault("read the length of", &self.path)?;
         let metadata =
             self.file.metadata().map_err(|error| Error::io("read the length of", &self.path, &error))?;
         Ok(metadata.len())
@@ -79,6 +95,7 @@ impl File {
 
     /// Fills as much of `buffer` as the file has from `offset` on; gives the number of bytes read.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        fault("read", &self.path)?;
         let mut filled = 0;
         while filled < buffer.len() {
             match positioned::read(&self.file, &mut buffer[filled..], offset + filled as u64) {
@@ -102,6 +119,7 @@ impl File {
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        fault("write", &self.path)?;
         #[cfg(test)]
         trace::written(&self.path, self.inode, offset, bytes);
         let mut written = 0;
@@ -121,10 +139,7 @@ impl File {
 
     /// Makes the file's bytes and length durable (fdatasync; F_FULLFSYNC on macOS, FlushFileBuffers on Windows).
     pub(crate) fn sync(&self) -> Result<()> {
-        #[cfg(test)]
-        if trace::is_to_fail(&self.path) {
-            return Err(Error::io("sync", &self.path, &io::Error::from_raw_os_error(5)));
-        }
+        fault("sync", &self.path)?;
         self.file.sync_data().map_err(|error| Error::io("sync", &self.path, &error))?;
         #[cfg(test)]
         trace::synced(&self.path, self.inode);
@@ -133,6 +148,7 @@ impl File {
 
     /// Takes the whole-file lock if nobody holds it. The kernel releases it when the process dies.
     pub(crate) fn try_lock(&self) -> Result<bool> {
+        fault("lock", &self.path)?;
         match self.file.try_lock_exclusive() {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(false),
@@ -161,6 +177,7 @@ pub(crate) fn identity_of(path: &Path) -> Option<FileIdentity> {
 }
 
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
+    fault("create the folder", path)?;
     fs::create_dir_all(path).map_err(|error| Error::io("create the folder", path, &error))
 }
 
@@ -171,6 +188,7 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
 
 /// Names and sizes of the files in a folder, sorted by name. A folder that is not there is empty.
 pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
+    fault("list", folder)?;
     let fail = |error: io::Error| Error::io("list", folder, &error);
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -192,6 +210,7 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
 
 /// Removes a file; one that is already gone is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
+    fault("remove", path)?;
     #[cfg(test)]
     trace::removed(path);
     match fs::remove_file(path) {
@@ -203,6 +222,7 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 
 /// Gives a file another name, which takes the place of a file of that name. Not durable before its folder is synced.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    fault("rename into place", to)?;
     #[cfg(test)]
     trace::renamed(from, to);
     fs::rename(from, to).map_err(|error| Error::io("rename into place", to, &error))
@@ -211,6 +231,7 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
 /// Makes names in a folder durable: files created, renamed or removed in it. A no-op on Windows, where the file
 /// system journals names itself.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    fault("sync the folder", folder)?;
     #[cfg(unix)]
     {
         let file = fs::File::open(folder).map_err(|error| Error::io("open the folder", folder, &error))?;

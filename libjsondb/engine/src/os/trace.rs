@@ -45,7 +45,20 @@ pub(crate) struct Trace {
     operations: Vec<Operation>,
     names: HashMap<PathBuf, Inode>,
     next_inode: Inode,
-    fail_log_sync: bool,
+    faults: Option<Faults>,
+}
+
+/// Which call fails, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Faults {
+    /// Only calls of this kind on files of this extension; None: all.
+    pub(crate) only: Option<(&'static str, &'static str)>,
+    /// How many such calls succeed before.
+    pub(crate) after: u64,
+    /// How many fail then.
+    pub(crate) count: u64,
+    /// Error number of the operating system.
+    pub(crate) errno: i32,
 }
 
 static TRACES: Mutex<Vec<Trace>> = Mutex::new(Vec::new());
@@ -82,18 +95,31 @@ pub(crate) fn acknowledge(root: &Path, number: u64) {
     with(root, |trace| trace.operations.push(Operation::Acknowledge(number)));
 }
 
-/// The next sync of a log file fails, and makes nothing durable.
-pub(crate) fn fail_next_log_sync(root: &Path) {
-    with(root, |trace| trace.fail_log_sync = true);
+/// Makes calls below `root` fail; None ends it. Gives what was left of the faults set before.
+pub(crate) fn set_faults(root: &Path, faults: Option<Faults>) -> Option<Faults> {
+    let mut before = None;
+    with(root, |trace| before = std::mem::replace(&mut trace.faults, faults));
+    before
 }
 
-/// True when this sync is to fail.
-pub(super) fn is_to_fail(path: &Path) -> bool {
-    let mut fails = false;
-    if path.extension().is_some_and(|extension| extension == "wal") {
-        with(path, |trace| fails = std::mem::take(&mut trace.fail_log_sync));
-    }
-    fails
+/// The error of a call that is to fail.
+pub(super) fn fault(action: &str, path: &Path) -> Option<std::io::Error> {
+    let mut error = None;
+    with(path, |trace| {
+        let Some(faults) = &mut trace.faults else { return };
+        if let Some((only, extension)) = faults.only
+            && (only != action || path.extension().is_none_or(|found| found != extension))
+        {
+            return;
+        }
+        if faults.after > 0 {
+            faults.after -= 1;
+        } else if faults.count > 0 {
+            faults.count -= 1;
+            error = Some(std::io::Error::from_raw_os_error(faults.errno));
+        }
+    });
+    error
 }
 
 /// The file that was opened under a name, made now when it is new.
