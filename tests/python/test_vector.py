@@ -412,3 +412,10 @@ def test_a_centroid_id_is_an_integer(ctx: Context, store: VectorStore, centroid_
         store.upsert(ctx, Item("a", [1.0], None, centroid_id))
     store.upsert(ctx, Item("a", [1.0], None, -3))
     assert store.get(ctx, "a").centroid_id == 0
+
+
+@pytest.mark.parametrize("other", [None, 5, "t"])
+def test_a_store_inside_no_transaction_is_refused(store: VectorStore, other: object) -> None:
+    """Its calls would commit by themselves."""
+    with pytest.raises(ValidationError, match="must be a sop.Transaction"):
+        store.with_transaction(other)  # type: ignore[arg-type]

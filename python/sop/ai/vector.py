@@ -102,6 +102,7 @@ class VectorStore:
 
     def with_transaction(self, trans: Transaction) -> VectorStore:
         """The same store inside a transaction."""
+        transaction_handle(trans, self._folder.path)  # None would be a store that commits by itself
         return VectorStore._open(None, self._folder, self._name, self._usage_mode, trans)
 
     @property
