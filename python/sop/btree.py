@@ -110,7 +110,10 @@ class BtreeOptions:
 
     def set_value_data_size(self, s: ValueDataSize) -> None:
         """Sets the three placement options for values of this size."""
-        size = ValueDataSize(s)
+        try:
+            size = ValueDataSize(s)
+        except ValueError as error:
+            raise ValidationError(f"the size must be a ValueDataSize, 0, 1 or 2, not {s!r}") from error
         self.is_value_data_in_node_segment = size is ValueDataSize.Small
         self.is_value_data_actively_persisted = size is ValueDataSize.Big
         self.is_value_data_globally_cached = size is ValueDataSize.Medium
@@ -130,6 +133,7 @@ class _Unset:
 
 
 _UNSET = _Unset()
+_CACHE_DEFAULTS: Mapping[str, Any] = _json.fields_of(CacheConfig())
 _ADD, _ADD_IF_NOT_EXISTS, _UPDATE, _UPSERT = 3, 4, 5, 6
 _FIRST, _LAST, _NEXT, _PREVIOUS = 0, 1, 2, 3
 
@@ -153,7 +157,7 @@ class Btree(Generic[TK, TV]):
         """Creates the B-tree, or opens it when one of this name exists with equal options."""
         if not isinstance(options, BtreeOptions):
             raise ValidationError(f"the options must be BtreeOptions, not {type(options).__name__}")
-        fields = _json.fields_of(options)
+        fields = {**_json.fields_of(options), "cache_config": _cache_fields(options.cache_config)}
         if index_spec is not None:
             fields["index_specification"] = _index_text(index_spec)
         handle = transaction_handle(trans)
@@ -343,7 +347,9 @@ class Btree(Generic[TK, TV]):
         """The options it was made with."""
         fields = call_json(native.sop_btree_info, *self._of(None))
         if fields.get("cache_config") is not None:
-            fields["cache_config"] = CacheConfig(**fields["cache_config"])
+            # Other callers of the library may have given it other fields.
+            known = {name: value for name, value in fields["cache_config"].items() if name in _CACHE_DEFAULTS}
+            fields["cache_config"] = CacheConfig(**known)
         return BtreeOptions(**fields)
 
     def _of(self, ctx: Context | None) -> tuple[int, int]:
@@ -390,12 +396,28 @@ class Btree(Generic[TK, TV]):
         return call_json(native.sop_btree_range, *self._of(ctx), text, len(text))
 
 
+def _cache_fields(config: Any) -> dict[str, Any] | None:
+    """The fields of a CacheConfig, or of a dict like one: minutes are whole, flags are bools."""
+    if config is None:
+        return None
+    if not isinstance(config, (CacheConfig, Mapping)):
+        raise ValidationError(f"cache_config must be a CacheConfig, not {type(config).__name__}")
+    fields = dict(config) if isinstance(config, Mapping) else _json.fields_of(config)
+    for name, value in fields.items():
+        if name not in _CACHE_DEFAULTS:
+            raise ValidationError(f"cache_config has no field {name!r}")
+        wanted = type(_CACHE_DEFAULTS[name])
+        if type(value) is not wanted:
+            raise ValidationError(f"{name} of cache_config must be a {wanted.__name__}, not {value!r}")
+    return fields
+
+
 def _index_text(spec: Any) -> str:
     """JSON text of an IndexSpecification, of one field or several."""
     if isinstance(spec, IndexSpecification):
         fields = spec.index_fields
         one = isinstance(fields, IndexFieldSpecification)
-        spec = {"index_fields": [fields] if one else list(fields or ())}
+        spec = {"index_fields": [fields] if one else _json.as_list(fields or (), "index_fields")}
     return _json.encode(spec, "the index specification").decode("utf-8")
 
 

@@ -123,6 +123,8 @@ class Transaction:
         self._state: _State | None = None
         self._lock = threading.Lock()
         if id is not None:
+            if not isinstance(id, uuid.UUID):
+                raise ValidationError(f"the id must be a UUID, not {type(id).__name__}")
             self._state = _states.get(id)
             return
         if options is None:
@@ -232,6 +234,12 @@ def _mode(mode: Any) -> int:
 
 
 def _minutes(max_time: Any) -> float:
-    if isinstance(max_time, bool) or not isinstance(max_time, (int, float)) or not math.isfinite(max_time):
+    if isinstance(max_time, bool) or not isinstance(max_time, (int, float)):
         raise ValidationError(f"max_time must be a number of minutes, not {max_time!r}")
-    return float(max_time)
+    try:
+        minutes = float(max_time)
+    except OverflowError:  # an int beyond every float
+        minutes = math.inf
+    if not math.isfinite(minutes):
+        raise ValidationError("max_time must be a number of minutes, finite and not NaN")
+    return minutes

@@ -135,3 +135,46 @@ def test_database(ctx: Context, vdb: Database, case: str) -> None:
     t = vdb.begin_transaction(ctx)
     with pytest.raises(expected):
         call(ctx, vdb, t)
+
+
+SPEC = btree.IndexSpecification
+
+OPTIONS: dict[str, Callable[[], object]] = {
+    "an id that is no UUID": lambda: sop.Transaction(Context(), id=[1]),
+    "max_time beyond every float": lambda: sop.Transaction(
+        Context(), sop.TransactionOptions(max_time=10**400, stores_folders=["x"])
+    ),
+    "a size that is none": lambda: btree.BtreeOptions("x").set_value_data_size(9),
+}
+
+BTREE_OPTIONS: dict[str, dict[str, object]] = {
+    "a duration that is a text": {"cache_config": btree.CacheConfig("x")},
+    "a duration that is a bool": {"cache_config": btree.CacheConfig(True)},
+    "a flag that is a number": {"cache_config": btree.CacheConfig(is_node_cache_ttl=1)},
+    "an unknown field": {"cache_config": {"foo": 1}},
+    "no cache_config": {"cache_config": 5},
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_options(case: str) -> None:
+    with pytest.raises(sop.ValidationError):
+        OPTIONS[case]()
+
+
+@pytest.mark.parametrize("case", BTREE_OPTIONS)
+def test_btree_options(ctx: Context, db: Database, case: str) -> None:
+    with db.begin_transaction(ctx) as t:
+        with pytest.raises(sop.ValidationError, match="cache_config"):
+            btree.Btree.new(ctx, btree.BtreeOptions("x", **BTREE_OPTIONS[case]), t)
+
+
+def test_index_fields_that_are_no_list(ctx: Context, db: Database) -> None:
+    with db.begin_transaction(ctx) as t:
+        with pytest.raises(sop.ValidationError, match="index_fields"):
+            btree.Btree.new(ctx, btree.BtreeOptions("x"), t, SPEC(5))
+
+
+def test_ids_in_a_set(ctx: Context, vdb: VectorDatabase) -> None:
+    with pytest.raises(sop.ValidationError, match="no order"):
+        vdb.open(ctx, "sets").upsert_arrays(ctx, {"a", "b"}, [[1.0], [2.0]])

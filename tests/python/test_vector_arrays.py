@@ -207,3 +207,13 @@ def test_without_numpy(tmp_path: Path) -> None:
         "([['a']], [[1.0]])",
         "[Hit(id='b', score=1.0, payload={'n': 2})]",
     ]
+
+
+def test_k_of_numpy(ctx: Context, tmp_path: Path) -> None:
+    with VectorDatabase(ctx, storage_path=tmp_path) as database:
+        store = database.open(ctx, "v")
+        store.upsert_arrays(ctx, ["a", "b"], np.eye(2, dtype="f4"))
+        assert [hit.id for hit in store.query(ctx, [1.0, 0.0], np.int64(1))] == ["a"]
+        assert store.query_arrays(ctx, np.eye(2), np.uint8(1))[0] == [["a"], ["b"]]
+        with pytest.raises(ValidationError):
+            store.query(ctx, [1.0, 0.0], np.float64(1))

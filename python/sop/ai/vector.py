@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import operator
 import sys
 import uuid
 from dataclasses import dataclass
@@ -138,6 +139,8 @@ class VectorStore:
         float32 in C order goes in by pointer, without a copy. `payloads` is a list of n dicts, or a dict of
         columns of n values each.
         """
+        if isinstance(ids, (set, frozenset)):
+            raise ValidationError("the ids must be a list: those of a set have no order, vectors have")
         names = _ids(ids)
         self._upsert_matrix(
             ctx, names, float_matrix(vectors, "the vectors"), _payload_rows(payloads, len(names))
@@ -343,6 +346,9 @@ def _filter(filter: Any) -> Any:
 
 
 def _count(k: Any) -> int:
-    if isinstance(k, bool) or not isinstance(k, int):
-        raise ValidationError(f"k must be an int, not {type(k).__name__}")
-    return k
+    if not isinstance(k, bool):
+        try:
+            return operator.index(k)  # NumPy's integers too
+        except TypeError:
+            pass
+    raise ValidationError(f"k must be an int, not {type(k).__name__}")
