@@ -221,3 +221,31 @@ def test_nothing_is_left_behind(ctx: Context, tmp_path: Path) -> None:
         assert native.sop_handle_count() == before
         open_files = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
         assert open_files < 200
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts open files by /proc")
+@pytest.mark.parametrize("by_options", [False, True])
+def test_folders_that_nobody_uses_do_not_stay_open_without_limit(
+    ctx: Context, tmp_path: Path, by_options: bool
+) -> None:
+    """A process that goes through many folders does not run out of files; what is in use stays usable."""
+
+    def begin(name: str) -> Transaction:
+        if by_options:
+            transaction = Transaction(ctx, TransactionOptions(stores_folders=[str(tmp_path / name)]))
+            transaction.begin()
+            return transaction
+        return Database(ctx, storage_path=tmp_path / name).begin_transaction(ctx)
+
+    before = len(os.listdir("/proc/self/fd"))
+    kept = begin("kept")
+    for number in range(100):
+        with begin(str(number)) as t:
+            btree.Btree.new(ctx, btree.BtreeOptions("s", True), t).add(ctx, 1, number)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) - before < 300
+    btree.Btree.new(ctx, btree.BtreeOptions("s", True), kept).add(ctx, 1, "kept")
+    kept.commit(ctx)
+    for name, value in [("kept", "kept"), ("0", 0), ("99", 99)]:
+        with begin(name) as t:
+            assert btree.Btree.open(ctx, "s", t).find_one(ctx, 1).value == value

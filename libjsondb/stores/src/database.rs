@@ -1,6 +1,6 @@
 //! A database: options, checked, and the engine's folder behind them, opened on first use.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -175,9 +175,38 @@ struct Used {
     engine: engine::Database,
 }
 
-/// How many `Database`s use an opened folder: the engine shares one state among them, so that only the last one to close
-/// may close it.
-type Users = Mutex<HashMap<PathBuf, usize>>;
+/// Folders that stay open after the last `Database` that used them was dropped, so that the next one finds them open. Each
+/// holds files open and memory.
+const IDLE_MAX: usize = 16;
+
+/// The opened folders of this process.
+type Users = Mutex<Folders>;
+
+#[derive(Default)]
+struct Folders {
+    /// How many `Database`s use a folder: the engine shares one state among them, so that only the last one to close may
+    /// close it.
+    counts: HashMap<PathBuf, usize>,
+    /// Those that nobody uses, the one that was used last at the end.
+    idle: VecDeque<engine::Database>,
+}
+
+impl Folders {
+    fn is_used(&self, folder: &Path) -> bool {
+        self.counts.contains_key(folder)
+    }
+
+    /// Keeps a folder that nobody uses open; gives the one to close in its place, if any.
+    fn keep_open(&mut self, engine: engine::Database) -> Option<engine::Database> {
+        self.forget_idle(engine.folder());
+        self.idle.push_back(engine);
+        if self.idle.len() > IDLE_MAX { self.idle.pop_front() } else { None }
+    }
+
+    fn forget_idle(&mut self, folder: &Path) {
+        self.idle.retain(|idle| idle.folder() != folder);
+    }
+}
 
 static USERS: PerProcess<Users> = PerProcess::new();
 
@@ -232,11 +261,20 @@ impl Database {
             let message = format!("the database {} was closed; open it again", self.folder.display());
             return Err(Error::new(ErrorCode::Closed, message));
         }
-        let engine = engine::Database::open(&self.folder, &self.options.engine_options())?;
-        self.acquire(&engine);
-        let mut transaction = engine.begin(mode)?;
+        let mut begun = self.open_and_begin(mode);
+        if begun.as_ref().is_err_and(|error| error.kind() == engine::ErrorKind::Closed) {
+            // It was idle, and closed before this database counted as its user.
+            begun = self.open_and_begin(mode);
+        }
+        let mut transaction = begun?;
         transaction.set_cancel(cancel);
         Ok(transaction)
+    }
+
+    fn open_and_begin(&self, mode: engine::Mode) -> engine::Result<engine::Transaction> {
+        let engine = engine::Database::open(&self.folder, &self.options.engine_options())?;
+        self.acquire(&engine);
+        engine.begin(mode)
     }
 
     /// Counts this database as a user of the folder, once, and remembers the newest handle.
@@ -248,7 +286,11 @@ impl Database {
         }
         let users = USERS.get();
         let folder = engine.folder().to_owned();
-        *lock(&users).entry(folder.clone()).or_default() += 1;
+        {
+            let mut folders = lock(&users);
+            folders.forget_idle(&folder);
+            *folders.counts.entry(folder.clone()).or_default() += 1;
+        }
         *used = Some(Used { users, folder, engine: engine.clone() });
     }
 
@@ -259,21 +301,34 @@ impl Database {
             // Counted before a fork: the parent's business.
             return None;
         }
-        let mut counts = lock(&used.users);
-        let count = counts.get_mut(&used.folder)?;
+        let mut folders = lock(&used.users);
+        let count = folders.counts.get_mut(&used.folder)?;
         *count -= 1;
         if *count > 0 {
             return None;
         }
-        counts.remove(&used.folder);
+        folders.counts.remove(&used.folder);
         Some(used.engine)
     }
 }
 
 impl Drop for Database {
-    /// Only counts down: an engine state without users costs little and makes the next open cheap.
+    /// Leaves the folder open, which makes the next open cheap, and closes the one that is idle for the longest time when
+    /// they become many.
     fn drop(&mut self) {
-        self.release();
+        let Some(engine) = self.release() else {
+            return;
+        };
+        let users = USERS.get();
+        let mut folders = lock(&users);
+        if folders.is_used(engine.folder()) {
+            return;
+        }
+        if let Some(idle) = folders.keep_open(engine) {
+            drop(folders);
+            // Nobody is there to tell an error to.
+            let _ = idle.close();
+        }
     }
 }
 
