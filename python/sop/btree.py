@@ -335,7 +335,10 @@ class Btree(Generic[TK, TV]):
 
     @raises_btree_errors
     def count(self, ctx: Context | None = None) -> int:
-        """How many items there are, as this transaction sees it."""
+        """How many items there are, as this transaction sees it.
+
+        Not checked at commit: that others added or removed items is no conflict.
+        """
         return call_count(native.sop_btree_count, *self._of(ctx))
 
     def is_unique(self) -> bool:

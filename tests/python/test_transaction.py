@@ -419,3 +419,19 @@ def test_erasure_options_compare_and_hash() -> None:
     assert one == two
     assert hash(one) == hash(two)
     assert one != ErasureCodingConfig(2, 1, ["a", "b", "d"], True)
+
+
+def test_a_count_is_not_checked_at_commit(ctx: Context, db: Database) -> None:
+    """As README.md and the docstring say."""
+    with db.begin_transaction(ctx) as t:
+        btree.Btree.new(ctx, btree.BtreeOptions("s", True), t)
+    counting = db.begin_transaction(ctx)
+    store = btree.Btree.open(ctx, "s", counting)
+    assert store.count(ctx) == 0
+    with db.begin_transaction(ctx) as t:
+        btree.Btree.open(ctx, "s", t).add(ctx, 1, 1)
+    assert store.count(ctx) == 0
+    store.add(ctx, 2, 2)
+    counting.commit(ctx)
+    with db.begin_transaction(ctx) as t:
+        assert btree.Btree.open(ctx, "s", t).count(ctx) == 2

@@ -164,7 +164,7 @@ class VectorStore:
         return Item(row["ID"], row["Vector"], row["Payload"], row["CentroidID"])
 
     def count(self, ctx: Context | None = None) -> int:
-        """How many vectors there are."""
+        """How many vectors there are. As for a B-tree, not checked at commit."""
         return call_count(native.sop_vector_count, *self._of(ctx))
 
     def query(
