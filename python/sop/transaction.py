@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import uuid
 import weakref
@@ -211,7 +212,7 @@ def transaction_handle(trans: Transaction, path: str | None = None) -> Handle:
     if not isinstance(trans, Transaction):
         raise ValidationError(f"the transaction must be a sop.Transaction, not {type(trans).__name__}")
     state = trans._begun()
-    if path is not None and state.path != path:
+    if path is not None and state.path != path and os.path.realpath(state.path) != os.path.realpath(path):
         raise ValidationError(f"the transaction is on the database in {state.path}, not on the one in {path}")
     return state.handle
 

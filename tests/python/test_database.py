@@ -249,3 +249,16 @@ def test_folders_that_nobody_uses_do_not_stay_open_without_limit(
     for name, value in [("kept", "kept"), ("0", 0), ("99", 99)]:
         with begin(name) as t:
             assert btree.Btree.open(ctx, "s", t).find_one(ctx, 1).value == value
+
+
+def test_a_folder_has_one_database_by_whatever_path(ctx: Context, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real", target_is_directory=True)
+    real, link = (VectorDatabase(ctx, storage_path=tmp_path / name) for name in ("real", "link"))
+    with real.begin_transaction(ctx) as t:
+        link.open_vector_store(ctx, t, "v").upsert(ctx, Item("1", [1.0]))
+        link.new_btree(ctx, "s", t).add(ctx, 1, 1)
+    assert link.open(ctx, "v").count() == 1
+    with VectorDatabase(ctx, storage_path=tmp_path / "other") as other:
+        with real.begin_transaction(ctx) as t, pytest.raises(ValidationError, match="not on the one in"):
+            other.open_vector_store(ctx, t, "v")
