@@ -212,7 +212,10 @@ class Btree(Generic[TK, TV]):
 
     @raises_btree_errors
     def remove(self, ctx: Context, keys: Any) -> bool:
-        """Removes a key or a list of keys. False when one is not there."""
+        """Removes a key or a list of keys. False when one is not there.
+
+        What removes leaves the cursor on no item: the next page, or `next`, starts at the first one.
+        """
         text = _json.encode([_key(key) for key in (keys if isinstance(keys, list) else [keys])], "the keys")
         return call_flag(native.sop_btree_remove, *self._of(ctx), text, len(text))
 
@@ -286,7 +289,7 @@ class Btree(Generic[TK, TV]):
 
     @raises_btree_errors
     def remove_current_item(self, ctx: Context) -> bool:
-        """Removes the item at the cursor. False when it is on none."""
+        """Removes the item at the cursor, which is on none then. False when it is on none."""
         return call_flag(native.sop_btree_remove_current, *self._of(ctx))
 
     # Pages and ranges

@@ -284,3 +284,15 @@ def test_ranges_of_composite_keys(ctx: Context, in_btree) -> None:
     store = in_btree(is_unique=True)
     store.add(ctx, [Item([a, b]) for a in range(3) for b in range(3)])
     assert list(store.keys(ctx, start=[1], stop=[2])) == [[1, 0], [1, 1], [1, 2]]
+
+
+def test_a_removal_leaves_the_cursor_on_no_item(ctx: Context, tens: Btree) -> None:
+    """As the docstring and COOKBOOK.md say; 2.0.17 did so."""
+    tens.find(ctx, 30)
+    assert tens.remove(ctx, 70)
+    assert tens.get_current_key(ctx) is None
+    assert [item.key for item in tens.get_keys(ctx, PagingInfo(page_size=2))] == [0, 10]
+    tens.find(ctx, 30)
+    assert tens.remove_current_item(ctx)
+    assert tens.next(ctx)
+    assert tens.get_current_key(ctx) == 0
