@@ -56,7 +56,10 @@ class Database:
         self.close()
 
     def close(self, ctx: Context | None = None) -> None:
-        """Closes the folder in this process: transactions open on it fail. The next use opens it anew."""
+        """Closes the folder in this process: transactions open on it fail. The next use opens it anew.
+
+        Where another Database of this process uses the same folder, it stays open until that one closes too.
+        """
         self._folder.close(context_id(ctx))
 
     def begin_transaction(

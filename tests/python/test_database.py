@@ -262,3 +262,15 @@ def test_a_folder_has_one_database_by_whatever_path(ctx: Context, tmp_path: Path
     with VectorDatabase(ctx, storage_path=tmp_path / "other") as other:
         with real.begin_transaction(ctx) as t, pytest.raises(ValidationError, match="not on the one in"):
             other.open_vector_store(ctx, t, "v")
+
+
+def test_a_folder_that_another_database_uses_stays_open(ctx: Context, tmp_path: Path) -> None:
+    one, other = (Database(ctx, storage_path=tmp_path) for _ in range(2))
+    put(ctx, one, 1, 1)
+    put(ctx, other, 2, 2)
+    t = one.begin_transaction(ctx)
+    one.close(ctx)
+    assert btree.Btree.open(ctx, "s", t).count(ctx) == 2
+    other.close(ctx)
+    with pytest.raises(Error, match="closed"):
+        btree.Btree.open(ctx, "s", t)
