@@ -13,6 +13,7 @@ from .errors import ValidationError
 
 MIN_HASH_MOD_VALUE = 250
 MAX_HASH_MOD_VALUE = 750_000
+MIN_MEMORY_LIMIT = 16 << 20
 
 # Databases that transactions made from options leave open, so that the next one finds them open.
 _SHARED_MAX = 16
@@ -33,12 +34,13 @@ class Folder:
         db_type: int = 0,
         erasure_config: Mapping[str, Any] | None = None,
         registry_hash_mod: int = 0,
+        memory_limit: int | None = None,
     ) -> None:
         given = [storage_path] if stores_folders is None else _sequence(stores_folders)
         folders = [_path(folder) for folder in given or [storage_path]]
         if "" in folders:
             raise ValidationError("a database needs a folder: storage_path, or the first of stores_folders")
-        _check(db_type, erasure_config, registry_hash_mod)
+        _check(db_type, erasure_config, registry_hash_mod, memory_limit)
         # What is relative is relative to the working folder of now, not to that of the first use.
         self.folders = [os.path.abspath(folder) for folder in folders]
         self.path = self.folders[0]
@@ -50,7 +52,8 @@ class Folder:
             "erasure_config": erasure_config or None,
         }
         self.placement = encode(placement, "the database options")
-        self.options = encode({**placement, "registry_hash_mod": registry_hash_mod}, "the database options")
+        limits = {"registry_hash_mod": registry_hash_mod, "memory_limit": memory_limit}
+        self.options = encode({**placement, **limits}, "the database options")
         self._handle: Handle | None = None
         self._lock = threading.Lock()
 
@@ -82,7 +85,7 @@ class Folder:
             return handle
 
 
-def _check(db_type: Any, erasure_config: Any, registry_hash_mod: Any) -> None:
+def _check(db_type: Any, erasure_config: Any, registry_hash_mod: Any, memory_limit: Any) -> None:
     if db_type not in (0, 1):
         raise ValidationError(f"db_type must be DBType.Standalone or DBType.Clustered, not {db_type!r}")
     if erasure_config is not None and not isinstance(erasure_config, Mapping):
@@ -93,6 +96,11 @@ def _check(db_type: Any, erasure_config: Any, registry_hash_mod: Any) -> None:
         raise ValidationError(
             f"registry_hash_mod is {MIN_HASH_MOD_VALUE} to {MAX_HASH_MOD_VALUE}, not {registry_hash_mod}"
         )
+    if memory_limit is not None:
+        if isinstance(memory_limit, bool) or not isinstance(memory_limit, int):
+            raise ValidationError("memory_limit must be an int, in bytes, or None")
+        if not MIN_MEMORY_LIMIT <= memory_limit < 1 << 63:
+            raise ValidationError(f"memory_limit is at least {MIN_MEMORY_LIMIT} bytes, not {memory_limit}")
 
 
 def _sequence(folders: Any) -> Sequence[Any]:

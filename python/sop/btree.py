@@ -214,7 +214,8 @@ class Btree(Generic[TK, TV]):
     def remove(self, ctx: Context, keys: Any) -> bool:
         """Removes a key or a list of keys. False when one is not there.
 
-        What removes leaves the cursor on no item: the next page, or `next`, starts at the first one.
+        The cursor stays at its place: when its own item is removed there is no current item, and a walk goes
+        on with the neighbour.
         """
         text = _json.encode([_key(key) for key in (keys if isinstance(keys, list) else [keys])], "the keys")
         return call_flag(native.sop_btree_remove, *self._of(ctx), text, len(text))

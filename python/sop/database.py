@@ -30,6 +30,10 @@ class Database:
     """A database. Its options are checked here; the folder is opened, and made if need be, on first use.
 
     All databases on one folder in a process share what is open. As a context manager it closes on exit.
+
+    `memory_limit`, in bytes, bounds caches and commits that wait for a checkpoint (not the keys of an open
+    transaction); the first database that opens a folder in a process decides. None: about 64 MiB of cache, and
+    commits of up to 128 MiB.
     """
 
     def __init__(
@@ -39,10 +43,14 @@ class Database:
         db_type: DBType = DBType.Standalone,
         erasure_config: Mapping[str, ErasureCodingConfig] | None = None,
         stores_folders: Sequence[str | os.PathLike[str]] | None = None,
+        *,
+        memory_limit: int | None = None,
     ) -> None:
         context_id(ctx)
         self.storage_path = os.fspath(storage_path) if isinstance(storage_path, os.PathLike) else storage_path
-        self._folder = Folder(self.storage_path, stores_folders, db_type, erasure_config)
+        self._folder = Folder(
+            self.storage_path, stores_folders, db_type, erasure_config, memory_limit=memory_limit
+        )
 
     def __enter__(self: _Self) -> _Self:
         return self

@@ -5,7 +5,10 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -274,3 +277,35 @@ def test_a_folder_that_another_database_uses_stays_open(ctx: Context, tmp_path: 
     other.close(ctx)
     with pytest.raises(Error, match="closed"):
         btree.Btree.open(ctx, "s", t)
+
+
+def test_a_memory_limit_holds_data_many_times_larger(ctx: Context, tmp_path: Path) -> None:
+    """In a process of its own, so that nothing else counts."""
+    program = """
+import resource, sys
+from sop import Context, Database, btree
+
+ctx = Context()
+with Database(ctx, storage_path=sys.argv[1], memory_limit=16 << 20) as db:
+    def store(t):
+        return btree.Btree.new(ctx, btree.BtreeOptions("s", True), t)
+
+    with db.begin_transaction(ctx) as t:
+        store(t)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for first in range(0, 100_000, 1000):
+        with db.begin_transaction(ctx) as t:
+            store(t).add(ctx, [btree.Item(key, "x" * 1000) for key in range(first, first + 1000)])
+    with db.begin_transaction(ctx, 2) as t:
+        assert sum(1 for _ in store(t).items(ctx)) == 100_000
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "db")]
+    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert grown < 48 << 10, f"{grown} KiB for 100 MB of data"
+
+
+@pytest.mark.parametrize("limit", [1, -1, True, "16", 1.5e9, 1 << 70])
+def test_a_memory_limit_that_is_none_is_refused(ctx: Context, tmp_path: Path, limit: Any) -> None:
+    with pytest.raises(ValidationError):
+        Database(ctx, storage_path=tmp_path, memory_limit=limit)

@@ -22,8 +22,12 @@ class VectorDatabase(Database):
         erasure_config: Mapping[str, ErasureCodingConfig] | None = None,
         stores_folders: Sequence[str | os.PathLike[str]] | None = None,
         usage_mode: UsageMode = UsageMode.Dynamic,
+        *,
+        memory_limit: int | None = None,
     ) -> None:
-        super().__init__(ctx, storage_path, db_type, erasure_config, stores_folders)
+        super().__init__(
+            ctx, storage_path, db_type, erasure_config, stores_folders, memory_limit=memory_limit
+        )
         self.usage_mode = UsageMode(usage_mode_value(usage_mode))
 
     def open(self, ctx: Context, name: str) -> VectorStore:

@@ -12,7 +12,7 @@ pub(super) enum Cursor {
     /// Nowhere: a walk starts at its first item.
     #[default]
     Unset,
-    /// At the item with this engine key.
+    /// At the item with this engine key, or where it was before it was removed.
     At(Vec<u8>),
     /// Walked off the front. A forward walk starts at the first item, a backward one has ended.
     BeforeFirst,

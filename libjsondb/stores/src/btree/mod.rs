@@ -7,7 +7,7 @@
 //! | add_if_not_exists | False, cursor moves to the item | added |
 //! | update | value replaced | False |
 //! | upsert | value replaced | added |
-//! | remove | removed, cursor unset | False |
+//! | remove | removed, cursor stays at its place | False |
 //! | find | True, cursor there | False, cursor at the next greater key, else at the last |
 //!
 //! Of several equal items, update, upsert and remove take the one at the cursor, else the newest. A replaced value keeps

@@ -51,14 +51,13 @@ impl Btree {
     pub fn remove(&self, cancel: &CancelToken, keys: &[&RawValue]) -> Result<bool> {
         self.transaction.check_writable(&format!("remove from B-tree {:?}", self.options.name))?;
         let keys = keys.iter().map(|key| self.layout.encode(key)).collect::<Result<Vec<EncodedKey>>>()?;
-        let mut cursor = self.cursor();
+        let cursor = self.cursor();
         self.transaction.with_all_or_end(cancel, |engine| {
             let mut removed = 0;
             for key in &keys {
                 cancel.check()?;
                 if let Some(entry) = self.chosen_equal(engine, &cursor, &key.bytes)? {
                     engine.delete(self.store, &entry.key)?;
-                    *cursor = Cursor::Unset;
                     removed += 1;
                 }
             }
@@ -85,17 +84,17 @@ impl Btree {
         })
     }
 
-    /// Removes the current item and unsets the cursor; False when there is none.
+    /// Removes the current item; False when there is none. The cursor stays at its place: there is no current item, and a walk
+    /// goes on with the neighbour.
     pub fn remove_current(&self, cancel: &CancelToken) -> Result<bool> {
         self.transaction.check_writable(&format!("remove from B-tree {:?}", self.options.name))?;
-        let mut cursor = self.cursor();
+        let cursor = self.cursor();
         self.transaction.with_all_or_end(cancel, |engine| {
             let Some(entry) = self.entry_at_cursor(engine, &cursor)? else {
                 return Ok(false);
             };
             engine.delete(self.store, &entry.key)?;
             engine.add_to_counter(self.store, COUNTER, -1)?;
-            *cursor = Cursor::Unset;
             Ok(true)
         })
     }

@@ -147,19 +147,32 @@ fn keys_without_values() {
 }
 
 #[test]
-fn a_remove_unsets_the_cursor_and_the_next_page_starts_at_the_first_item() {
+fn removing_while_paging_does_not_disturb_it() {
     let fixture = Fixture::new();
     let store = tens(&fixture);
     assert_eq!(store.page(2, 0), ["10", "20"]);
-    assert!(store.remove(&["40"]));
-    assert!(store.current().is_none());
-    assert_eq!(store.page(2, 0), ["10", "20"]);
-    assert!(!store.remove(&["40"]));
+    assert!(store.remove(&["10", "40"]));
     assert_eq!(store.current_key().unwrap(), "30");
     assert!(store.0.remove_current(&token()).unwrap());
     assert!(store.current().is_none());
-    assert_eq!(store.all_keys(), ["10", "20", "50"]);
-    assert_eq!(store.count(), 3);
+    assert!(!store.0.remove_current(&token()).unwrap());
+    assert_eq!(store.page(2, 0), ["50"], "the walk goes on behind what was removed");
+    assert_eq!(store.page(2, 0), Vec::<String>::new());
+    assert_eq!(store.all_keys(), ["20", "50"]);
+    assert_eq!(store.count(), 2);
+}
+
+#[test]
+fn next_and_previous_of_a_removed_item_are_its_neighbours() {
+    let fixture = Fixture::new();
+    let store = tens(&fixture);
+    for (to, neighbour) in [(Move::Next, "40"), (Move::Previous, "20")] {
+        assert!(store.find("30"));
+        assert!(store.0.remove_current(&token()).unwrap());
+        assert!(store.step(to));
+        assert_eq!(store.current_key().unwrap(), neighbour);
+        assert!(store.add("30", "1"));
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Random calls against a plain list: the same answers, the same items, the same place.
 
+use std::cmp::Ordering;
+
 use proptest::prelude::*;
 use stores::{BtreeOptions, Move, Paging, RangeQuery, WriteOp};
 
@@ -24,6 +26,11 @@ enum Place {
     Unset,
     /// At the item with this value.
     At(usize),
+    /// Where an item with this key was removed: before the item at this index.
+    Gap {
+        key: u8,
+        index: usize,
+    },
     Before,
     Past,
 }
@@ -74,16 +81,33 @@ impl Model {
                 false
             }
             _ => {
-                self.items.insert(self.first_at_least(key), (key, value));
+                self.insert_at(self.first_at_least(key), key, value);
                 true
             }
         }
     }
 
+    fn insert_at(&mut self, at: usize, key: u8, value: usize) {
+        self.items.insert(at, (key, value));
+        if let Place::Gap { key: gone, index } = self.place {
+            self.place = match at.cmp(&index) {
+                _ if self.is_unique && key == gone => Place::At(value),
+                Ordering::Greater => self.place,
+                // Among equals the newest comes first.
+                Ordering::Equal if key > gone => self.place,
+                _ => Place::Gap { key: gone, index: index + 1 },
+            };
+        }
+    }
+
     fn remove_at(&mut self, index: Option<usize>) -> bool {
-        if let Some(index) = index {
-            self.items.remove(index);
-            self.place = Place::Unset;
+        if let Some(at) = index {
+            let (key, value) = self.items.remove(at);
+            self.place = match self.place {
+                Place::At(current) if current == value => Place::Gap { key, index: at },
+                Place::Gap { key, index } if at < index => Place::Gap { key, index: index - 1 },
+                place => place,
+            };
         }
         index.is_some()
     }
@@ -104,6 +128,8 @@ impl Model {
         let values = self.items.iter().map(|item| item.1);
         match (self.place, backward) {
             (Place::Past, false) | (Place::Before, true) => Vec::new(),
+            (Place::Gap { index, .. }, false) => values.skip(index).collect(),
+            (Place::Gap { index, .. }, true) => values.take(index).rev().collect(),
             (_, false) => values.skip(self.position().unwrap_or(0)).collect(),
             (_, true) => values.take(self.position().map_or(usize::MAX, |index| index + 1)).rev().collect(),
         }
@@ -131,7 +157,7 @@ impl Model {
 
     fn page(&mut self, skip: usize, take: usize, backward: bool) -> Vec<usize> {
         let ahead = self.ahead(backward);
-        if !ahead.is_empty() {
+        if !ahead.is_empty() || matches!(self.place, Place::Gap { .. }) {
             self.walk_to(ahead.get(skip + take), backward);
         }
         ahead.into_iter().skip(skip).take(take).collect()
