@@ -55,10 +55,9 @@ pub(crate) struct Sweep {
 }
 
 impl Sweep {
-    /// Looks before the checkpoint's record is appended: a process found dead here can have no commit that the record's
-    /// writer, who reads the log to its end, does not know.
+    /// Looks for files first and for the living after: a process pins before it writes, so whoever wrote a file seen here is
+    /// found alive, or is dead by now.
     pub(crate) fn survey(inner: &Inner) -> Result<Sweep> {
-        let pins = pin::survey(&folder::pin_folder(&inner.folder))?;
         let names = os::list(inner.pages.segments().folder())?;
         let segments = names.iter().filter_map(|(name, _)| SegmentId::from_file_name(name)).collect();
         let staging = &inner.folders.log.staging;
@@ -68,6 +67,7 @@ impl Sweep {
                 Some((u64::from_str_radix(name.get(..16)?, 16).ok()?, staging.join(&name)))
             })
             .collect();
+        let pins = pin::survey(&folder::pin_folder(&inner.folder))?;
         Ok(Sweep { pins, segments, staged })
     }
 
@@ -78,6 +78,8 @@ impl Sweep {
     /// Removes what nobody needs. `base` is the checkpoint before the one in force: the log behind it is kept for
     /// processes that are a little late.
     pub(crate) fn run(&self, inner: &Inner, base: Seq) -> Result<()> {
+        // A process found dead may have committed since this one last read the log.
+        drop(inner.lock_log(|| Ok(()))?);
         let (manifest, pending) = {
             let replica = inner.lock_replica();
             (replica.manifest().clone(), replica.value_segments())

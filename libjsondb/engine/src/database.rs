@@ -133,7 +133,7 @@ impl Database {
 }
 
 impl Inner {
-    fn open(path: &Path, options: &Options) -> Result<Inner> {
+    pub(crate) fn open(path: &Path, options: &Options) -> Result<Inner> {
         let opened = folder::open(path, options)?;
         let pages = Pages::new(opened.segments, options.page_cache_bytes);
         let snapshot = opened.replica.snapshot();

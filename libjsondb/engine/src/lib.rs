@@ -26,6 +26,8 @@ mod crash_tests;
 mod database;
 mod error;
 mod folder;
+#[cfg(test)]
+mod hazard_tests;
 mod log;
 mod manifest;
 mod memtable;

@@ -1,0 +1,82 @@
+//! Races between processes that need a hand inside one of them. Two handles opened past the registry are two processes: each has
+//! its own name, pin and locks.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::collect::Sweep;
+use crate::database::Inner;
+use crate::folder;
+use crate::log::LogEnd;
+use crate::log::tail::{Tail, TailFile};
+use crate::log::wal::{self, Wal};
+use crate::os::File;
+use crate::{Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
+
+fn small() -> Options {
+    Options { memtable_bytes: 16 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
+}
+
+fn process(folder: &Path) -> Arc<Inner> {
+    Arc::new(Inner::open(folder, &small()).unwrap())
+}
+
+fn begin(inner: &Arc<Inner>) -> Transaction {
+    let snapshot = inner.newest_snapshot(Mode::Write).unwrap();
+    Transaction::new(Arc::clone(inner), snapshot, Mode::Write)
+}
+
+fn put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) {
+    let mut transaction = begin(inner);
+    let store = transaction.ensure_store("s", b"").unwrap();
+    transaction.put(store, &key.to_be_bytes(), &vec![key as u8; len], placement).unwrap();
+    transaction.commit().unwrap();
+}
+
+fn load(inner: &Arc<Inner>, key: u32) -> Result<Option<Vec<u8>>> {
+    let mut transaction = begin(inner);
+    let (store, _) = transaction.store("s")?.unwrap();
+    let value = transaction.get(store, &key.to_be_bytes())?;
+    value.map(|value| transaction.load(&value)).transpose()
+}
+
+#[test]
+fn a_sweep_spares_the_files_of_a_process_that_came_while_it_looked() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweeper = process(folder.path());
+    put(&sweeper, 0, 10, Placement::Auto);
+    for delay in [0, 1, 2, 4, 8] {
+        // Pins of dead processes make the look at the pins long.
+        for pin in 0..6000 {
+            fs::write(folder::pin_folder(folder.path()).join(format!("{pin:016x}")), b"").unwrap();
+        }
+        let survey = std::thread::spawn({
+            let sweeper = Arc::clone(&sweeper);
+            move || Sweep::survey(&sweeper)
+        });
+        std::thread::sleep(Duration::from_millis(delay));
+        let newcomer = process(folder.path());
+        let mut transaction = begin(&newcomer);
+        let store = transaction.ensure_store("s", b"").unwrap();
+        transaction.put(store, &1u32.to_be_bytes(), &[1; 9000], Placement::Eager).unwrap();
+        survey.join().unwrap().unwrap().run(&sweeper, Seq(0)).unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(load(&sweeper, 1).unwrap(), Some(vec![1; 9000]), "after {delay} ms");
+    }
+}
+
+#[test]
+fn a_sweep_spares_what_a_process_committed_before_it_was_found_dead() {
+    let folder = tempfile::tempdir().unwrap();
+    let sweeper = process(folder.path());
+    put(&sweeper, 0, 10, Placement::Auto);
+    // The sweeper has read the log; now another process commits and dies. There is no checkpoint to be made: nothing
+    // else makes the sweeper read on.
+    let other = process(folder.path());
+    put(&other, 1, 9000, Placement::Eager);
+    drop(other);
+    Sweep::survey(&sweeper).unwrap().run(&sweeper, Seq(0)).unwrap();
+    assert_eq!(load(&sweeper, 1).unwrap(), Some(vec![1; 9000]));
+}
