@@ -113,19 +113,45 @@ impl Inner {
             replica.snapshot()
         };
         let sweep = collect::Sweep::survey(self)?;
-        if frozen.seq > frozen.manifest.name.checkpoint {
-            self.replace_tree(&frozen, &sweep)?;
-        }
         let base = frozen.manifest.name.checkpoint;
+        let replaced = if frozen.seq > base { self.replace_tree_in_space(&frozen, &sweep) } else { Ok(()) };
         drop(frozen);
-        sweep.run(self, base)
+        // Also when no tree could be made: what is removed here may be the space it needs.
+        let swept = sweep.run(self, base);
+        replaced.and(swept)
     }
 
-    fn replace_tree(&self, frozen: &Snapshot, sweep: &collect::Sweep) -> Result<()> {
-        let victims = collect::choose_victims(&frozen.manifest);
-        let changes = self.changes(frozen, &victims)?;
+    /// On a full disk moves less and less: a checkpoint that moves nothing needs the least space, and frees some.
+    fn replace_tree_in_space(&self, frozen: &Snapshot, sweep: &collect::Sweep) -> Result<()> {
+        let mut victims = collect::choose_victims(&frozen.manifest, collect::RELOCATE_BYTES_MAX);
+        let mut budget = collect::RELOCATE_BYTES_MAX;
+        loop {
+            match self.replace_tree(frozen, sweep, &victims) {
+                Err(error)
+                    if error.kind() == ErrorKind::DiskFull
+                        && !victims.is_empty()
+                        && self.check_usable().is_ok() =>
+                {
+                    let tried = victims.len();
+                    while victims.len() == tried {
+                        budget /= 8;
+                        victims = collect::choose_victims(&frozen.manifest, budget);
+                    }
+                }
+                replaced => return replaced,
+            }
+        }
+    }
+
+    pub(crate) fn replace_tree(
+        &self,
+        frozen: &Snapshot,
+        sweep: &collect::Sweep,
+        victims: &[SegmentId],
+    ) -> Result<()> {
+        let changes = self.changes(frozen, victims)?;
         let cancel = CancelToken::new();
-        let victims: HashSet<SegmentId> = victims.into_iter().collect();
+        let victims: HashSet<SegmentId> = victims.iter().copied().collect();
         let mut failed = None;
         let changes = Changes { frozen: changes, failed: &mut failed };
         let built = Builder::new(&self.pages, changes, &victims, &cancel).build(frozen.manifest.root);
@@ -133,6 +159,18 @@ impl Inner {
             return Err(error);
         }
         let built = built?;
+        let written: Vec<SegmentId> = built.segments.iter().map(|(id, _)| *id).collect();
+        let published = self.publish_tree(frozen, built, sweep);
+        if published.is_err() && self.check_usable().is_ok() {
+            // No record names them, and nobody sweeps the files of a living process. (When the outcome is unknown they stay.)
+            for id in written {
+                let _ = self.pages.segments().remove(id);
+            }
+        }
+        published
+    }
+
+    fn publish_tree(&self, frozen: &Snapshot, built: Built, sweep: &collect::Sweep) -> Result<()> {
         let manifest = self.next_manifest(frozen, built, sweep)?;
         let folders = ManifestFolders {
             manifests: self.folders.manifests.clone(),

@@ -21,10 +21,13 @@ const LIVE_PERCENT_MIN: u64 = 50;
 const SMALL_SEGMENTS_MAX: usize = 16;
 const SMALL_SEGMENT_BYTES: u64 = 8 << 20;
 /// Live bytes moved by one checkpoint, at the most.
-const RELOCATE_BYTES_MAX: u64 = 64 << 20;
+pub(crate) const RELOCATE_BYTES_MAX: u64 = 64 << 20;
 
-/// Segments that the next checkpoint empties: those with the least to move first.
-pub(crate) fn choose_victims(manifest: &Manifest) -> Vec<SegmentId> {
+/// Segments that the next checkpoint empties: those with the least to move first, `bytes_max` in all. With 0, none.
+pub(crate) fn choose_victims(manifest: &Manifest, bytes_max: u64) -> Vec<SegmentId> {
+    if bytes_max == 0 {
+        return Vec::new();
+    }
     let small = manifest.segments.values().filter(|usage| usage.total < SMALL_SEGMENT_BYTES).count();
     let pack = small > SMALL_SEGMENTS_MAX;
     let mut victims: Vec<(u64, SegmentId)> = manifest
@@ -39,11 +42,15 @@ pub(crate) fn choose_victims(manifest: &Manifest) -> Vec<SegmentId> {
     let mut moved = 0;
     let fits = |(live, _): &(u64, SegmentId)| {
         moved += live;
-        moved <= RELOCATE_BYTES_MAX
+        moved <= bytes_max
     };
     let chosen: Vec<_> = victims.iter().copied().take_while(fits).collect();
     // A single segment larger than the budget (one huge value) is moved alone.
-    let chosen = if chosen.is_empty() { victims.into_iter().take(1).collect() } else { chosen };
+    let chosen = if chosen.is_empty() && bytes_max == RELOCATE_BYTES_MAX {
+        victims.into_iter().take(1).collect()
+    } else {
+        chosen
+    };
     chosen.into_iter().map(|(_, id)| id).collect()
 }
 
