@@ -9,10 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::bytes::{Put, Reader};
 use crate::os::{self, File};
-use crate::{Error, Result, Seq};
+use crate::{Error, ErrorKind, Result, Seq};
 
 /// What an idle process publishes: it reads nothing, so it keeps no file from being removed.
 const IDLE: Seq = Seq(u64::MAX);
+
+/// Making a pin is tried this often: a checkpoint sweeps a staged one at most once.
+const CREATE_ATTEMPTS: usize = 10;
 
 /// This process's pin.
 pub(crate) struct Pin {
@@ -33,12 +36,23 @@ impl Pin {
     /// Publishes a pin on everything, before anything is read; it counts as used until the first [`Pin::leave`]. It gets its
     /// name only when its lock is held: a pin without a lock counts as dead.
     pub(crate) fn create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
+        for _ in 1..CREATE_ATTEMPTS {
+            match Pin::try_create(folder, staging, owner) {
+                // Swept from the staging folder: without its pin this process counted as dead.
+                Err(_) if !staged_pin(staging, owner).exists() => {}
+                created => return created,
+            }
+        }
+        Pin::try_create(folder, staging, owner)
+    }
+
+    fn try_create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
         let path = folder.join(format!("{owner:016x}"));
-        let staged = staging.join(format!("{owner:016x}-pin"));
+        let staged = staged_pin(staging, owner);
+        // An empty pin is one on everything, and a full disk has room for it.
         let file = File::create_new(&staged)?;
-        file.write_all_at(&encode(Seq(0)), 0)?;
         if !file.try_lock()? {
-            return Err(Error::new(crate::ErrorKind::Internal, "a new pin is locked by somebody else"));
+            return Err(Error::new(ErrorKind::Internal, "a new pin is locked by somebody else"));
         }
         os::rename(&staged, &path)?;
         let state = Mutex::new(PinState { users: 1, published: Seq(0) });
@@ -71,7 +85,13 @@ impl Pin {
 
     fn write(&self, state: &mut PinState, oldest: Seq) -> Result<()> {
         if state.published != oldest {
-            self.file.write_all_at(&encode(oldest), 0)?;
+            match self.file.write_all_at(&encode(oldest), 0) {
+                // A pin that stays too old only keeps files longer.
+                Err(error) if error.kind() == ErrorKind::DiskFull && state.published < oldest => {
+                    return Ok(());
+                }
+                written => written?,
+            }
             state.published = oldest;
         }
         Ok(())
@@ -89,6 +109,10 @@ impl Drop for Pin {
             let _ = os::remove(&self.path);
         }
     }
+}
+
+fn staged_pin(staging: &Path, owner: u64) -> PathBuf {
+    staging.join(format!("{owner:016x}-pin"))
 }
 
 fn encode(checkpoint: Seq) -> Vec<u8> {
@@ -127,7 +151,7 @@ pub(crate) fn survey(folder: &Path) -> Result<PinSurvey> {
         }
         let mut bytes = [0; 12];
         file.read_at(&mut bytes, 0)?;
-        // Half-written: everything counts as in use.
+        // Empty or half-written: everything counts as in use.
         let checkpoint = decode(&bytes).unwrap_or(Seq(0));
         survey.alive.insert(owner);
         survey.oldest = Some(survey.oldest.map_or(checkpoint, |oldest| oldest.min(checkpoint)));
@@ -156,5 +180,31 @@ mod tests {
         drop(second);
         let survey_now = survey(pins.path()).unwrap();
         assert_eq!((survey_now.oldest, survey_now.dead.len()), (Some(Seq(7)), 1));
+    }
+
+    #[test]
+    fn a_staged_pin_that_is_swept_is_made_again() {
+        let (pins, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let swept = std::sync::atomic::AtomicUsize::new(0);
+        let count = || swept.load(std::sync::atomic::Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while count() < 3 {
+                    for (name, _) in os::list(staging.path()).unwrap() {
+                        if std::fs::remove_file(staging.path().join(name)).is_ok() {
+                            swept.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+            for owner in 0.. {
+                let created = Pin::create(pins.path(), staging.path(), owner).map(drop);
+                if count() >= 3 || created.is_err() {
+                    swept.store(3, std::sync::atomic::Ordering::Relaxed);
+                    created.unwrap();
+                    break;
+                }
+            }
+        });
     }
 }

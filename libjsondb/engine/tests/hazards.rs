@@ -59,3 +59,49 @@ fn checkpoints_that_fail_leave_no_files() {
     database.verify().unwrap();
     assert_eq!(load(&database, 2).unwrap(), Some(vec![2; 5000]));
 }
+
+/// Needs a small file system of its own, named by `SOP_SMALL_DISK` (`mount -t tmpfs -o size=8m`); without one it tests nothing.
+#[test]
+fn a_full_disk_takes_back_nothing_and_lets_the_folder_be_opened() {
+    let Ok(disk) = std::env::var("SOP_SMALL_DISK") else { return };
+    let mut state = std::env::var("SOP_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1u64) + 1000;
+    let mut random = |limit: u64| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+    };
+    let folder = tempfile::tempdir_in(disk).unwrap();
+    let mut database = Database::open(folder.path(), &small()).unwrap();
+    put(&database, 0, 1, Placement::Auto).unwrap();
+    let mut model = BTreeMap::from([(0, vec![0])]);
+    let mut refused = 0;
+    for step in 0..4000 {
+        let key = random(300) as u32;
+        let len = [70_000 + random(60_000), 4000 + random(9000), random(400)][random(3) as usize] as usize;
+        let placement = if random(4) == 0 { Placement::Eager } else { Placement::Auto };
+        match put(&database, key, len, placement) {
+            Ok(()) => drop(model.insert(key, vec![key as u8; len])),
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::DiskFull, "{error}");
+                refused += 1;
+            }
+        }
+        if step % 200 == 0 {
+            database.close().unwrap();
+            database = Database::open(folder.path(), &small()).unwrap();
+            for key in 0..300 {
+                assert!(load(&database, key).unwrap().as_ref() == model.get(&key), "step {step}, key {key}");
+            }
+        }
+    }
+    assert!(refused > 0, "the disk is too large to fill");
+    database.close().unwrap();
+    // Not a byte is left.
+    let filled = fs::write(folder.path().join("filler"), vec![1; 64 << 20]);
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let database = Database::open(folder.path(), &small()).unwrap();
+    for key in 0..300 {
+        assert!(load(&database, key).unwrap().as_ref() == model.get(&key), "key {key} on a full disk");
+    }
+}
