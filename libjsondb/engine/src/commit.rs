@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::ops::Bound;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +22,7 @@ use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::Tail;
 use crate::log::wal::{Found, Wal, WalHeader};
 use crate::log::{CheckpointRecord, Position, record};
-use crate::os::File;
+use crate::os::{self, File};
 use crate::read_set::ReadSet;
 use crate::replica::Replica;
 use crate::snapshot::WriteSet;
@@ -313,21 +314,21 @@ impl LockedLog<'_> {
         let before = replica.position.end();
         inner.follow(&mut replica, tail.map_or(before, |tail| tail.end))?;
         let orderly = tail.is_some_and(|tail| !tail.rotating && tail.end == replica.position.end());
-        if !orderly || !matches!(replica.position.look()?, Found::End) {
+        // A power cut may have set the announcement back to any earlier one: even one that looks orderly may not name the newest
+        // file. Every handle looks for itself, as another may have opened the folder first and not have come to it yet.
+        let trusted = inner.log_checked.load(Ordering::Acquire);
+        if !trusted {
+            // Whoever made the database or its newest log file may have died before the name was durable.
+            os::sync_folder(&inner.folders.log.path)?;
+            os::sync_folder(&inner.folder)?;
+        }
+        if !trusted || !orderly || !matches!(replica.position.look()?, Found::End) {
             self.take_over(&mut replica, !orderly)?;
         }
+        inner.log_checked.store(true, Ordering::Release);
         if replica.position.end() != before {
             inner.publish(&mut replica);
         }
-        Ok(())
-    }
-
-    /// For the first process after a power cut, which may have set the announcement back to any earlier one: even one that
-    /// looks orderly may not name the newest file.
-    pub(crate) fn distrust_announcement(&self) -> Result<()> {
-        let mut replica = self.inner.lock_replica();
-        self.take_over(&mut replica, false)?;
-        self.inner.publish(&mut replica);
         Ok(())
     }
 
@@ -349,6 +350,8 @@ impl LockedLog<'_> {
                 self.inner.follow(replica, end.end())?;
             }
             if let Some(next) = replica.position.next_file(&self.inner.folders.log)? {
+                // Its maker may have died before the name was durable.
+                self.guarded(os::sync_folder(&self.inner.folders.log.path))?;
                 replica.position = next;
                 continue;
             }
@@ -400,7 +403,7 @@ impl LockedLog<'_> {
             Ok(wal) => replica.position = Position::at_start(wal),
             Err(error) => {
                 let name = crate::log::wal::path(&log.path, header.first_seq);
-                if crate::os::identity_of(&name).is_some() {
+                if os::identity_of(&name).is_some() {
                     // The name may or may not be durable: writing on here could lose commits. The announcement tells
                     // the next writer to look.
                     return self.guarded(Err(error));

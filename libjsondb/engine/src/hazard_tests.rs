@@ -80,3 +80,51 @@ fn a_sweep_spares_what_a_process_committed_before_it_was_found_dead() {
     Sweep::survey(&sweeper).unwrap().run(&sweeper, Seq(0)).unwrap();
     assert_eq!(load(&sweeper, 1).unwrap(), Some(vec![1; 9000]));
 }
+
+/// A log of two files, the second with commits that the checkpoint of the first does not hold; its announcement is set back
+/// to the end of the first file.
+fn set_back(folder: &Path) {
+    let process = process(folder);
+    for key in 0..40 {
+        put(&process, key, 1000, Placement::Auto);
+        process.background.wait();
+    }
+    let sweep = Sweep::survey(&process).unwrap();
+    process.lock_replica().rotate();
+    let frozen = process.lock_replica().snapshot();
+    for key in 40..60 {
+        put(&process, key, 1000, Placement::Auto);
+        process.background.wait();
+        if key == 41 {
+            process.replace_tree(&frozen, &sweep, &[]).unwrap();
+            break;
+        }
+    }
+    put(&process, 42, 10, Placement::Auto);
+    let log = folder.join("log");
+    let newest = *wal::list(&log).unwrap().last().unwrap();
+    let previous = Wal::open(&log, newest).unwrap().unwrap().header.previous.unwrap();
+    let end = LogEnd { wal: previous.first_seq, offset: previous.len };
+    let tail = TailFile::open_or_create(&log.join("TAIL")).unwrap();
+    tail.write(&Tail { end, seq: Seq(newest.0 - 1), rotating: false }).unwrap();
+}
+
+#[test]
+fn an_announcement_set_back_misleads_no_process_that_opens_beside_another() {
+    let folder = tempfile::tempdir().unwrap();
+    set_back(folder.path());
+    // Another process is just opening the folder: it holds the lock, and has taken over nothing yet.
+    let lock = File::open_or_create(&folder.path().join("log").join("LOCK")).unwrap();
+    assert!(lock.try_lock().unwrap());
+    let second = process(folder.path());
+    lock.unlock().unwrap();
+    put(&second, 100, 10, Placement::Auto);
+    for key in (0..43).chain([100]) {
+        assert!(load(&second, key).unwrap().is_some(), "key {key} in the process that wrote");
+    }
+    drop(second);
+    let third = process(folder.path());
+    for key in (0..43).chain([100]) {
+        assert!(load(&third, key).unwrap().is_some(), "key {key} after opening again");
+    }
+}
