@@ -38,6 +38,40 @@ fn files(folder: &Path, sub: &str) -> usize {
     fs::read_dir(folder.join(sub)).unwrap().count()
 }
 
+/// Not a test by itself: the body of a child process whose files may not grow beyond what a shell's `ulimit -f` says.
+#[test]
+fn limited() {
+    let Ok(folder) = std::env::var("SOP_TEST_LIMITED") else { return };
+    // SAFETY: ignoring a signal runs no code. Beyond the limit writes fail instead of ending the process.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let database = Database::open(Path::new(&folder), &small()).unwrap();
+    // The frame fits, the zeros that the file grows ahead do not.
+    let first = put(&database, 1, 5000, Placement::Eager).is_ok();
+    let second = put(&database, 2, 10, Placement::Auto).is_ok();
+    println!("outcome {first} {second}");
+}
+
+#[test]
+fn a_file_that_cannot_grow_ahead_fails_no_commit_that_is_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let test = std::env::current_exe().unwrap();
+    let output = Command::new("sh")
+        .args(["-c", "ulimit -f 64 && exec \"$0\" --exact limited --nocapture"])
+        .arg(test)
+        .env("SOP_TEST_LIMITED", folder.path())
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    for (key, len, told) in [(1, 5000, text.contains("outcome true")), (2, 10, text.contains(" true\n"))] {
+        let found = load(&database, key).unwrap();
+        assert_eq!(found.is_some(), told, "key {key}: {text}");
+        assert!(found.is_none_or(|value| value.len() == len));
+    }
+    assert!(text.contains("outcome true true"), "{text}");
+}
+
 #[test]
 fn checkpoints_that_fail_leave_no_files() {
     let folder = tempfile::tempdir().unwrap();
