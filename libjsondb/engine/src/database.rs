@@ -205,7 +205,12 @@ impl Inner {
     pub(crate) fn poison(&self, error: Error) -> Error {
         let what =
             format!("{error}; whether the last commit was stored is known once the database is opened again");
-        let error = Error::new(error.kind(), what);
+        // Full disks and folders that cannot be written promise that nothing was stored.
+        let kind = match error.kind() {
+            ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder => ErrorKind::Io,
+            kind => kind,
+        };
+        let error = Error::new(kind, what);
         // The first error stays the reason.
         let _ = self.failed.set(error.clone());
         error

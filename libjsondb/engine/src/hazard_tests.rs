@@ -128,3 +128,12 @@ fn an_announcement_set_back_misleads_no_process_that_opens_beside_another() {
         assert!(load(&third, key).unwrap().is_some(), "key {key} after opening again");
     }
 }
+
+#[test]
+fn an_unknown_outcome_is_never_told_as_a_full_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = process(folder.path());
+    for kind in [ErrorKind::DiskFull, ErrorKind::ReadOnlyFolder, ErrorKind::Io] {
+        assert_eq!(process.poison(Error::new(kind, "the sync failed")).kind(), ErrorKind::Io);
+    }
+}
