@@ -230,6 +230,8 @@ impl Inner {
         for (key, entry) in &prepared.ensures {
             let found = match earlier.ensures.get(key.as_ref()) {
                 Some(found) => Some(Value::Inline(found.as_slice().into())),
+                // Dropped (or dropped and made again) by an earlier member.
+                None if earlier.writes.contains(key.as_ref()) => return Err(self.conflict_error(key)),
                 None => current.get(&self.pages, key)?,
             };
             match found {

@@ -73,6 +73,41 @@ fn a_file_that_cannot_grow_ahead_fails_no_commit_that_is_stored() {
 }
 
 #[test]
+fn a_store_dropped_by_an_earlier_member_of_the_group_is_not_written_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    // Misses the store, and is going to create it.
+    let mut creator = begin(&database);
+    let store = creator.ensure_store("s", b"").unwrap();
+    creator.put(store, b"mine", b"1", Placement::Auto).unwrap();
+    put(&database, 1, 10, Placement::Auto).unwrap();
+    let mut dropper = begin(&database);
+    assert!(dropper.drop_store("s").unwrap());
+    let mut first = begin(&database);
+    let other = first.ensure_store("other", b"").unwrap();
+    first.put(other, b"key", b"1", Placement::Auto).unwrap();
+    // The first one leads and waits for the lock; the other two wait together for the next group.
+    let lock = fs::File::open(folder.path().join("log").join("LOCK")).unwrap();
+    lock.lock_exclusive().unwrap();
+    let threads: Vec<_> = [first, dropper, creator]
+        .into_iter()
+        .map(|transaction| {
+            let thread = std::thread::spawn(move || transaction.commit());
+            std::thread::sleep(Duration::from_millis(100));
+            thread
+        })
+        .collect();
+    fs2::FileExt::unlock(&lock).unwrap();
+    let results: Vec<_> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+    assert!(results[0].is_ok() && results[1].is_ok());
+    let mut reader = database.begin(Mode::Read).unwrap();
+    match &results[2] {
+        Ok(_) => assert!(reader.store("s").unwrap().is_some(), "written to a store that is not there"),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
+    }
+}
+
+#[test]
 fn checkpoints_that_fail_leave_no_files() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), &small()).unwrap();
