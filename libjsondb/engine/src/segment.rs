@@ -192,6 +192,8 @@ pub(crate) struct SegmentWriter {
     finished: Vec<(SegmentId, u64)>,
     generation: u32,
     complete: bool,
+    /// A file could not be sealed: what was added to it may never become durable, as a sync is not to be tried twice.
+    failed: Option<Error>,
 }
 
 struct OpenSegment {
@@ -270,11 +272,12 @@ impl SegmentWriter {
             finished: Vec::new(),
             generation: os::process_generation(),
             complete: false,
+            failed: None,
         }
     }
 
     pub(crate) fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
-        if self.current.as_ref().is_some_and(|open| open.end() >= SEGMENT_BYTES) {
+        if self.failed.is_some() || self.current.as_ref().is_some_and(|open| open.end() >= SEGMENT_BYTES) {
             self.seal_current()?;
         }
         let open = match &mut self.current {
@@ -299,8 +302,11 @@ impl SegmentWriter {
     }
 
     fn seal_current(&mut self) -> Result<()> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
         if let Some(open) = &mut self.current {
-            open.seal()?;
+            open.seal().inspect_err(|error| self.failed = Some(error.clone()))?;
             self.finished.push((open.id, open.blob_bytes));
             self.current = None;
         }
