@@ -334,16 +334,17 @@ impl Transaction {
         if range.is_empty() {
             return Ok(());
         }
-        let stopped_at = self.walk(&range, direction, visitor)?;
+        let stopped_at = self.walk(&range, direction, visitor);
         if self.is_tracked(store) {
-            let (first, end) = match (direction, stopped_at) {
-                (Direction::Forward, Some(key)) => (range.first(), Some(successor(&key))),
-                (Direction::Backward, Some(key)) => (key, range.open_end()),
-                (_, None) => (range.first(), range.open_end()),
+            let (first, end) = match (direction, &stopped_at) {
+                (Direction::Forward, Ok(Some(key))) => (range.first(), Some(successor(key))),
+                (Direction::Backward, Ok(Some(key))) => (key.clone(), range.open_end()),
+                // Failed on the way: what the visitor was shown was read all the same.
+                (_, Ok(None) | Err(_)) => (range.first(), range.open_end()),
             };
             self.reads.add_range(&first, end.as_deref());
         }
-        Ok(())
+        stopped_at.map(drop)
     }
 
     /// Gives the key at which the visitor stopped; None when the range was walked to its end.

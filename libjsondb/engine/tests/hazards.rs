@@ -129,6 +129,26 @@ fn checkpoints_that_fail_leave_no_files() {
     assert_eq!(load(&database, 2).unwrap(), Some(vec![2; 5000]));
 }
 
+#[test]
+fn a_scan_that_failed_half_way_is_validated() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    put(&database, 1, 10, Placement::Auto).unwrap();
+    put(&database, 2, 10, Placement::Auto).unwrap();
+    let mut transaction = begin(&database);
+    let store = transaction.ensure_store("s", b"").unwrap();
+    let all = Bound::Unbounded;
+    let mut shown = 0;
+    let failed = transaction.visit(store, all, all, Direction::Forward, &mut |_, _| {
+        shown += 1;
+        if shown < 2 { Ok(true) } else { Err(Error::new(ErrorKind::Invalid, "the caller's own")) }
+    });
+    assert_eq!((failed.unwrap_err().kind(), shown), (ErrorKind::Invalid, 2));
+    transaction.put(store, b"result", b"of what was seen", Placement::Auto).unwrap();
+    put(&database, 1, 20, Placement::Auto).unwrap();
+    assert_eq!(transaction.commit().unwrap_err().kind(), ErrorKind::Conflict);
+}
+
 /// Needs a small file system of its own, named by `SOP_SMALL_DISK` (`mount -t tmpfs -o size=8m`); without one it tests nothing.
 #[test]
 fn a_full_disk_takes_back_nothing_and_lets_the_folder_be_opened() {
