@@ -257,6 +257,10 @@ impl Transaction {
     /// Adds to a counter. Additions of concurrent transactions sum up and never conflict.
     pub fn add_to_counter(&mut self, store: StoreId, name: &[u8], delta: i64) -> Result<()> {
         self.check_writable()?;
+        if name.len() > KEY_MAX {
+            let what = format!("the name of a counter has at most {KEY_MAX} bytes, not {}", name.len());
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
         let sum = self.counters.entry(catalog::counter_key(store, name).into()).or_default();
         *sum = sum.wrapping_add(delta);
         Ok(())

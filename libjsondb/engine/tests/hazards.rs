@@ -149,6 +149,21 @@ fn a_scan_that_failed_half_way_is_validated() {
     assert_eq!(transaction.commit().unwrap_err().kind(), ErrorKind::Conflict);
 }
 
+#[test]
+fn a_counter_whose_name_fits_in_no_page_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    let mut transaction = begin(&database);
+    let store = transaction.ensure_store("s", b"").unwrap();
+    transaction.add_to_counter(store, b"n", 1).unwrap();
+    if transaction.add_to_counter(store, &[7; 70_000], 1).is_ok() {
+        transaction.commit().unwrap();
+        database.checkpoint().unwrap();
+        database.verify().unwrap();
+        panic!("stored");
+    }
+}
+
 /// Needs a small file system of its own, named by `SOP_SMALL_DISK` (`mount -t tmpfs -o size=8m`); without one it tests nothing.
 #[test]
 fn a_full_disk_takes_back_nothing_and_lets_the_folder_be_opened() {
