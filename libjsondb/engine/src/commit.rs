@@ -49,14 +49,14 @@ pub(crate) struct Prepared {
     pub(crate) reads: ReadSet,
     pub(crate) bytes: u64,
     pub(crate) cancel: CancelToken,
-    pub(crate) deadline: Instant,
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl Prepared {
     /// Fails once the caller gave up or the time is over.
     fn check(&self) -> Result<()> {
         self.cancel.check()?;
-        if Instant::now() >= self.deadline {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             return Err(Error::new(
                 ErrorKind::Timeout,
                 "the time limit passed while the commit waited for other commits; nothing was stored",
@@ -155,7 +155,7 @@ impl Inner {
             }
             state = self.queue.wake.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
             // Still queued: may be withdrawn. Taken by a leader: its outcome decides.
-            if (cancel.is_cancelled() || Instant::now() >= deadline)
+            if (cancel.is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline))
                 && let Some(index) = state.waiting.iter().position(|request| request.ticket == ticket)
                 && let Some(request) = state.waiting.remove(index)
             {
@@ -276,13 +276,18 @@ impl Inner {
     }
 }
 
+/// When a timeout that begins now is over; None: never, it is longer than the clock reaches.
+pub(crate) fn after(timeout: Duration) -> Option<Instant> {
+    Instant::now().checked_add(timeout)
+}
+
 /// Waits for a whole-file lock that another process may hold.
 pub(crate) fn acquire(lock: &File, timeout: Duration, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
-    let deadline = Instant::now() + timeout;
+    let deadline = after(timeout);
     let mut pause = LOCK_PAUSE_MIN;
     while !lock.try_lock()? {
         still_wanted()?;
-        if Instant::now() >= deadline {
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let what = format!("another process holds {} for over {timeout:?}", lock.path().display());
             return Err(Error::new(ErrorKind::Locked, what));
         }

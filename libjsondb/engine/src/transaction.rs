@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::{self, KEY_MAX, STORE_LEN, VALUE_MAX};
-use crate::commit::Prepared;
+use crate::commit::{self, Prepared};
 use crate::database::Inner;
 use crate::read_set::ReadSet;
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
@@ -452,7 +452,7 @@ impl Transaction {
             reads: std::mem::take(&mut self.reads),
             bytes: self.bytes,
             cancel: self.cancel.clone(),
-            deadline: self.deadline.unwrap_or_else(|| Instant::now() + timeout),
+            deadline: self.deadline.or_else(|| commit::after(timeout)),
         };
         let committed = self.inner.commit(prepared);
         if committed.is_err() && self.inner.check_usable().is_ok() {

@@ -164,6 +164,15 @@ fn a_counter_whose_name_fits_in_no_page_is_refused() {
     }
 }
 
+#[test]
+fn a_lock_timeout_beyond_the_clock_waits_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { lock_timeout: Duration::MAX, ..small() };
+    let database = Database::open(folder.path(), &options).unwrap();
+    put(&database, 1, 10, Placement::Auto).unwrap();
+    database.checkpoint().unwrap();
+}
+
 /// Needs a small file system of its own, named by `SOP_SMALL_DISK` (`mount -t tmpfs -o size=8m`); without one it tests nothing.
 #[test]
 fn a_full_disk_takes_back_nothing_and_lets_the_folder_be_opened() {
