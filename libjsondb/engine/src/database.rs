@@ -283,6 +283,13 @@ impl Inner {
         let snapshot = replica.snapshot();
         if !Arc::ptr_eq(&self.current.load().manifest, &snapshot.manifest) {
             self.lock_manifests().push(Arc::downgrade(&snapshot.manifest));
+            // A removed file takes space while it is open here.
+            let (manifest, pending) = (&snapshot.manifest, replica.value_segments());
+            self.pages.segments().close_others(|id| {
+                manifest.segments.contains_key(id)
+                    || pending.contains(id)
+                    || manifest.retired.iter().any(|(retired, _)| retired == id)
+            });
         }
         {
             let writers = self.lock_writers();

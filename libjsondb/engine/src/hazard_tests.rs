@@ -137,3 +137,22 @@ fn an_unknown_outcome_is_never_told_as_a_full_disk() {
         assert_eq!(process.poison(Error::new(kind, "the sync failed")).kind(), ErrorKind::Io);
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_keeps_no_removed_files_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let (writer, reader) = (process(&path), process(&path));
+    for round in 0..30 {
+        put(&writer, 0, 9000 + round, Placement::Auto);
+        writer.checkpoint_now().unwrap();
+        assert_eq!(load(&reader, 0).unwrap().map(|value| value.len()), Some(9000 + round));
+    }
+    let open =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let gone =
+        open.filter(|file| file.starts_with(&path) && file.to_string_lossy().ends_with(".seg (deleted)"));
+    let gone = gone.count();
+    assert!(gone < 8, "{gone} removed segments still take space");
+}

@@ -143,6 +143,11 @@ impl Segments {
         self.file(id)?.len()
     }
 
+    /// Closes the files of segments that are not kept; those still read are opened again.
+    pub(crate) fn close_others(&self, keep: impl Fn(&SegmentId) -> bool) {
+        self.files.retain(|id, _| keep(id));
+    }
+
     pub(crate) fn remove(&self, id: SegmentId) -> Result<()> {
         self.files.remove(&id);
         os::remove(&self.path(id))
@@ -371,5 +376,40 @@ mod tests {
         writer.add(BlobKind::Page, b"a", b"hello").unwrap();
         drop(writer);
         assert!(os::list(folder.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_writer_whose_file_could_not_be_sealed_stores_nothing_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
+        let mut writer = SegmentWriter::new(&segments);
+        writer.add(BlobKind::Value, b"a", b"hello").unwrap();
+        let open = writer.current.as_mut().unwrap();
+        // Cannot be written: stands for a disk that is full or fails for a while.
+        let refusing = File::open(&segments.path(open.id)).unwrap().unwrap();
+        let writable = std::mem::replace(&mut open.file, refusing);
+        writer.seal_current().unwrap_err();
+        writer.current.as_mut().unwrap().file = writable;
+        writer.add(BlobKind::Value, b"b", b"again").unwrap_err();
+        writer.finish().unwrap_err();
+        assert!(os::list(folder.path()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn files_of_segments_that_are_gone_are_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
+        let mut blobs = Vec::new();
+        for _ in 0..2 {
+            let mut writer = SegmentWriter::new(&segments);
+            blobs.push(writer.add(BlobKind::Value, b"a", b"hello").unwrap());
+            writer.finish().unwrap();
+        }
+        for blob in &blobs {
+            segments.read(blob).unwrap();
+        }
+        segments.close_others(|id| *id == blobs[0].segment);
+        assert_eq!(segments.files.len(), 1);
+        assert_eq!(segments.read(&blobs[1]).unwrap(), b"hello", "opened again");
     }
 }
