@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from conftest import environment
 from sop import (
     Context,
     Database,
@@ -301,7 +302,8 @@ with Database(ctx, storage_path=sys.argv[1], memory_limit=16 << 20) as db:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     command = [sys.executable, "-c", program, str(tmp_path / "db")]
-    grown = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    run = subprocess.run(command, env=environment(), check=True, capture_output=True, text=True)
+    grown = int(run.stdout)
     assert grown < 48 << 10, f"{grown} KiB for 100 MB of data"
 
 

@@ -173,10 +173,11 @@ fn a_lock_timeout_beyond_the_clock_waits_for_ever() {
     database.checkpoint().unwrap();
 }
 
-/// Needs a small file system of its own, named by `SOP_SMALL_DISK` (`mount -t tmpfs -o size=8m`); without one it tests nothing.
+/// `mount -t tmpfs -o size=8m tmpfs DIR; SOP_SMALL_DISK=DIR cargo test -p sop-engine --test hazards -- --ignored`
 #[test]
+#[ignore = "a campaign: needs a small file system of its own, named by SOP_SMALL_DISK"]
 fn a_full_disk_takes_back_nothing_and_lets_the_folder_be_opened() {
-    let Ok(disk) = std::env::var("SOP_SMALL_DISK") else { return };
+    let disk = std::env::var("SOP_SMALL_DISK").unwrap();
     let mut state = std::env::var("SOP_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1u64) + 1000;
     let mut random = |limit: u64| {
         state ^= state >> 12;
