@@ -80,7 +80,14 @@ impl Inner {
             return Ok(());
         }
         self.background.wait();
-        if self.has_room() { Ok(()) } else { self.checkpoint(true) }
+        if self.has_room() {
+            return Ok(());
+        }
+        match self.checkpoint(true) {
+            // The tree was made; what could not be swept is left for the next one.
+            Err(_) if self.has_room() => Ok(()),
+            made => made,
+        }
     }
 
     fn has_room(&self) -> bool {

@@ -126,7 +126,16 @@ fn open_read_only(
     let format = read_format(&format_path(folder))?;
     let tail = TailFile::open(&folders.log.path.join("TAIL"))?;
     let announced = tail.as_ref().map(TailFile::read).transpose()?.flatten();
-    let limit = announced.map_or(ReadLimit::Everything, |tail| ReadLimit::Announced(tail.end));
+    // A power cut may have set the announcement back. While somebody writes, it is kept up to date.
+    let lock = File::open(&folders.log.path.join("LOCK"))?;
+    let somebody_writes = match &lock {
+        Some(lock) => !lock.try_lock()?,
+        None => false,
+    };
+    let limit = match announced {
+        Some(tail) if somebody_writes => ReadLimit::Announced(tail.end),
+        _ => ReadLimit::Everything,
+    };
     Ok(Opened {
         folders: folders.clone(),
         format,

@@ -1,8 +1,8 @@
 //! Pins: each process says which checkpoint it still reads, so that no other removes its files.
 //!
-//! A pin is a file `pin/<process id>` whose lock the process holds while it lives; its content is the oldest checkpoint
-//! in use, or that none is: a process without open transactions holds no file back. A pin whose lock can be taken belongs to a
-//! dead process.
+//! A pin is a file `pin/<process id>` with the oldest checkpoint in use, or that none is: a process without open transactions
+//! holds no file back. Beside it lies `pin/<process id>.lock`, whose lock the process holds while it lives: a pin whose lock can
+//! be taken belongs to a dead process. (Two files, because Windows lets nobody read a file that another one has locked.)
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,9 +19,10 @@ const CREATE_ATTEMPTS: usize = 10;
 
 /// This process's pin.
 pub(crate) struct Pin {
-    /// Keeps the lock.
+    /// Held while the process lives.
+    _lock: File,
     file: File,
-    path: PathBuf,
+    paths: [PathBuf; 2],
     state: Mutex<PinState>,
     generation: u32,
 }
@@ -33,8 +34,8 @@ struct PinState {
 }
 
 impl Pin {
-    /// Publishes a pin on everything, before anything is read; it counts as used until the first [`Pin::leave`]. It gets its
-    /// name only when its lock is held: a pin without a lock counts as dead.
+    /// Publishes a pin on everything, before anything is read; it counts as used until the first [`Pin::leave`]. The lock file gets
+    /// its name only when its lock is held: else it would count as dead.
     pub(crate) fn create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
         for _ in 1..CREATE_ATTEMPTS {
             match Pin::try_create(folder, staging, owner) {
@@ -47,16 +48,18 @@ impl Pin {
     }
 
     fn try_create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
-        let path = folder.join(format!("{owner:016x}"));
+        let paths = paths(folder, owner);
+        let [path, lock_path] = &paths;
         let staged = staged_pin(staging, owner);
-        // An empty pin is one on everything, and a full disk has room for it.
-        let file = File::create_new(&staged)?;
-        if !file.try_lock()? {
+        let lock = File::create_new(&staged)?;
+        if !lock.try_lock()? {
             return Err(Error::new(ErrorKind::Internal, "a new pin is locked by somebody else"));
         }
-        os::rename(&staged, &path)?;
+        os::rename(&staged, lock_path)?;
+        // An empty pin is one on everything, and a full disk has room for it.
+        let file = File::open_or_create(path)?;
         let state = Mutex::new(PinState { users: 1, published: Seq(0) });
-        Ok(Pin { file, path, state, generation: os::process_generation() })
+        Ok(Pin { _lock: lock, file, paths, state, generation: os::process_generation() })
     }
 
     /// A snapshot is about to be taken; nothing older than `oldest` is in use. To be called before the newest state is looked
@@ -105,10 +108,17 @@ impl Pin {
 impl Drop for Pin {
     fn drop(&mut self) {
         if self.generation == os::process_generation() {
-            // A pin left behind is unlocked, so it counts as dead and is swept.
-            let _ = os::remove(&self.path);
+            for path in &self.paths {
+                // A pin left behind is unlocked, so it counts as dead and is swept.
+                let _ = os::remove(path);
+            }
         }
     }
+}
+
+/// The pin and its lock.
+fn paths(folder: &Path, owner: u64) -> [PathBuf; 2] {
+    [folder.join(format!("{owner:016x}")), folder.join(format!("{owner:016x}.lock"))]
 }
 
 fn staged_pin(staging: &Path, owner: u64) -> PathBuf {
@@ -135,23 +145,27 @@ pub(crate) struct PinSurvey {
     pub(crate) alive: std::collections::BTreeSet<u64>,
     /// Oldest checkpoint in use by any of them.
     pub(crate) oldest: Option<Seq>,
-    /// Pin files of dead processes.
+    /// Files of dead processes' pins.
     pub(crate) dead: Vec<PathBuf>,
 }
 
 pub(crate) fn survey(folder: &Path) -> Result<PinSurvey> {
     let mut survey = PinSurvey::default();
     for (name, _) in os::list(folder)? {
-        let Ok(owner) = u64::from_str_radix(&name, 16) else { continue };
-        let path = folder.join(&name);
-        let Some(file) = File::open(&path)? else { continue };
-        if file.try_lock()? {
-            survey.dead.push(path);
+        let owner = name.strip_suffix(".lock").and_then(|owner| u64::from_str_radix(owner, 16).ok());
+        let Some(owner) = owner else { continue };
+        let paths = paths(folder, owner);
+        let [path, lock_path] = &paths;
+        let Some(lock) = File::open(lock_path)? else { continue };
+        if lock.try_lock()? {
+            survey.dead.extend(paths);
             continue;
         }
         let mut bytes = [0; 12];
-        file.read_at(&mut bytes, 0)?;
-        // Empty or half-written: everything counts as in use.
+        if let Some(file) = File::open(path)? {
+            file.read_at(&mut bytes, 0)?;
+        }
+        // Not there yet, empty or half-written: everything counts as in use.
         let checkpoint = decode(&bytes).unwrap_or(Seq(0));
         survey.alive.insert(owner);
         survey.oldest = Some(survey.oldest.map_or(checkpoint, |oldest| oldest.min(checkpoint)));
@@ -176,10 +190,12 @@ mod tests {
         let survey_now = survey(pins.path()).unwrap();
         assert_eq!(survey_now.oldest, Some(Seq(5)));
         assert_eq!(survey_now.alive.len(), 3);
-        std::fs::write(pins.path().join("0000000000000003"), encode(Seq(1))).unwrap();
+        for path in paths(pins.path(), 3) {
+            std::fs::write(path, encode(Seq(1))).unwrap();
+        }
         drop(second);
         let survey_now = survey(pins.path()).unwrap();
-        assert_eq!((survey_now.oldest, survey_now.dead.len()), (Some(Seq(7)), 1));
+        assert_eq!((survey_now.oldest, survey_now.dead.len()), (Some(Seq(7)), 2));
     }
 
     #[test]

@@ -104,7 +104,7 @@ impl Replica {
                         Err(error) if error.kind() == ErrorKind::SnapshotTooOld => return Ok(false),
                         applied => applied?,
                     },
-                    None if limit == ReadLimit::Everything => return Ok(true),
+                    None if limit == ReadLimit::Everything => return self.check_torn(),
                     None => return Err(self.position.corrupt("checksum of a frame")),
                 },
                 Found::End | Found::Bad => {
@@ -113,7 +113,7 @@ impl Replica {
                         continue;
                     }
                     return match limit {
-                        ReadLimit::Everything => Ok(true),
+                        ReadLimit::Everything => self.check_torn(),
                         ReadLimit::Announced(end) if end.wal > self.position.end().wal => self.behind_trim(),
                         ReadLimit::Announced(_) => {
                             Err(self.position.corrupt("the log ends before its announced end"))
@@ -122,6 +122,15 @@ impl Replica {
                 }
             }
         }
+    }
+
+    /// The log has no whole frame here: it ends, or it is damaged when one lies further on.
+    fn check_torn(&self) -> Result<bool> {
+        let position = &self.position;
+        if position.wal.has_frame_after(position.offset, position.next_seq)? {
+            return Err(position.corrupt("a frame that had been stored"));
+        }
+        Ok(true)
     }
 
     /// The log continues in a later file, but not here: either the file between was trimmed, or this one is damaged.

@@ -276,10 +276,11 @@ fn what_dead_processes_left_is_swept() {
     let orphan = folder.path().join("seg").join(format!("{:016x}-{:016x}.seg", 7, 1));
     let staged = folder.path().join("tmp").join(format!("{:016x}-wal", 7));
     let pin = folder.path().join("pin").join(format!("{:016x}", 7));
-    for path in [&orphan, &staged, &pin] {
+    let lock = folder.path().join("pin").join(format!("{:016x}.lock", 7));
+    for path in [&orphan, &staged, &pin, &lock] {
         fs::write(path, b"left").unwrap();
     }
     database.checkpoint().unwrap();
-    assert!(!orphan.exists() && !staged.exists() && !pin.exists());
+    assert!(!orphan.exists() && !staged.exists() && !pin.exists() && !lock.exists());
     assert_eq!(count(&database).unwrap(), 10);
 }

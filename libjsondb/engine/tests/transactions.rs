@@ -248,6 +248,21 @@ fn a_folder_made_anew_is_another_database() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn a_commit_into_a_folder_that_was_removed_is_not_acknowledged() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("new").join("db");
+    let database = Database::open(&path, &Options::default()).unwrap();
+    let mut transaction = database.begin(Mode::Write).unwrap();
+    transaction.ensure_store("s", b"").unwrap();
+    std::fs::remove_dir_all(&path).unwrap();
+    let error = transaction.commit().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{error}");
+    let database = Database::open(&path, &Options::default()).unwrap();
+    assert_eq!(database.begin(Mode::Read).unwrap().store("s").unwrap(), None);
+}
+
 #[test]
 fn threads_on_disjoint_keys_never_conflict_and_counters_add_up() {
     let folder = tempfile::tempdir().unwrap();

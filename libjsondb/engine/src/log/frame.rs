@@ -63,11 +63,12 @@ impl FrameHeader {
     /// The header and its checksum; None when these bytes are not a whole header.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(FrameHeader, u32)> {
         let bytes = bytes.get(..HEADER_LEN)?;
-        let crc = crc32fast::hash(bytes.get(..HEADER_LEN - 4)?);
         let mut reader = Reader::new(bytes);
         if reader.u32()? != MAGIC || reader.u16()? != VERSION {
             return None;
         }
+        // After the cheap look: searches try every place.
+        let crc = crc32fast::hash(bytes.get(..HEADER_LEN - 4)?);
         let kind = match reader.u16()? {
             1 => FrameKind::Commit,
             2 => FrameKind::Checkpoint,

@@ -192,7 +192,7 @@ impl Wal {
 
     /// Writes a frame at `offset` (header and body in one buffer), and zeros behind it when the file has to grow.
     pub(crate) fn write(&self, frame: &[u8], offset: u64) -> Result<()> {
-        let (end, len) = (offset + frame.len() as u64, self.file.len()?);
+        let (end, len) = (offset + frame.len() as u64, self.file.len_while_named()?);
         if let Err(error) = self.file.write_all_at(frame, offset) {
             // A whole frame that was reported as failed must not come back: best effort, its checksum guards as well.
             let _ = self.file.write_all_at(&[0; HEADER_LEN], offset);

@@ -93,6 +93,19 @@ impl File {
         Ok(metadata.len())
     }
 
+    /// As [`File::len`], for a file that must still have a name: what is written to one without is gone when it is closed.
+    pub(crate) fn len_while_named(&self) -> Result<u64> {
+        fault("read the length of", &self.path)?;
+        let metadata =
+            self.file.metadata().map_err(|error| Error::io("read the length of", &self.path, &error))?;
+        if identity::names(&metadata) == 0 {
+            let what =
+                format!("{} was removed while the database was open: open it again", self.path.display());
+            return Err(Error::new(crate::ErrorKind::Closed, what));
+        }
+        Ok(metadata.len())
+    }
+
     /// Fills as much of `buffer` as the file has from `offset` on; gives the number of bytes read.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         fault("read", &self.path)?;
@@ -176,9 +189,18 @@ pub(crate) fn identity_of(path: &Path) -> Option<FileIdentity> {
     fs::metadata(path).ok().map(|metadata| identity::of(&metadata))
 }
 
+/// Creates a folder and those above it that are missing, and makes their names durable.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
     fault("create the folder", path)?;
-    fs::create_dir_all(path).map_err(|error| Error::io("create the folder", path, &error))
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
+    fs::create_dir_all(path).map_err(|error| Error::io("create the folder", path, &error))?;
+    for created in missing {
+        match created.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent)?,
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Absolute path without links; the folder must exist.
@@ -328,6 +350,11 @@ mod identity {
     pub(super) fn of(metadata: &std::fs::Metadata) -> FileIdentity {
         FileIdentity(metadata.dev(), metadata.ino())
     }
+
+    /// How many names the file has.
+    pub(super) fn names(metadata: &std::fs::Metadata) -> u64 {
+        metadata.nlink()
+    }
 }
 
 #[cfg(windows)]
@@ -337,5 +364,10 @@ mod identity {
 
     pub(super) fn of(metadata: &std::fs::Metadata) -> FileIdentity {
         FileIdentity(metadata.creation_time(), 0)
+    }
+
+    /// An open file cannot lose its name.
+    pub(super) fn names(_metadata: &std::fs::Metadata) -> u64 {
+        1
     }
 }
