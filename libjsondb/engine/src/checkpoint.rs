@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::append::acquire;
 use crate::collect;
-use crate::commit::acquire;
 use crate::database::Inner;
 use crate::folder;
 use crate::log::CheckpointRecord;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use crate::append::acquire;
 use crate::bytes::{Put, Reader};
-use crate::commit::acquire;
 use crate::log::tail::TailFile;
 use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{LogEnd, LogFolder};

@@ -15,6 +15,7 @@
 //! # Ok(()) }
 //! ```
 
+mod append;
 mod bytes;
 mod cancel;
 mod catalog;
@@ -35,6 +36,7 @@ mod os;
 mod page;
 mod per_process;
 mod pin;
+mod range;
 mod read_set;
 mod replica;
 mod segment;
@@ -42,6 +44,7 @@ mod snapshot;
 mod transaction;
 mod tree;
 mod types;
+mod validate;
 mod verify;
 
 pub use cancel::CancelToken;

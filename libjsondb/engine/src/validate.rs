@@ -1,0 +1,113 @@
+//! Whether a transaction may commit.
+//!
+//! What conflicts with what, for a transaction with snapshot R, against every commit after R (I5 in libjsondb/docs/protocol.md):
+//!
+//! | it did               | a later commit wrote the key | a later commit only read it |
+//! |----------------------|------------------------------|-----------------------------|
+//! | wrote the key        | conflict                     | -                           |
+//! | read or missed it    | conflict                     | -                           |
+//! | scanned over it      | conflict                     | -                           |
+//! | ensured the store    | conflict unless it wrote the same bytes | -                |
+//! | added to a counter   | -                            | -                           |
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
+
+use crate::commit::Prepared;
+use crate::database::Inner;
+use crate::replica::Replica;
+use crate::{Error, ErrorKind, Result, Value, catalog};
+
+impl Inner {
+    /// For each member: the stores it creates, or why it cannot commit.
+    pub(crate) fn validate(&self, replica: &Replica, group: &[Prepared]) -> Vec<Result<Vec<Box<[u8]>>>> {
+        let mut earlier = Earlier::default();
+        group
+            .iter()
+            .map(|prepared| {
+                prepared.check()?;
+                if prepared.snapshot < replica.floor() {
+                    let what = "the transaction is older than the commits still in memory; run it again";
+                    return Err(Error::new(ErrorKind::SnapshotTooOld, what));
+                }
+                if let Some(key) = find_conflict(replica, &earlier, prepared) {
+                    return Err(self.conflict_error(&key));
+                }
+                let new_stores = self.check_ensures(&earlier, prepared)?;
+                earlier.add(prepared, &new_stores);
+                Ok(new_stores)
+            })
+            .collect()
+    }
+
+    /// Which of the stores to create are not there yet. Another entry under the same key is a conflict: a retry sees it.
+    fn check_ensures(&self, earlier: &Earlier<'_>, prepared: &Prepared) -> Result<Vec<Box<[u8]>>> {
+        let current = self.current.load();
+        let mut missing = Vec::new();
+        for (key, entry) in &prepared.ensures {
+            let found = match earlier.ensures.get(key.as_ref()) {
+                Some(found) => Some(Value::Inline(found.as_slice().into())),
+                // Dropped (or dropped and made again) by an earlier member.
+                None if earlier.writes.contains(key.as_ref()) => return Err(self.conflict_error(key)),
+                None => current.get(&self.pages, key)?,
+            };
+            match found {
+                None => missing.push(key.clone()),
+                Some(Value::Inline(found)) if *found == **entry => {}
+                Some(_) => return Err(self.conflict_error(key)),
+            }
+        }
+        Ok(missing)
+    }
+
+    fn conflict_error(&self, key: &[u8]) -> Error {
+        let (store, key) = catalog::describe(&self.current.load(), &self.pages, key);
+        let message = format!(
+            "conflict in store \"{store}\": another transaction committed first to something this one read or wrote; run it again"
+        );
+        Error::conflict(store, key, message)
+    }
+}
+
+/// What earlier members of the same group write.
+#[derive(Default)]
+struct Earlier<'a> {
+    writes: HashSet<&'a [u8]>,
+    sorted: BTreeMap<&'a [u8], ()>,
+    ensures: HashMap<&'a [u8], &'a Vec<u8>>,
+}
+
+impl<'a> Earlier<'a> {
+    fn add(&mut self, prepared: &'a Prepared, new_stores: &[Box<[u8]>]) {
+        let created = prepared.ensures.iter().filter(|(key, _)| new_stores.contains(key));
+        for (key, entry) in created {
+            self.ensures.insert(key, entry);
+            self.sorted.insert(key, ());
+            self.writes.insert(key);
+        }
+        for key in prepared.writes.keys() {
+            self.writes.insert(key);
+            self.sorted.insert(key, ());
+        }
+    }
+}
+
+/// A key that the transaction wrote, read, missed or scanned over and that was written after its snapshot.
+fn find_conflict(replica: &Replica, earlier: &Earlier<'_>, prepared: &Prepared) -> Option<Vec<u8>> {
+    let snapshot = prepared.snapshot;
+    let written = |key: &[u8]| {
+        earlier.writes.contains(key)
+            || replica.memtables_after(snapshot).any(|memtable| memtable.newest_of(key) > Some(snapshot))
+    };
+    let mut keys = prepared.writes.keys().map(AsRef::as_ref).chain(prepared.reads.keys());
+    if let Some(key) = keys.find(|key| written(key)) {
+        return Some(key.to_vec());
+    }
+    prepared.reads.ranges().find_map(|(start, end)| {
+        let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
+        if let Some((key, ())) = earlier.sorted.range::<[u8], _>((Bound::Included(start), upper)).next() {
+            return Some(key.to_vec());
+        }
+        replica.memtables_after(snapshot).find_map(|memtable| memtable.written_after(start, end, snapshot))
+    })
+}
