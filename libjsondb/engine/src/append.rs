@@ -1,7 +1,6 @@
 //! The log under its lock: catching up with other processes, taking over what a dead one left, appending, starting a new
 //! file.
 
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,10 +35,7 @@ impl Inner {
     pub(crate) fn lock_log(&self, still_wanted: impl Fn() -> Result<()>) -> Result<LockedLog<'_>> {
         self.check_usable()?;
         let file = self.log_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(lock) = file.as_ref() else {
-            let what = format!("{} cannot be written: it was opened for reading only", self.folder.display());
-            return Err(Error::new(ErrorKind::ReadOnlyFolder, what));
-        };
+        let lock = file.as_ref().ok_or_else(|| self.read_only())?;
         acquire(lock, self.options.lock_timeout, still_wanted)?;
         let log = LockedLog { inner: self, file };
         log.catch_up()?;
@@ -183,7 +179,7 @@ impl LockedLog<'_> {
         };
         let log = &self.inner.folders.log;
         self.announce(&replica, true)?;
-        match Wal::create(&log.path, &staging_path(log, "wal"), &header) {
+        match Wal::create(&log.path, &log.staged("wal"), &header) {
             Ok(wal) => replica.position = Position::at_start(wal),
             Err(error) => {
                 let name = crate::log::wal::path(&log.path, header.first_seq);
@@ -204,9 +200,4 @@ impl LockedLog<'_> {
     fn guarded<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| self.inner.poison(error))
     }
-}
-
-/// A name in the staging folder that says whose it is.
-fn staging_path(log: &crate::log::LogFolder, what: &str) -> PathBuf {
-    log.staging.join(format!("{:016x}-{what}", log.owner))
 }

@@ -12,7 +12,7 @@ use crate::collect;
 use crate::database::Inner;
 use crate::folder;
 use crate::log::CheckpointRecord;
-use crate::manifest::{Manifest, ManifestFolders, ManifestRef, SegmentUse};
+use crate::manifest::{Manifest, ManifestRef, SegmentUse};
 use crate::memtable::Memtable;
 use crate::os::File;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
@@ -160,7 +160,7 @@ impl Inner {
         let cancel = CancelToken::new();
         let victims: HashSet<SegmentId> = victims.iter().copied().collect();
         let mut failed = None;
-        let changes = Changes { frozen: changes, failed: &mut failed };
+        let changes = Changes { merged: changes, failed: &mut failed };
         let built = Builder::new(&self.pages, changes, &victims, &cancel).build(frozen.manifest.root);
         if let Some(error) = failed {
             return Err(error);
@@ -179,11 +179,7 @@ impl Inner {
 
     fn publish_tree(&self, frozen: &Snapshot, built: Built, sweep: &collect::Sweep) -> Result<()> {
         let manifest = self.next_manifest(frozen, built, sweep)?;
-        let folders = ManifestFolders {
-            manifests: self.folders.manifests.clone(),
-            staging: self.folders.log.staging.clone(),
-        };
-        manifest.store(&folders)?;
+        manifest.store(&self.folders.manifests, &self.folders.log.staging)?;
         self.append_checkpoint(&CheckpointRecord { manifest: manifest.name, base: frozen.manifest.name })
     }
 
@@ -279,7 +275,7 @@ impl MergedChanges<'_> {
 
 /// An iterator that stops at an error and leaves it for the caller.
 struct Changes<'a, 'e> {
-    frozen: MergedChanges<'a>,
+    merged: MergedChanges<'a>,
     failed: &'e mut Option<Error>,
 }
 
@@ -287,7 +283,7 @@ impl Iterator for Changes<'_, '_> {
     type Item = (Vec<u8>, Change);
 
     fn next(&mut self) -> Option<Self::Item> {
-        self.frozen.next().unwrap_or_else(|error| {
+        self.merged.next().unwrap_or_else(|error| {
             *self.failed = Some(error);
             None
         })

@@ -217,10 +217,13 @@ impl Inner {
     }
 
     pub(crate) fn tail(&self) -> Result<&TailFile> {
-        self.tail.as_ref().ok_or_else(|| {
-            let what = format!("{} cannot be written: it was opened for reading only", self.folder.display());
-            Error::new(ErrorKind::ReadOnlyFolder, what)
-        })
+        self.tail.as_ref().ok_or_else(|| self.read_only())
+    }
+
+    /// Why nothing can be written through this handle, when it was opened without the means to.
+    pub(crate) fn read_only(&self) -> Error {
+        let what = format!("{} cannot be written: it was opened for reading only", self.folder.display());
+        Error::new(ErrorKind::ReadOnlyFolder, what)
     }
 
     pub(crate) fn lock_replica(&self) -> MutexGuard<'_, Replica> {

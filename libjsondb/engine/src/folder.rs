@@ -10,7 +10,7 @@ use crate::bytes::{Put, Reader};
 use crate::log::tail::TailFile;
 use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{LogEnd, LogFolder};
-use crate::manifest::{Manifest, ManifestFolders};
+use crate::manifest::Manifest;
 use crate::os::{self, File};
 use crate::pin::Pin;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
@@ -159,17 +159,16 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
         os::remove(&wal::path(&log.path, first_seq))?;
     }
     let manifest = Manifest::empty(SegmentId { owner: log.owner, number: 0 });
-    manifest
-        .store(&ManifestFolders { manifests: folders.manifests.clone(), staging: log.staging.clone() })?;
+    manifest.store(&folders.manifests, &log.staging)?;
     let header =
         WalHeader { id: crate::random_u64(), first_seq: Seq(1), previous: None, manifest: manifest.name };
-    Wal::create(&log.path, &log.staging.join(format!("{:016x}-wal", log.owner)), &header)?;
+    Wal::create(&log.path, &log.staged("wal"), &header)?;
     let mut format = Vec::new();
     format.extend_from_slice(MAGIC);
     format.put_u32(FORMAT_VERSION);
     format.extend_from_slice(Uuid::new_v4().as_bytes());
     format.put_u32(crc32fast::hash(&format));
-    os::write_durably(folder, "FORMAT", &log.staging.join(format!("{:016x}-format", log.owner)), &format)?;
+    os::write_durably(folder, "FORMAT", &log.staged("format"), &format)?;
     match folder.parent() {
         Some(parent) => os::sync_folder(parent),
         None => Ok(()),

@@ -1,7 +1,7 @@
 //! The manifest: what one checkpoint consists of. An immutable file `man/<checkpoint seq>-<id>.man`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::bytes::{Put, Reader};
 use crate::os::{self, File};
@@ -120,9 +120,9 @@ impl Manifest {
     }
 
     /// Writes the file and makes it and its name durable.
-    pub(crate) fn store(&self, folders: &ManifestFolders) -> Result<()> {
-        let staging = folders.staging.join(format!("{}.tmp", self.name.id));
-        os::write_durably(&folders.manifests, &self.name.file_name(), &staging, &self.encode())
+    pub(crate) fn store(&self, folder: &Path, staging: &Path) -> Result<()> {
+        let staged = staging.join(format!("{}.tmp", self.name.id));
+        os::write_durably(folder, &self.name.file_name(), &staged, &self.encode())
     }
 
     /// Reads the file; None when it was removed because a newer one took its place.
@@ -136,12 +136,6 @@ impl Manifest {
             _ => Err(Error::corrupt(&path, 0, "the manifest")),
         }
     }
-}
-
-/// Where manifests live and where they are staged.
-pub(crate) struct ManifestFolders {
-    pub(crate) manifests: PathBuf,
-    pub(crate) staging: PathBuf,
 }
 
 #[cfg(test)]

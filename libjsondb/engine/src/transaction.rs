@@ -92,9 +92,7 @@ impl Transaction {
             return Err(Error::new(ErrorKind::ReadOnlyTransaction, what));
         }
         if self.inner.pin.is_none() {
-            let what =
-                format!("{} cannot be written: it was opened for reading only", self.inner.folder.display());
-            return Err(Error::new(ErrorKind::ReadOnlyFolder, what));
+            return Err(self.inner.read_only());
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use stores::{Btree, BtreeOptions, CancelToken, ItemInput, Move, Paging, Result, WriteOp};
 
-use super::{required, store, transaction, unmarshal, uuid_text};
+use super::{arguments, required, store, transaction, unmarshal, uuid_text};
 use crate::actions::SopBtreeAction;
 use crate::boundary;
 use crate::handles::OpenStore;
@@ -59,10 +59,8 @@ pub unsafe extern "C" fn manageBtree(
     payload: *const c_char,
 ) -> *mut c_char {
     boundary::text(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
         // SAFETY: the caller's part, see the crate's documentation.
-        let (meta, payload) = unsafe { (terminated("meta", meta)?, terminated("payload", payload)?) };
+        let (process, cancel, meta, payload) = unsafe { arguments(ctx, "meta", meta, payload) }?;
         let (meta, payload) = (required("meta", meta), required("payload", payload));
         let action = SopBtreeAction::from_number(action)?;
         let operation = match action {
@@ -94,10 +92,8 @@ pub unsafe extern "C" fn navigateBtree(
     payload: *const c_char,
 ) -> *mut c_char {
     boundary::text(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
         // SAFETY: the caller's part, see the crate's documentation.
-        let (meta, payload) = unsafe { (terminated("meta", meta)?, terminated("payload", payload)?) };
+        let (process, cancel, meta, payload) = unsafe { arguments(ctx, "meta", meta, payload) }?;
         let action = SopBtreeAction::from_number(action)?;
         let held = held(process, required("meta", meta)?)?;
         let found = match action {
@@ -129,10 +125,8 @@ pub unsafe extern "C" fn getFromBtree(
     payload: *const c_char,
 ) -> GetFromBtreeReturn {
     let result = boundary::fallible(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
         // SAFETY: the caller's part, see the crate's documentation.
-        let (meta, payload) = unsafe { (terminated("meta", meta)?, terminated("payload", payload)?) };
+        let (process, cancel, meta, payload) = unsafe { arguments(ctx, "meta", meta, payload) }?;
         let action = SopBtreeAction::from_number(action)?;
         let held = held(process, required("meta", meta)?)?;
         let payload = required("payload", payload);

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use stores::{CancelToken, Database, DatabaseOptions, Result, TransactionMode, max_time_from_minutes};
 
-use super::{database, required, unmarshal, uuid_text};
+use super::{arguments, database, required, unmarshal, uuid_text};
 use crate::actions::SopDatabaseAction;
 use crate::boundary;
 use crate::database::{self as databases, OpenDatabase};
 use crate::handles::Object;
-use crate::process::{self, Process};
-use crate::strings::{invalid, terminated};
+use crate::process::Process;
+use crate::strings::invalid;
 use crate::transaction::OpenTransaction;
 
 /// Databases by UUID. Action: SopDatabaseAction. New: payload is the options of sop_database_open; gives the UUID.
@@ -26,10 +26,8 @@ pub unsafe extern "C" fn manageDatabase(
     payload: *const c_char,
 ) -> *mut c_char {
     boundary::text(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
         // SAFETY: the caller's part, see the crate's documentation.
-        let (target, payload) = unsafe { (terminated("target", target)?, terminated("payload", payload)?) };
+        let (process, cancel, target, payload) = unsafe { arguments(ctx, "target", target, payload) }?;
         match SopDatabaseAction::from_number(action)? {
             SopDatabaseAction::New => open(process, payload),
             SopDatabaseAction::BeginTransaction => begin(process, &cancel, target, payload),

@@ -14,16 +14,17 @@ mod vector;
 
 mod model;
 
+use std::ffi::{c_char, c_longlong};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use stores::{Error, ErrorCode, Result};
+use stores::{CancelToken, Error, ErrorCode, Result};
 use uuid::Uuid;
 
 use crate::database::OpenDatabase;
 use crate::handles::{self, Held, Missing, OpenStore};
-use crate::process::Process;
-use crate::strings::invalid;
+use crate::process::{self, Process};
+use crate::strings::{invalid, terminated};
 use crate::transaction::OpenTransaction;
 
 pub use btree::*;
@@ -31,6 +32,24 @@ pub use database::*;
 pub use model::*;
 pub use transaction::*;
 pub use vector::*;
+
+/// What most functions begin with: the process, the context's token, and two texts, each of which may be NULL. `first_name`
+/// is for messages.
+///
+/// # Safety
+/// As [`terminated`], for both texts.
+unsafe fn arguments<'a>(
+    ctx: c_longlong,
+    first_name: &str,
+    first: *const c_char,
+    payload: *const c_char,
+) -> Result<(&'static Process, CancelToken, Option<&'a str>, Option<&'a str>)> {
+    let process = process::current();
+    let cancel = process.contexts.token(ctx)?;
+    // SAFETY: the same contract.
+    let (first, payload) = unsafe { (terminated(first_name, first)?, terminated("payload", payload)?) };
+    Ok((process, cancel, first, payload))
+}
 
 /// A text argument that this action needs.
 fn required<'a>(what: &str, text: Option<&'a str>) -> Result<&'a str> {

@@ -7,12 +7,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use stores::{CancelToken, Error, ErrorCode, ModelStore, Result, Session};
 
-use super::{StoreTarget, database, required, store, transaction, unmarshal, uuid_text};
+use super::{StoreTarget, arguments, database, required, store, transaction, unmarshal, uuid_text};
 use crate::actions::SopModelAction;
 use crate::boundary;
 use crate::handles::OpenStore;
-use crate::process::{self, Process};
-use crate::strings::{invalid, present, terminated, to_json};
+use crate::process::Process;
+use crate::strings::{invalid, present, to_json};
 
 const OPEN_NOT_SUPPORTED: &str = "OpenModelStore not supported in this version. Use NewBTreeModelStore.";
 /// The store of callers who name none.
@@ -29,10 +29,8 @@ pub unsafe extern "C" fn manageModelStore(
     payload: *const c_char,
 ) -> *mut c_char {
     boundary::text(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
         // SAFETY: the caller's part, see the crate's documentation.
-        let (target, payload) = unsafe { (terminated("target", target)?, terminated("payload", payload)?) };
+        let (process, cancel, target, payload) = unsafe { arguments(ctx, "target", target, payload) }?;
         match SopModelAction::from_number(action)? {
             SopModelAction::NewModelDb => database::open(process, payload),
             SopModelAction::CloseModelDb => database::close(process, target),

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use serde::Deserialize;
 use stores::{CancelToken, QueryOptions, Result, Session, VectorItem, VectorOptions, VectorStore};
 
-use super::{StoreTarget, database, required, store, transaction, unmarshal, uuid_text};
+use super::{StoreTarget, arguments, database, required, store, transaction, unmarshal, uuid_text};
 use crate::actions::SopVectorAction;
 use crate::boundary;
 use crate::handles::OpenStore;
-use crate::process::{self, Process};
-use crate::strings::{invalid, terminated, to_json};
+use crate::process::Process;
+use crate::strings::{invalid, to_json};
 
 /// Vector stores by UUID. Action: SopVectorAction. NewVectorDb, BeginTransaction, CloseVectorDb: as manageDatabase.
 /// OpenVectorStore: target is the database or NULL, payload {"transaction_id":..,"name":..,"config":{"usage_mode":..}};
@@ -25,10 +25,8 @@ pub unsafe extern "C" fn manageVectorDB(
     payload: *const c_char,
 ) -> *mut c_char {
     boundary::text(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
         // SAFETY: the caller's part, see the crate's documentation.
-        let (target, payload) = unsafe { (terminated("target", target)?, terminated("payload", payload)?) };
+        let (process, cancel, target, payload) = unsafe { arguments(ctx, "target", target, payload) }?;
         match SopVectorAction::from_number(action)? {
             SopVectorAction::NewVectorDb => database::open(process, payload),
             SopVectorAction::BeginTransaction => database::begin(process, &cancel, target, payload),

@@ -29,6 +29,13 @@ pub(crate) struct LogFolder {
     pub(crate) owner: u64,
 }
 
+impl LogFolder {
+    /// A name in the staging folder that says whose it is.
+    pub(crate) fn staged(&self, what: &str) -> PathBuf {
+        self.staging.join(format!("{:016x}-{what}", self.owner))
+    }
+}
+
 /// Where a reader or writer of the log stands: everything before was read and checked.
 #[derive(Clone)]
 pub(crate) struct Position {
