@@ -113,7 +113,6 @@ impl Inner {
     /// Commits; returns when it is durable and visible, or when it is known that nothing was stored.
     pub(crate) fn commit(self: &Arc<Inner>, prepared: Prepared) -> Result<Seq> {
         self.make_room()?;
-        let (cancel, deadline) = (prepared.cancel.clone(), prepared.deadline);
         let mut state = self.queue.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
@@ -134,11 +133,11 @@ impl Inner {
             }
             state = self.queue.wake.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
             // Still queued: may be withdrawn. Taken by a leader: its outcome decides.
-            if (cancel.is_cancelled() || deadline.is_some_and(|deadline| Instant::now() >= deadline))
-                && let Some(index) = state.waiting.iter().position(|request| request.ticket == ticket)
-                && let Some(request) = state.waiting.remove(index)
+            if let Some(index) = state.waiting.iter().position(|request| request.ticket == ticket)
+                && let Some(Err(given_up)) = state.waiting.get(index).map(|request| request.prepared.check())
             {
-                return request.prepared.check().and(Err(Error::new(ErrorKind::Timeout, "withdrawn")));
+                state.waiting.remove(index);
+                return Err(given_up);
             }
         }
     }
