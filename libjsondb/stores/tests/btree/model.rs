@@ -157,9 +157,7 @@ impl Model {
 
     fn page(&mut self, skip: usize, take: usize, backward: bool) -> Vec<usize> {
         let ahead = self.ahead(backward);
-        if !ahead.is_empty() || matches!(self.place, Place::Gap { .. }) {
-            self.walk_to(ahead.get(skip + take), backward);
-        }
+        self.walk_to(ahead.get(skip + take), backward);
         ahead.into_iter().skip(skip).take(take).collect()
     }
 }
