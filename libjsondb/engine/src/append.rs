@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::Tail;
-use crate::log::wal::{Found, Wal, WalHeader};
+use crate::log::wal::{Found, Frame, Wal, WalHeader};
 use crate::log::{CheckpointRecord, Position};
 use crate::os::{self, File};
+use crate::planted::{Bug, is_planted};
 use crate::replica::Replica;
 use crate::{Error, ErrorKind, Result};
 
@@ -146,7 +147,12 @@ impl LockedLog<'_> {
     ) -> Result<()> {
         let frame = position.seal_frame(kind, count, &mut buffer);
         position.wal.write(&buffer, position.offset)?;
-        self.guarded(position.wal.sync())?;
+        if is_planted(Bug::UnlockBeforeSync) {
+            self.announce_unsynced(position, &frame)?;
+        }
+        if !is_planted(Bug::AcknowledgeBeforeSync) {
+            self.guarded(position.wal.sync())?;
+        }
         let mut replica = self.inner.lock_replica();
         let body_end = HEADER_LEN + frame.header.body_len as usize;
         let body = buffer.get(HEADER_LEN..body_end).unwrap_or_default();
@@ -162,6 +168,15 @@ impl LockedLog<'_> {
         let position = &replica.position;
         let tail = Tail { end: position.end(), seq: position.last_seq(), rotating };
         self.guarded(self.inner.tail()?.write(&tail))
+    }
+
+    /// What [`Bug::UnlockBeforeSync`] does too early.
+    fn announce_unsynced(&self, position: &Position, frame: &Frame) -> Result<()> {
+        let mut end = position.clone();
+        end.step(frame);
+        let tail = Tail { end: end.end(), seq: end.last_seq(), rotating: false };
+        self.guarded(self.inner.tail()?.write(&tail))?;
+        self.file.as_ref().map_or(Ok(()), File::unlock)
     }
 
     fn rotate_when_grown(&self) -> Result<()> {

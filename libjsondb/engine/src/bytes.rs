@@ -1,5 +1,12 @@
 //! Little-endian encoding with explicit widths, and a bounds-checked reader that turns short input into None.
 
+use crate::planted::{Bug, is_planted};
+
+/// Whether bytes read from disk have the checksum (CRC-32) they were written with.
+pub(crate) fn is_intact(bytes: &[u8], crc: u32) -> bool {
+    crc32fast::hash(bytes) == crc || is_planted(Bug::SkipCrc)
+}
+
 /// Appends integers and length-prefixed bytes.
 pub(crate) trait Put {
     fn put_u8(&mut self, value: u8);

@@ -15,6 +15,7 @@ use crate::log::CheckpointRecord;
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
 use crate::memtable::Memtable;
 use crate::os::File;
+use crate::planted::{Bug, is_planted};
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::build::{Accounting, Builder, Built, Change};
@@ -121,10 +122,14 @@ impl Inner {
         };
         let sweep = collect::Sweep::survey(self)?;
         let base = frozen.manifest.name.checkpoint;
+        if is_planted(Bug::TrimLogBeforeCheckpoint) {
+            collect::trim_log(self, frozen.seq)?;
+        }
         let replaced = if frozen.seq > base { self.replace_tree_in_space(&frozen, &sweep) } else { Ok(()) };
+        let kept = if is_planted(Bug::TrimLogOneCheckpointEarly) { frozen.seq } else { base };
         drop(frozen);
         // Also when no tree could be made: what is removed here may be the space it needs.
-        let swept = sweep.run(self, base);
+        let swept = sweep.run(self, kept);
         replaced.and(swept)
     }
 

@@ -148,7 +148,7 @@ fn remove_manifests(inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<(
 }
 
 /// Removes log files whose commits are all in the tree of checkpoint `base`.
-fn trim_log(inner: &Inner, base: Seq) -> Result<()> {
+pub(crate) fn trim_log(inner: &Inner, base: Seq) -> Result<()> {
     let folder = &inner.folders.log.path;
     let files = wal::list(folder)?;
     for pair in files.windows(2) {

@@ -1,7 +1,7 @@
 //! Power cuts: random histories are recorded, cut at every kind of place, and what may be left on disk is opened again.
 //!
 //! What must come back is a prefix of the commits, whole transactions only, with everything that was acknowledged. Then the database
-//! must go on working. `SOP_IMAGES` sets the number of images, `SOP_SEED` the (first) history.
+//! must go on working. `SOP_COUNT` sets the number of images, `SOP_SEED` the first history.
 //!
 //! And failing calls: one history, run again and again with another call to the operating system failing each time.
 
@@ -10,24 +10,9 @@ use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use crate::common::{self, Random, scratch};
 use crate::os::trace::{self, Faults, Image, Trace};
 use crate::{Database, Direction, ErrorKind, Mode, Options, Placement, Result};
-
-/// xorshift64*: enough to choose, and the same everywhere.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 11) % limit
-    }
-}
 
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -44,17 +29,11 @@ fn options() -> Options {
     Options { memtable_bytes: 24 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
 }
 
-/// Where files cost least.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
-}
-
 fn record(seed: u64) -> History {
     let folder = scratch();
     let root = folder.path().canonicalize().unwrap();
     trace::start(&root);
-    let mut random = Random(seed * 2 + 1);
+    let mut random = Random::new(seed);
     let mut states = vec![Model::new()];
     let mut database = Database::open(&root, &options()).unwrap();
     for number in 1..=random.below(25) + 5 {
@@ -171,10 +150,6 @@ fn check(
     if found == model { Ok(()) } else { Err("what was committed after the recovery is not there".to_owned()) }
 }
 
-fn environment(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 /// Empties a folder for the next image.
 fn clear(folder: &Path) {
     for sub in ["log", "man", "seg", "pin", "tmp"] {
@@ -186,15 +161,15 @@ fn clear(folder: &Path) {
 
 #[test]
 fn a_power_cut_leaves_an_acknowledged_prefix() {
-    let images = environment("SOP_IMAGES", 1500);
-    let first = environment("SOP_SEED", 1);
+    let images = common::count(20_000);
+    let first = common::seed();
     let folder = scratch();
     let path: PathBuf = folder.path().canonicalize().unwrap();
     let mut done = 0;
     for seed in first.. {
         let history = record(seed);
         let boundaries = history.trace.sync_boundaries();
-        let mut random = Random(seed * 7919 + 13);
+        let mut random = Random::new(!seed);
         for index in 0..boundaries.len() + 20 {
             let cut = match boundaries.get(index) {
                 Some(cut) => *cut,
@@ -245,7 +220,7 @@ fn survives_fault(seed: u64, faults: &Faults) -> std::result::Result<bool, Strin
     trace::start(&root);
     trace::set_faults(&root, Some(faults.clone()));
     let mut model = Model::new();
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut next = Model::new();
     let failed = match Database::open(&root, &options()) {
         Err(error) => Some(error),
@@ -289,7 +264,7 @@ fn survives_fault(seed: u64, faults: &Faults) -> std::result::Result<bool, Strin
 
 #[test]
 fn every_call_to_the_operating_system_may_fail() {
-    let seed = environment("SOP_SEED", 77);
+    let seed = common::seed();
     for (errno, count) in [(EIO, 1), (EIO, u64::MAX), (ENOSPC, 1), (ENOSPC, u64::MAX)] {
         let mut reached = 0;
         for after in 0.. {

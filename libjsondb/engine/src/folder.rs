@@ -6,7 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::append::acquire;
-use crate::bytes::{Put, Reader};
+use crate::bytes::{Put, Reader, is_intact};
 use crate::log::tail::TailFile;
 use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{LogEnd, LogFolder};
@@ -202,7 +202,7 @@ fn read_format(path: &Path) -> Result<File> {
         return Err(Error::new(ErrorKind::Invalid, what));
     }
     reader.take(16);
-    if reader.u32() != Some(crc32fast::hash(bytes.get(..28).unwrap_or_default())) {
+    if !reader.u32().is_some_and(|crc| is_intact(bytes.get(..28).unwrap_or_default(), crc)) {
         return Err(Error::corrupt(path, 28, "checksum of the format file"));
     }
     Ok(file)

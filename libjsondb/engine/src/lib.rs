@@ -23,6 +23,9 @@ mod checkpoint;
 mod collect;
 mod commit;
 #[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod common;
+#[cfg(test)]
 mod crash_tests;
 mod database;
 mod error;
@@ -36,6 +39,7 @@ mod os;
 mod page;
 mod per_process;
 mod pin;
+mod planted;
 mod range;
 mod read_set;
 mod replica;

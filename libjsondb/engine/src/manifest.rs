@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::bytes::{Put, Reader};
+use crate::bytes::{Put, Reader, is_intact};
 use crate::os::{self, File};
 use crate::segment::SegmentId;
 use crate::{BlobRef, Error, Result, Seq};
@@ -95,7 +95,7 @@ impl Manifest {
 
     fn decode(bytes: &[u8]) -> Option<Manifest> {
         let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-        if crc32fast::hash(body).to_le_bytes() != crc {
+        if !is_intact(body, Reader::new(crc).u32()?) {
             return None;
         }
         let mut reader = Reader::new(body);

@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::bytes::{Put, Reader};
+use crate::bytes::{Put, Reader, is_intact};
 use crate::os::{self, File};
 use crate::{Error, ErrorKind, Result, Seq};
 
@@ -135,7 +135,7 @@ fn encode(checkpoint: Seq) -> Vec<u8> {
 fn decode(bytes: &[u8]) -> Option<Seq> {
     let mut reader = Reader::new(bytes);
     let checkpoint = reader.u64()?;
-    (reader.u32()? == crc32fast::hash(bytes.get(..8)?)).then_some(Seq(checkpoint))
+    is_intact(bytes.get(..8)?, reader.u32()?).then_some(Seq(checkpoint))
 }
 
 /// All pins of a folder at one moment.

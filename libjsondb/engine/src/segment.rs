@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::Cache;
 
-use crate::bytes::{Put, Reader};
+use crate::bytes::{Put, Reader, is_intact};
 use crate::os::{self, File};
 use crate::{BlobRef, Error, ErrorKind, Result};
 
@@ -132,7 +132,7 @@ impl Segments {
         let file = self.file(blob.segment)?;
         let mut bytes = vec![0; blob.len as usize];
         file.read_exact_at(&mut bytes, blob.offset)?;
-        if crc32fast::hash(&bytes) != blob.crc {
+        if !is_intact(&bytes, blob.crc) {
             return Err(Error::corrupt(file.path(), blob.offset, format!("checksum of {} bytes", blob.len)));
         }
         Ok(bytes)
@@ -169,7 +169,7 @@ impl Segments {
         }
         let mut index = vec![0; index_len as usize];
         file.read_exact_at(&mut index, offset)?;
-        if crc != Some(crc32fast::hash(&index)) {
+        if !crc.is_some_and(|crc| is_intact(&index, crc)) {
             return Err(damaged("checksum of the index"));
         }
         let mut keys = Vec::new();

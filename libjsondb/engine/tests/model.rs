@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
@@ -150,10 +152,7 @@ fn run(steps: Vec<Step>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig {
-        cases: std::env::var("SOP_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(64),
-        ..ProptestConfig::default()
-    })]
+    #![proptest_config(common::cases(64))]
 
     #[test]
     fn the_engine_is_a_sorted_map(steps in steps()) {

@@ -1,7 +1,7 @@
 //! One frame of the log: a header that names its place and its predecessor, and a checked body.
 
 use crate::Seq;
-use crate::bytes::{Put, Reader};
+use crate::bytes::{Put, Reader, is_intact};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"SOPF");
 const VERSION: u16 = 1;
@@ -67,8 +67,6 @@ impl FrameHeader {
         if reader.u32()? != MAGIC || reader.u16()? != VERSION {
             return None;
         }
-        // After the cheap look: searches try every place.
-        let crc = crc32fast::hash(bytes.get(..HEADER_LEN - 4)?);
         let kind = match reader.u16()? {
             1 => FrameKind::Commit,
             2 => FrameKind::Checkpoint,
@@ -80,7 +78,9 @@ impl FrameHeader {
         reader.u32()?;
         let (offset, wal_id) = (reader.u64()?, reader.u64()?);
         reader.u32()?;
-        if reader.u32()? != crc {
+        let crc = reader.u32()?;
+        // After the cheap looks: searches try every place.
+        if !is_intact(bytes.get(..HEADER_LEN - 4)?, crc) {
             return None;
         }
         let first_seq = Seq(first_seq);

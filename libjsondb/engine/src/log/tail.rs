@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use super::LogEnd;
-use crate::bytes::{Put, Reader};
+use crate::bytes::{Put, Reader, is_intact};
 use crate::os::File;
 use crate::{Result, Seq};
 
@@ -64,6 +64,5 @@ fn decode(bytes: &[u8; LEN]) -> Option<Tail> {
     let mut reader = Reader::new(bytes);
     let end = LogEnd { wal: Seq(reader.u64()?), offset: reader.u64()? };
     let (seq, flags) = (Seq(reader.u64()?), reader.u32()?);
-    let crc = crc32fast::hash(bytes.get(..LEN - 4)?);
-    (reader.u32()? == crc).then_some(Tail { end, seq, rotating: flags & 1 == 1 })
+    is_intact(bytes.get(..LEN - 4)?, reader.u32()?).then_some(Tail { end, seq, rotating: flags & 1 == 1 })
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::frame::{ALIGNMENT, FrameHeader, HEADER_LEN};
-use crate::bytes::{Put, Reader};
+use crate::bytes::{Put, Reader, is_intact};
 use crate::manifest::ManifestRef;
 use crate::os::{self, File};
 use crate::{Error, ErrorKind, Result, Seq};
@@ -62,8 +62,8 @@ impl WalHeader {
         let previous = (previous.first_seq != Seq(u64::MAX)).then_some(previous);
         let manifest = ManifestRef::read(&mut reader)?;
         // magic 8, version 4, id 8, first seq 8, previous 20, manifest 24
-        let crc = crc32fast::hash(bytes.get(..72)?);
-        (reader.u32()? == crc).then_some((WalHeader { id, first_seq, previous, manifest }, crc))
+        let crc = reader.u32()?;
+        is_intact(bytes.get(..72)?, crc).then_some((WalHeader { id, first_seq, previous, manifest }, crc))
     }
 }
 
@@ -163,7 +163,7 @@ impl Wal {
         }
         let mut body = vec![0; header.body_len as usize];
         self.file.read_exact_at(&mut body, header.offset + HEADER_LEN as u64)?;
-        Ok((crc32fast::hash(&body) == header.body_crc).then_some(body))
+        Ok(is_intact(&body, header.body_crc).then_some(body))
     }
 
     /// True when a whole frame of this file lies somewhere after `offset`: every frame is synced before the next is

@@ -3,6 +3,8 @@
 // Helpers outside of test functions are tests too.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../../engine/tests/common/mod.rs"]
+mod common;
 mod cursor;
 mod fixture;
 mod model;

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use proptest::prelude::*;
 use stores::{BtreeOptions, Move, Paging, RangeQuery, WriteOp};
 
+use crate::common;
 use crate::fixture::{Fixture, Store, duplicates, keys_of, raw, token, unique, value_of};
 
 #[derive(Clone, Debug)]
@@ -262,7 +263,7 @@ fn check_range(store: &Store, model: &Model, start: u8, stop: u8, reverse: bool,
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..common::cases(100) })]
 
     #[test]
     fn a_unique_store_is_a_sorted_list(calls in calls()) {

@@ -1,0 +1,34 @@
+//! Bugs that can be switched on, to show that the campaigns find them (`scripts/prove --planted`).
+//!
+//! Only builds with the feature `planted-bugs` have them; no library that anybody uses is built so. `SOP_BUG` names the one to switch on.
+
+/// A bug that some campaign must find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// A commit is told before its bytes are synced.
+    AcknowledgeBeforeSync,
+    /// A commit is announced to other processes, and the lock given up, before its bytes are synced.
+    UnlockBeforeSync,
+    /// Checksums of frames, pages and values are not compared.
+    SkipCrc,
+    /// Scanned ranges are not compared with later commits.
+    SkipRangeValidation,
+    /// Log files go at the checkpoint that holds their commits, not one later.
+    TrimLogOneCheckpointEarly,
+    /// Log files go before the checkpoint that holds their commits is in the log.
+    TrimLogBeforeCheckpoint,
+}
+
+/// Whether the bug is switched on.
+#[cfg(feature = "planted-bugs")]
+pub(crate) fn is_planted(bug: Bug) -> bool {
+    static CHOSEN: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    let chosen = CHOSEN.get_or_init(|| std::env::var("SOP_BUG").ok());
+    chosen.as_deref() == Some(format!("{bug:?}").as_str())
+}
+
+/// Whether the bug is switched on: never.
+#[cfg(not(feature = "planted-bugs"))]
+pub(crate) const fn is_planted(_bug: Bug) -> bool {
+    false
+}
