@@ -198,8 +198,8 @@ impl LockedLog<'_> {
             Ok(wal) => replica.position = Position::at_start(wal),
             Err(error) => {
                 let name = crate::log::wal::path(&log.path, header.first_seq);
-                if os::identity_of(&name).is_some() {
-                    // The name may or may not be durable: writing on here could lose commits. The announcement tells
+                if !matches!(os::identity_of(&name), Ok(None)) {
+                    // The file may be there, and its name durable or not: writing on here could lose commits. The announcement tells
                     // the next writer to look.
                     return self.guarded(Err(error));
                 }

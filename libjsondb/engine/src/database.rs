@@ -83,7 +83,7 @@ impl Database {
         let mut open = registry.lock();
         if let Some(inner) = open.get(&folder)
             && inner.check_usable().is_ok()
-            && os::identity_of(&folder::format_path(&folder)) == Some(inner.identity)
+            && os::identity_of(&folder::format_path(&folder))? == Some(inner.identity)
         {
             return Ok(Database { inner: Arc::clone(inner) });
         }
@@ -91,6 +91,12 @@ impl Database {
         let inner = Arc::new(Inner::open(&folder, options)?);
         open.insert(folder, Arc::clone(&inner));
         Ok(Database { inner })
+    }
+
+    /// A handle that shares nothing with others of this process, as if it were in another one.
+    #[cfg(test)]
+    pub(crate) fn open_alone(folder: &Path, options: &Options) -> Result<Database> {
+        Ok(Database { inner: Arc::new(Inner::open(&os::canonical(folder)?, options)?) })
     }
 
     /// Starts a transaction on the newest committed state of all processes.
@@ -346,10 +352,4 @@ impl Inner {
             let _ = self.publish_pin();
         }
     }
-}
-
-/// Forgets an open folder as the death of the process would: without closing it.
-#[cfg(test)]
-pub(crate) fn forget(folder: &Path) {
-    REGISTRY.get().lock().remove(folder);
 }

@@ -10,17 +10,47 @@ use fs2::FileExt as _;
 use crate::{Error, Result};
 
 #[cfg(test)]
+pub(crate) mod faults;
+#[cfg(test)]
 pub(crate) mod trace;
 
-/// Where tests make a call to the operating system fail.
-fn fault(action: &str, path: &Path) -> Result<()> {
-    #[cfg(test)]
-    if let Some(error) = trace::fault(action, path) {
-        return Err(Error::io(action, path, &error));
+/// Makes a call to the operating system; one that a signal interrupted is made again.
+fn attempt<T>(action: &str, path: &Path, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        #[cfg(test)]
+        let outcome = faults::meet(action, path).and_then(|()| operation());
+        #[cfg(not(test))]
+        let (_, outcome) = ((action, path), operation());
+        match outcome {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
     }
+}
+
+/// As [`attempt`]; the error says what was being done to which file.
+fn call<T>(action: &str, path: &Path, operation: impl FnMut() -> io::Result<T>) -> Result<T> {
+    attempt(action, path, operation).map_err(|error| Error::io(action, path, &error))
+}
+
+/// As [`call`]; None when there is no such file.
+fn find<T>(action: &str, path: &Path, operation: impl FnMut() -> io::Result<T>) -> Result<Option<T>> {
+    match attempt(action, path, operation) {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(action, path, &error)),
+    }
+}
+
+/// How much of `len` bytes is asked of the operating system at once.
+fn granted(action: &str, path: &Path, len: usize) -> usize {
+    #[cfg(test)]
+    return faults::granted(action, path, len);
     #[cfg(not(test))]
-    let _ = (action, path);
-    Ok(())
+    {
+        let _ = (action, path);
+        len
+    }
 }
 
 /// An open file that knows its path.
@@ -44,42 +74,32 @@ impl File {
 
     /// Opens for reading. `Ok(None)` when there is no such file.
     pub(crate) fn open(path: &Path) -> Result<Option<File>> {
-        fault("open", path)?;
-        match fs::File::open(path) {
-            Ok(file) => Ok(Some(File::new(file, path))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::io("open", path, &error)),
-        }
+        Ok(find("open", path, || fs::File::open(path))?.map(|file| File::new(file, path)))
     }
 
     /// Opens for reading and writing, or for reading only where the folder cannot be written. `Ok(None)` when there is no
     /// such file.
     pub(crate) fn open_writable(path: &Path) -> Result<Option<File>> {
-        fault("open for writing", path)?;
-        match fs::OpenOptions::new().read(true).write(true).open(path) {
-            Ok(file) => Ok(Some(File::new(file, path))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => match Error::io("open for writing", path, &error) {
-                error if error.kind() == crate::ErrorKind::ReadOnlyFolder => File::open(path),
-                error => Err(error),
-            },
+        let opened =
+            find("open for writing", path, || fs::OpenOptions::new().read(true).write(true).open(path));
+        match opened {
+            Err(error) if error.kind() == crate::ErrorKind::ReadOnlyFolder => File::open(path),
+            opened => Ok(opened?.map(|file| File::new(file, path))),
         }
     }
 
     /// Opens for reading and writing, creating an empty file when there is none.
     pub(crate) fn open_or_create(path: &Path) -> Result<File> {
-        fault("open for writing", path)?;
-        let opened = fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-        let file = opened.map_err(|error| Error::io("open for writing", path, &error))?;
-        Ok(File::new(file, path))
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        Ok(File::new(call("open for writing", path, || options.open(path))?, path))
     }
 
     /// Creates a file that must not exist yet.
     pub(crate) fn create_new(path: &Path) -> Result<File> {
-        fault("create", path)?;
-        let opened = fs::OpenOptions::new().read(true).write(true).create_new(true).open(path);
-        let file = opened.map_err(|error| Error::io("create", path, &error))?;
-        Ok(File::new(file, path))
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        Ok(File::new(call("create", path, || options.open(path))?, path))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -87,17 +107,12 @@ impl File {
     }
 
     pub(crate) fn len(&self) -> Result<u64> {
-        fault("read the length of", &self.path)?;
-        let metadata =
-            self.file.metadata().map_err(|error| Error::io("read the length of", &self.path, &error))?;
-        Ok(metadata.len())
+        Ok(call("read the length of", &self.path, || self.file.metadata())?.len())
     }
 
     /// As [`File::len`], for a file that must still have a name: what is written to one without is gone when it is closed.
     pub(crate) fn len_while_named(&self) -> Result<u64> {
-        fault("read the length of", &self.path)?;
-        let metadata =
-            self.file.metadata().map_err(|error| Error::io("read the length of", &self.path, &error))?;
+        let metadata = call("read the length of", &self.path, || self.file.metadata())?;
         if identity::names(&metadata) == 0 {
             let what =
                 format!("{} was removed while the database was open: open it again", self.path.display());
@@ -108,14 +123,13 @@ impl File {
 
     /// Fills as much of `buffer` as the file has from `offset` on; gives the number of bytes read.
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        fault("read", &self.path)?;
         let mut filled = 0;
         while filled < buffer.len() {
-            match positioned::read(&self.file, &mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("read", &self.path, &error)),
+            let end = filled + granted("read", &self.path, buffer.len() - filled);
+            let rest = &mut buffer[filled..end];
+            match call("read", &self.path, || positioned::read(&self.file, rest, offset + filled as u64))? {
+                0 => break,
+                count => filled += count,
             }
         }
         Ok(filled)
@@ -132,51 +146,48 @@ impl File {
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        fault("write", &self.path)?;
-        #[cfg(test)]
-        trace::written(&self.path, self.inode, offset, bytes);
         let mut written = 0;
         while written < bytes.len() {
-            match positioned::write(&self.file, &bytes[written..], offset + written as u64) {
-                Ok(0) => {
-                    let error = io::Error::from(io::ErrorKind::WriteZero);
-                    return Err(Error::io("write", &self.path, &error));
-                }
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Error::io("write", &self.path, &error)),
-            }
+            let end = written + granted("write", &self.path, bytes.len() - written);
+            let (rest, at) = (&bytes[written..end], offset + written as u64);
+            let count = call("write", &self.path, || match positioned::write(&self.file, rest, at) {
+                Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+                count => count,
+            })?;
+            #[cfg(test)]
+            trace::written(&self.path, self.inode, at, &rest[..count]);
+            written += count;
         }
         Ok(())
     }
 
     /// Makes the file's bytes and length durable (fdatasync; F_FULLFSYNC on macOS, FlushFileBuffers on Windows).
     pub(crate) fn sync(&self) -> Result<()> {
-        fault("sync", &self.path)?;
-        self.file.sync_data().map_err(|error| Error::io("sync", &self.path, &error))?;
+        let synced = call("sync", &self.path, || self.file.sync_data());
         #[cfg(test)]
-        trace::synced(&self.path, self.inode);
-        Ok(())
+        match synced {
+            Ok(()) => trace::synced(&self.path, self.inode),
+            Err(_) => trace::sync_failed(&self.path, self.inode),
+        }
+        synced
     }
 
     /// Takes the whole-file lock if nobody holds it. The kernel releases it when the process dies.
     pub(crate) fn try_lock(&self) -> Result<bool> {
-        fault("lock", &self.path)?;
-        match self.file.try_lock_exclusive() {
+        call("lock", &self.path, || match self.file.try_lock_exclusive() {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(false),
-            Err(error) => Err(Error::io("lock", &self.path, &error)),
-        }
+            Err(error) => Err(error),
+        })
     }
 
     pub(crate) fn unlock(&self) -> Result<()> {
-        fs2::FileExt::unlock(&self.file).map_err(|error| Error::io("unlock", &self.path, &error))
+        call("unlock", &self.path, || fs2::FileExt::unlock(&self.file))
     }
 
     /// What tells this file from another one that later takes its name.
     pub(crate) fn identity(&self) -> Result<FileIdentity> {
-        let metadata = self.file.metadata().map_err(|error| Error::io("look at", &self.path, &error))?;
-        Ok(identity::of(&metadata))
+        Ok(identity::of(&call("look at", &self.path, || self.file.metadata())?))
     }
 }
 
@@ -185,15 +196,14 @@ impl File {
 pub(crate) struct FileIdentity(u64, u64);
 
 /// Identity of the file at `path`, None when there is none.
-pub(crate) fn identity_of(path: &Path) -> Option<FileIdentity> {
-    fs::metadata(path).ok().map(|metadata| identity::of(&metadata))
+pub(crate) fn identity_of(path: &Path) -> Result<Option<FileIdentity>> {
+    Ok(find("look at", path, || fs::metadata(path))?.map(|metadata| identity::of(&metadata)))
 }
 
 /// Creates a folder and those above it that are missing, and makes their names durable.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
-    fault("create the folder", path)?;
     let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
-    fs::create_dir_all(path).map_err(|error| Error::io("create the folder", path, &error))?;
+    call("create the folder", path, || fs::create_dir_all(path))?;
     for created in missing {
         match created.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => sync_folder(parent)?,
@@ -205,23 +215,17 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
 
 /// Absolute path without links; the folder must exist.
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
-    fs::canonicalize(path).map_err(|error| Error::io("resolve the folder", path, &error))
+    call("resolve the folder", path, || fs::canonicalize(path))
 }
 
 /// Names and sizes of the files in a folder, sorted by name. A folder that is not there is empty.
 pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
-    fault("list", folder)?;
-    let fail = |error: io::Error| Error::io("list", folder, &error);
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(fail(error)),
-    };
+    let Some(entries) = find("list", folder, || fs::read_dir(folder))? else { return Ok(Vec::new()) };
     let mut names = Vec::new();
     for entry in entries {
-        let entry = entry.map_err(fail)?;
+        let entry = entry.map_err(|error| Error::io("list", folder, &error))?;
         // A file removed between the listing and this look is not there: skip it.
-        let Ok(metadata) = entry.metadata() else { continue };
+        let Some(metadata) = find("look at", &entry.path(), || entry.metadata())? else { continue };
         if let (true, Ok(name)) = (metadata.is_file(), entry.file_name().into_string()) {
             names.push((name, metadata.len()));
         }
@@ -232,32 +236,27 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
 
 /// Removes a file; one that is already gone is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
-    fault("remove", path)?;
+    find("remove", path, || fs::remove_file(path))?;
     #[cfg(test)]
     trace::removed(path);
-    match fs::remove_file(path) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(Error::io("remove", path, &error)),
-    }
+    Ok(())
 }
 
 /// Gives a file another name, which takes the place of a file of that name. Not durable before its folder is synced.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    fault("rename into place", to)?;
+    call("rename into place", to, || fs::rename(from, to))?;
     #[cfg(test)]
     trace::renamed(from, to);
-    fs::rename(from, to).map_err(|error| Error::io("rename into place", to, &error))
+    Ok(())
 }
 
 /// Makes names in a folder durable: files created, renamed or removed in it. A no-op on Windows, where the file
 /// system journals names itself.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
-    fault("sync the folder", folder)?;
     #[cfg(unix)]
     {
-        let file = fs::File::open(folder).map_err(|error| Error::io("open the folder", folder, &error))?;
-        file.sync_all().map_err(|error| Error::io("sync the folder", folder, &error))?;
+        let file = call("open the folder", folder, || fs::File::open(folder))?;
+        call("sync the folder", folder, || file.sync_all())?;
     }
     #[cfg(test)]
     trace::folder_synced(folder);

@@ -1,13 +1,17 @@
 //! A record of what the engine asked of the file system, so that tests can rebuild what a power cut may leave of it.
 //!
-//! Compiled for the engine's own tests only. The model is pessimistic: a write is durable after a sync of its file, a name after
-//! a sync of its folder, nothing else is; what is not durable may be there or not, in any combination, torn at 512 bytes.
+//! Compiled for the engine's own tests only. The model is pessimistic: a write (and the length it gives its file) is durable after a
+//! sync of its file, a name after a sync of its folder, nothing else is; what is not durable may be there or not, in any
+//! combination, torn at 512 bytes. What was not durable when a sync of its file failed stays so: the kernel reports such a failure
+//! once and may drop the bytes, and a later sync that succeeds says nothing about them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-const SECTOR: u64 = 512;
+use crate::common::Random;
+
+const SECTOR: usize = 512;
 
 /// A file, whatever its name.
 pub(crate) type Inode = u64;
@@ -22,6 +26,9 @@ enum Operation {
     Sync {
         inode: Inode,
     },
+    SyncFailed {
+        inode: Inode,
+    },
     Link {
         folder: PathBuf,
         name: String,
@@ -34,8 +41,28 @@ enum Operation {
     SyncFolder {
         folder: PathBuf,
     },
-    /// The test was told that this much is stored.
-    Acknowledge(u64),
+    /// What the test knows of a commit, by number.
+    Commit(u64, Knowledge),
+}
+
+/// What the test knows of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Knowledge {
+    /// It was begun: from now on it may be there.
+    Begun,
+    /// It was acknowledged, or somebody has seen it: it must be there.
+    Stored,
+    /// It failed, and the state without it was seen: it must not come back.
+    Lost,
+}
+
+/// What becomes of something that was not durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Kept,
+    Gone,
+    /// Some sectors of a write; the number tells which. A name is kept or gone by its lowest bit.
+    Torn(u64),
 }
 
 /// Everything that happened below one folder.
@@ -45,20 +72,6 @@ pub(crate) struct Trace {
     operations: Vec<Operation>,
     names: HashMap<PathBuf, Inode>,
     next_inode: Inode,
-    faults: Option<Faults>,
-}
-
-/// Which call fails, and how.
-#[derive(Clone, Debug)]
-pub(crate) struct Faults {
-    /// Only calls of this kind on files of this extension; None: all.
-    pub(crate) only: Option<(&'static str, &'static str)>,
-    /// How many such calls succeed before.
-    pub(crate) after: u64,
-    /// How many fail then.
-    pub(crate) count: u64,
-    /// Error number of the operating system.
-    pub(crate) errno: i32,
 }
 
 static TRACES: Mutex<Vec<Trace>> = Mutex::new(Vec::new());
@@ -90,36 +103,9 @@ pub(crate) fn finish(root: &Path) -> Trace {
     traces.remove(index)
 }
 
-/// Marks what the test was told is stored.
-pub(crate) fn acknowledge(root: &Path, number: u64) {
-    with(root, |trace| trace.operations.push(Operation::Acknowledge(number)));
-}
-
-/// Makes calls below `root` fail; None ends it. Gives what was left of the faults set before.
-pub(crate) fn set_faults(root: &Path, faults: Option<Faults>) -> Option<Faults> {
-    let mut before = None;
-    with(root, |trace| before = std::mem::replace(&mut trace.faults, faults));
-    before
-}
-
-/// The error of a call that is to fail.
-pub(super) fn fault(action: &str, path: &Path) -> Option<std::io::Error> {
-    let mut error = None;
-    with(path, |trace| {
-        let Some(faults) = &mut trace.faults else { return };
-        if let Some((only, extension)) = faults.only
-            && (only != action || path.extension().is_none_or(|found| found != extension))
-        {
-            return;
-        }
-        if faults.after > 0 {
-            faults.after -= 1;
-        } else if faults.count > 0 {
-            faults.count -= 1;
-            error = Some(std::io::Error::from_raw_os_error(faults.errno));
-        }
-    });
-    error
+/// Notes what the test knows of a commit from now on.
+pub(crate) fn note(root: &Path, commit: u64, knowledge: Knowledge) {
+    with(root, |trace| trace.operations.push(Operation::Commit(commit, knowledge)));
 }
 
 /// The file that was opened under a name, made now when it is new.
@@ -143,6 +129,10 @@ pub(super) fn written(path: &Path, inode: Inode, offset: u64, bytes: &[u8]) {
 
 pub(super) fn synced(path: &Path, inode: Inode) {
     with(path, |trace| trace.operations.push(Operation::Sync { inode }));
+}
+
+pub(super) fn sync_failed(path: &Path, inode: Inode) {
+    with(path, |trace| trace.operations.push(Operation::SyncFailed { inode }));
 }
 
 pub(super) fn folder_synced(folder: &Path) {
@@ -169,10 +159,10 @@ pub(super) fn renamed(from: &Path, to: &Path) {
     });
 }
 
-/// What a power cut left: the files by path below the root, and the last number acknowledged before it.
+/// What a power cut left: the files by path below the root, and what was known of the commits by then.
 pub(crate) struct Image {
     pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
-    pub(crate) acknowledged: u64,
+    pub(crate) commits: BTreeMap<u64, Knowledge>,
 }
 
 impl Trace {
@@ -183,53 +173,57 @@ impl Trace {
     /// Places right before and after a sync, where most depends on the order.
     pub(crate) fn sync_boundaries(&self) -> Vec<usize> {
         let is_sync = |operation: &Operation| {
-            matches!(operation, Operation::Sync { .. } | Operation::SyncFolder { .. })
+            matches!(
+                operation,
+                Operation::Sync { .. } | Operation::SyncFailed { .. } | Operation::SyncFolder { .. }
+            )
         };
         let syncs = self.operations.iter().enumerate().filter(|(_, operation)| is_sync(operation));
         syncs.flat_map(|(index, _)| [index, index + 1]).collect()
     }
 
-    /// What may be left when the power goes after `count` operations. `chance` decides about everything that is not durable: it
-    /// is asked once for each sector and name.
-    pub(crate) fn image(&self, count: usize, chance: &mut dyn FnMut() -> bool) -> Image {
-        let happened = &self.operations[..count];
-        let mut synced: HashMap<Inode, usize> = HashMap::new();
-        let mut folder_synced: HashMap<&Path, usize> = HashMap::new();
-        for (index, operation) in happened.iter().enumerate() {
-            match operation {
-                Operation::Sync { inode } => drop(synced.insert(*inode, index)),
-                Operation::SyncFolder { folder } => drop(folder_synced.insert(folder, index)),
-                _ => {}
-            }
+    /// For each of the first `count` operations: whether a power cut after them keeps it for sure.
+    fn durable(&self, count: usize) -> Vec<bool> {
+        // What the next sync of each file and folder, seen from the end, says.
+        let mut files: HashMap<Inode, bool> = HashMap::new();
+        let mut folders: HashSet<&Path> = HashSet::new();
+        let mut durable: Vec<bool> = Vec::with_capacity(count);
+        for operation in self.operations[..count].iter().rev() {
+            durable.push(match operation {
+                Operation::Write { inode, .. } => files.get(inode) == Some(&true),
+                Operation::Link { folder, .. } | Operation::Unlink { folder, .. } => {
+                    folders.contains(folder.as_path())
+                }
+                Operation::Sync { inode } => files.insert(*inode, true).is_some(),
+                Operation::SyncFailed { inode } => files.insert(*inode, false).is_some(),
+                Operation::SyncFolder { folder } => folders.insert(folder),
+                Operation::Commit(..) => false,
+            });
         }
+        durable.reverse();
+        durable
+    }
+
+    /// What may be left when the power goes after `count` operations. `fate` is asked about everything that is not durable, once
+    /// for each write and name.
+    pub(crate) fn image(&self, count: usize, fate: &mut dyn FnMut() -> Fate) -> Image {
         let mut contents: HashMap<Inode, Vec<u8>> = HashMap::new();
         let mut names: BTreeMap<PathBuf, Inode> = BTreeMap::new();
-        let mut acknowledged = 0;
-        for (index, operation) in happened.iter().enumerate() {
+        let mut commits = BTreeMap::new();
+        for (operation, durable) in self.operations.iter().zip(self.durable(count)) {
+            let fate = if durable || !operation.is_change() { Fate::Kept } else { fate() };
             match operation {
                 Operation::Write { inode, offset, bytes } => {
-                    let durable = synced.get(inode).is_some_and(|sync| *sync > index);
-                    let content = contents.entry(*inode).or_default();
-                    if durable {
-                        apply(content, *offset, bytes);
-                    } else {
-                        apply_some(content, *offset, bytes, chance);
-                    }
+                    write(contents.entry(*inode).or_default(), *offset as usize, bytes, fate);
                 }
-                Operation::Link { folder, name, inode } => {
-                    let durable = folder_synced.get(folder.as_path()).is_some_and(|sync| *sync > index);
-                    if durable || chance() {
-                        names.insert(folder.join(name), *inode);
-                    }
+                Operation::Link { folder, name, inode } if fate.keeps_name() => {
+                    names.insert(folder.join(name), *inode);
                 }
-                Operation::Unlink { folder, name } => {
-                    let durable = folder_synced.get(folder.as_path()).is_some_and(|sync| *sync > index);
-                    if durable || chance() {
-                        names.remove(&folder.join(name));
-                    }
+                Operation::Unlink { folder, name } if fate.keeps_name() => {
+                    names.remove(&folder.join(name));
                 }
-                Operation::Acknowledge(number) => acknowledged = *number,
-                Operation::Sync { .. } | Operation::SyncFolder { .. } => {}
+                Operation::Commit(commit, knowledge) => drop(commits.insert(*commit, *knowledge)),
+                _ => {}
             }
         }
         let files = names
@@ -239,29 +233,47 @@ impl Trace {
                 Some((path, contents.get(&inode).cloned().unwrap_or_default()))
             })
             .collect();
-        Image { files, acknowledged }
+        Image { files, commits }
     }
 }
 
-fn apply(content: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
-    let (start, end) = (offset as usize, offset as usize + bytes.len());
-    if content.len() < end {
+impl Operation {
+    /// Whether it changes what is on disk.
+    fn is_change(&self) -> bool {
+        matches!(self, Operation::Write { .. } | Operation::Link { .. } | Operation::Unlink { .. })
+    }
+}
+
+impl Fate {
+    fn keeps_name(self) -> bool {
+        match self {
+            Fate::Kept => true,
+            Fate::Gone => false,
+            Fate::Torn(choice) => choice & 1 == 1,
+        }
+    }
+}
+
+fn write(content: &mut Vec<u8>, offset: usize, bytes: &[u8], fate: Fate) {
+    let mut random = match fate {
+        Fate::Kept => None,
+        Fate::Gone => return,
+        Fate::Torn(choice) => Some(Random::new(choice)),
+    };
+    let end = offset + bytes.len();
+    // The length may be there although the bytes are not: such a file ends in zeros.
+    if random.as_mut().is_some_and(|random| random.one_in(2)) && content.len() < end {
         content.resize(end, 0);
     }
-    content[start..end].copy_from_slice(bytes);
-}
-
-/// Any subset of a write's sectors.
-fn apply_some(content: &mut Vec<u8>, offset: u64, bytes: &[u8], chance: &mut dyn FnMut() -> bool) {
-    let mut at = 0;
-    // Half of the time the whole write fares alike: long torn writes alone would hide the other cases.
-    let alike = chance().then(&mut *chance);
-    while at < bytes.len() {
-        let to_boundary = SECTOR - (offset + at as u64) % SECTOR;
-        let end = bytes.len().min(at + to_boundary as usize);
-        if alike.unwrap_or_else(&mut *chance) {
-            apply(content, offset + at as u64, &bytes[at..end]);
+    let mut at = offset;
+    while at < end {
+        let sector_end = end.min((at / SECTOR + 1) * SECTOR);
+        if random.as_mut().is_none_or(|random| random.one_in(2)) {
+            if content.len() < sector_end {
+                content.resize(sector_end, 0);
+            }
+            content[at..sector_end].copy_from_slice(&bytes[at - offset..sector_end - offset]);
         }
-        at = end;
+        at = sector_end;
     }
 }

@@ -1,0 +1,72 @@
+//! What is left when the power goes, a call to the operating system fails, or a process dies: rebuilt in memory, call by call.
+//!
+//! Real processes that are killed are in `tests/kills.rs`.
+
+mod os_faults;
+mod power_cut;
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::Path;
+
+use crate::common::Random;
+use crate::{Database, Direction, Mode, Options, Placement, Result};
+
+const EIO: i32 = 5;
+const EINTR: i32 = 4;
+const ENOSPC: i32 = 28;
+
+/// A state of the one store the campaigns write to.
+type Model = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// The key under which every transaction leaves its number, so that a state tells which one it is.
+const NUMBER: &[u8] = b"number";
+
+/// Small enough that checkpoints, new log files and garbage collection happen all the time.
+fn options() -> Options {
+    Options { memtable_bytes: 24 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
+}
+
+/// A handle with name, pin and locks of its own, as another process has.
+fn open_process(folder: &Path) -> Result<Database> {
+    Database::open_alone(folder, &options())
+}
+
+/// A transaction of some writes and deletes, in the database and in the model.
+fn commit(database: &Database, random: &mut Random, number: u64, model: &mut Model) -> Result<()> {
+    let mut transaction = database.begin(Mode::Write)?;
+    let store = transaction.ensure_store("s", b"")?;
+    for _ in 0..random.below(8) + 1 {
+        let key = random.below(40).to_be_bytes().to_vec();
+        if random.one_in(5) {
+            transaction.delete(store, &key)?;
+            model.remove(&key);
+            continue;
+        }
+        let len = match random.below(12) {
+            0 => 70_000 + random.below(5000),
+            1 | 2 => 4000 + random.below(4000),
+            _ => random.below(300),
+        };
+        let value: Vec<u8> = (0..len).map(|index| (index + number) as u8).collect();
+        let placement = if random.one_in(6) { Placement::Eager } else { Placement::Auto };
+        transaction.put(store, &key, &value, placement)?;
+        model.insert(key, value);
+    }
+    transaction.put(store, NUMBER, &number.to_be_bytes(), Placement::Auto)?;
+    model.insert(NUMBER.to_vec(), number.to_be_bytes().to_vec());
+    transaction.commit().map(drop)
+}
+
+fn state(database: &Database) -> Result<Model> {
+    let mut transaction = database.begin(Mode::Read)?;
+    let Some((store, _)) = transaction.store("s")? else { return Ok(Model::new()) };
+    let entries =
+        transaction.scan(store, Bound::Unbounded, Bound::Unbounded, Direction::Forward, usize::MAX)?;
+    entries.into_iter().map(|entry| Ok((entry.key, transaction.load(&entry.value)?))).collect()
+}
+
+/// Number of the last transaction in a state; 0 for the empty one.
+fn number_of(model: &Model) -> u64 {
+    model.get(NUMBER).and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes)
+}
