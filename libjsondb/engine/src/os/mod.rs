@@ -11,17 +11,25 @@ use crate::{Error, Result};
 
 #[cfg(test)]
 pub(crate) mod faults;
+#[cfg(not(test))]
+mod faults {
+    //! Calls fail only when they do.
+
+    pub(super) fn meet(_action: &str, _path: &super::Path) -> super::io::Result<()> {
+        Ok(())
+    }
+
+    pub(super) fn granted(_action: &str, _path: &super::Path, len: usize) -> usize {
+        len
+    }
+}
 #[cfg(test)]
 pub(crate) mod trace;
 
 /// Makes a call to the operating system; one that a signal interrupted is made again.
 fn attempt<T>(action: &str, path: &Path, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
-        #[cfg(test)]
-        let outcome = faults::meet(action, path).and_then(|()| operation());
-        #[cfg(not(test))]
-        let (_, outcome) = ((action, path), operation());
-        match outcome {
+        match faults::meet(action, path).and_then(|()| operation()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             outcome => return outcome,
         }
@@ -39,17 +47,6 @@ fn find<T>(action: &str, path: &Path, operation: impl FnMut() -> io::Result<T>) 
         Ok(found) => Ok(Some(found)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(Error::io(action, path, &error)),
-    }
-}
-
-/// How much of `len` bytes is asked of the operating system at once.
-fn granted(action: &str, path: &Path, len: usize) -> usize {
-    #[cfg(test)]
-    return faults::granted(action, path, len);
-    #[cfg(not(test))]
-    {
-        let _ = (action, path);
-        len
     }
 }
 
@@ -125,7 +122,7 @@ impl File {
     pub(crate) fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let end = filled + granted("read", &self.path, buffer.len() - filled);
+            let end = filled + faults::granted("read", &self.path, buffer.len() - filled);
             let rest = &mut buffer[filled..end];
             match call("read", &self.path, || positioned::read(&self.file, rest, offset + filled as u64))? {
                 0 => break,
@@ -148,7 +145,7 @@ impl File {
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
         let mut written = 0;
         while written < bytes.len() {
-            let end = written + granted("write", &self.path, bytes.len() - written);
+            let end = written + faults::granted("write", &self.path, bytes.len() - written);
             let (rest, at) = (&bytes[written..end], offset + written as u64);
             let count = call("write", &self.path, || match positioned::write(&self.file, rest, at) {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
