@@ -5,6 +5,9 @@
 
 #![allow(dead_code)]
 
+#[cfg(unix)]
+pub mod process;
+
 use std::path::Path;
 
 /// xorshift64*: enough to choose, and the same everywhere.
