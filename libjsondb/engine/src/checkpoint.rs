@@ -24,6 +24,17 @@ use crate::{CancelToken, Direction, Error, ErrorKind, Result, Seq, ValueRef};
 /// New commits wait for the running checkpoint once this many memtables are pending.
 const PENDING_MEMTABLES_MAX: u64 = 4;
 
+/// Why a checkpoint is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// A memtable is full: left to another process that is making one.
+    Background,
+    /// A commit waits: one that another process made meanwhile will do.
+    Room,
+    /// The caller wants one.
+    Asked,
+}
+
 /// The thread that makes checkpoints for this process, while there is one.
 #[derive(Default)]
 pub(crate) struct Background {
@@ -71,7 +82,7 @@ impl Inner {
         // When no thread can be had, the next commit tries again, and `make_room` works without one.
         let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || {
             // What fails here fails again in `make_room`, where somebody is told.
-            let _ = guard.0.checkpoint(false);
+            let _ = guard.0.checkpoint(Purpose::Background);
         });
     }
 
@@ -84,7 +95,7 @@ impl Inner {
         if self.has_room() {
             return Ok(());
         }
-        match self.checkpoint(true) {
+        match self.checkpoint(Purpose::Room) {
             // The tree was made; what could not be swept is left for the next one.
             Err(_) if self.has_room() => Ok(()),
             made => made,
@@ -102,19 +113,24 @@ impl Inner {
 
     pub(crate) fn checkpoint_now(&self) -> Result<()> {
         self.check_usable()?;
-        self.checkpoint(true)
+        self.checkpoint(Purpose::Asked)
     }
 
-    /// Makes one checkpoint. `wait`: for another process that makes one; else leave it to that one.
-    fn checkpoint(&self, wait: bool) -> Result<()> {
+    /// Makes one checkpoint, unless its purpose is reached without.
+    fn checkpoint(&self, purpose: Purpose) -> Result<()> {
+        let known = self.current.load().manifest.name;
         let lock = File::open_or_create(&folder::checkpoint_lock_path(&self.folder))?;
-        if wait {
+        if purpose != Purpose::Background {
             acquire(&lock, self.options.lock_timeout, || self.check_usable())?;
         } else if !lock.try_lock()? {
             return Ok(());
         }
         // Commits and checkpoints of others up to here.
         drop(self.lock_log(|| Ok(()))?);
+        if purpose == Purpose::Room && self.current.load().manifest.name != known {
+            // A second one could make the waiting transaction too old.
+            return Ok(());
+        }
         let frozen = {
             let mut replica = self.lock_replica();
             replica.rotate();

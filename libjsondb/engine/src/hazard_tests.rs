@@ -81,6 +81,29 @@ fn a_sweep_spares_what_a_process_committed_before_it_was_found_dead() {
     assert_eq!(load(&sweeper, 1).unwrap(), Some(vec![1; 9000]));
 }
 
+#[test]
+fn a_commit_that_waited_for_the_checkpoint_of_another_process_makes_no_further_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { memtable_bytes: 1 << 20, ..small() };
+    let (waiting, other) = (process(folder.path()), Arc::new(Inner::open(folder.path(), &options).unwrap()));
+    let lock = File::open_or_create(&folder::checkpoint_lock_path(folder.path())).unwrap();
+    assert!(lock.try_lock().unwrap());
+    // More than may be pending in the small one.
+    (0..10).for_each(|key| put(&other, key, 9000, Placement::Auto));
+    let mut transaction = begin(&waiting);
+    let store = transaction.ensure_store("s", b"").unwrap();
+    transaction.put(store, b"key", b"value", Placement::Auto).unwrap();
+    let commit = std::thread::spawn(move || transaction.commit());
+    let sweep = Sweep::survey(&other).unwrap();
+    other.lock_replica().rotate();
+    let frozen = other.lock_replica().snapshot();
+    put(&other, 10, 10, Placement::Auto);
+    other.replace_tree(&frozen, &sweep, &[]).unwrap();
+    lock.unlock().unwrap();
+    commit.join().unwrap().unwrap();
+    assert_eq!(waiting.current.load().manifest.name.checkpoint, frozen.seq);
+}
+
 /// A log of two files, the second with commits that the checkpoint of the first does not hold; its announcement is set back
 /// to the end of the first file.
 fn set_back(folder: &Path) {

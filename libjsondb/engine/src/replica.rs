@@ -23,6 +23,8 @@ pub(crate) struct Replica {
     folders: ReplicaFolders,
     pub(crate) position: Position,
     manifest: Arc<Manifest>,
+    /// The checkpoint before the one in force.
+    base: Seq,
     /// Newest first. The first takes new commits.
     memtables: VecDeque<Arc<Memtable>>,
     /// Memtables that the tree has taken, newest first, kept while transactions may have to be validated against them.
@@ -82,6 +84,7 @@ impl Replica {
         Ok(Some(Replica {
             folders: folders.clone(),
             position: Position::at_start(wal),
+            base: name.checkpoint,
             floor: name.checkpoint,
             manifest: Arc::new(manifest),
             memtables: VecDeque::from([Arc::default()]),
@@ -188,6 +191,7 @@ impl Replica {
         let manifest = Manifest::load(&self.folders.manifests, name)?.ok_or_else(|| {
             Error::new(ErrorKind::SnapshotTooOld, "a newer checkpoint took the place of the one being read")
         })?;
+        self.base = self.manifest.name.checkpoint;
         self.manifest = Arc::new(manifest);
         self.rotate();
         while self.memtables.back().is_some_and(|oldest| oldest.newest() <= name.checkpoint) {
@@ -208,11 +212,13 @@ impl Replica {
         }
     }
 
-    /// Forgets memtables kept for validation: those no open transaction needs, and the oldest beyond `bytes_max`.
+    /// Forgets memtables kept for validation: those no open transaction needs, and the oldest beyond `bytes_max`. As in the log,
+    /// what the last checkpoint took stays: it makes no transaction too old that began before.
     pub(crate) fn forget_history(&mut self, oldest_transaction: Seq, bytes_max: u64) {
         let mut bytes: u64 = self.history.iter().map(|memtable| memtable.bytes()).sum();
         while let Some(oldest) = self.history.back() {
-            if oldest.newest() > oldest_transaction && bytes <= bytes_max {
+            let kept = bytes <= bytes_max || oldest.newest() > self.base;
+            if kept && oldest.newest() > oldest_transaction {
                 break;
             }
             bytes = bytes.saturating_sub(oldest.bytes());

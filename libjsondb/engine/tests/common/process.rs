@@ -62,9 +62,14 @@ impl Worker {
         }
     }
 
+    /// Tells it to end.
+    pub fn end(&mut self) {
+        drop(self.input.take());
+    }
+
     /// Tells it to end, and waits until it ended well.
     pub fn finish(mut self) {
-        drop(self.input.take());
+        self.end();
         assert!(self.child.wait().unwrap().success());
     }
 }
