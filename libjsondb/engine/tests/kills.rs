@@ -38,8 +38,8 @@ fn options() -> Options {
 /// What a writer's transaction of this number keeps in a slot. The first slot stays small.
 fn content(writer: u64, slot: u64, number: u64) -> Vec<u8> {
     let len = match slot {
-        1 if number % 5 == 0 => 5000 + number % 3000,
-        2 if number % 13 == 0 => 70_000 + number % 30_000,
+        1 if number.is_multiple_of(5) => 5000 + number % 3000,
+        2 if number.is_multiple_of(13) => 70_000 + number % 30_000,
         _ => 8 + (writer + number) % 200,
     };
     let mut bytes = vec![(writer * 31 + slot * 7 + number) as u8; len as usize];
@@ -57,7 +57,7 @@ fn row_key(writer: u64, number: u64) -> Vec<u8> {
 
 /// The row that a transaction removes, if any.
 fn removed_row(writer: u64, number: u64) -> Option<Vec<u8>> {
-    (number % 7 == 0).then(|| row_key(writer, number + ROWS / 2))
+    number.is_multiple_of(7).then(|| row_key(writer, number + ROWS / 2))
 }
 
 fn number_at(transaction: &mut Transaction, store: StoreId, key: &[u8]) -> Result<u64> {
@@ -120,17 +120,17 @@ fn attempt(database: &Database, writer: u64, seen: &mut impl FnMut(u64)) -> Resu
     seen(last);
     let number = last + 1;
     for slot in 0..SLOTS {
-        let placement = if (number + slot) % 11 == 0 { Placement::Eager } else { Placement::Auto };
+        let placement = if (number + slot).is_multiple_of(11) { Placement::Eager } else { Placement::Auto };
         transaction.put(store, &slot_key(writer, slot), &content(writer, slot, number), placement)?;
     }
     transaction.put(store, &row_key(writer, number), &number.to_be_bytes(), Placement::Auto)?;
     if let Some(row) = removed_row(writer, number) {
         transaction.delete(store, &row)?;
     }
-    if number % COUNTED == 0 {
+    if number.is_multiple_of(COUNTED) {
         transaction.add_to_counter(store, b"counted", 1)?;
     }
-    if number % HOT == 0 {
+    if number.is_multiple_of(HOT) {
         let hot = number_at(&mut transaction, store, b"hot")? + 1;
         transaction.put(store, b"hot", &hot.to_be_bytes(), Placement::Auto)?;
     }
