@@ -19,7 +19,7 @@ const PROCESSES: u64 = 4;
 const THREADS: u64 = 4;
 const WRITERS: u64 = PROCESSES * THREADS;
 
-/// Small enough that a run meets tens of checkpoints, and as many new log files.
+/// Small enough that a run meets some ten checkpoints, and as many new log files.
 fn small() -> Options {
     Options { memtable_bytes: 1 << 20, page_cache_bytes: 1 << 20, ..Options::default() }
 }
