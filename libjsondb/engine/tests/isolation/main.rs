@@ -24,8 +24,10 @@ mod workload;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Write as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use fs2::FileExt;
 
 use checker::{Guarantee, check};
 use history::{History, Model, Outcome, Session};
@@ -60,33 +62,46 @@ fn worker() {
 /// Runs the processes on a folder of their own; gives what they did, and at last what was there in the end.
 fn record((model, processes, threads): (Model, u64, u64), operations: u64, seed: u64) -> History {
     let folder = common::scratch();
-    let database = folder.path().join("database");
+    let path = folder.path().join("database");
+    let database = workload::open(&path);
     let recorded = |process: u64| folder.path().join(format!("sessions-{process}.json"));
     let operations = operations.div_ceil(processes * threads);
-    let children: Vec<_> = (0..processes)
-        .map(|process| {
-            let (database, recorded) = (database.display(), recorded(process));
-            let work = format!(
-                "{model:?} {process} {threads} {operations} {seed} {database} {}",
-                recorded.display()
-            );
-            let mut command = Command::new(std::env::current_exe().unwrap());
-            command.args(["--exact", "worker"]).env(WORK, work).stdout(Stdio::null()).spawn().unwrap()
-        })
-        .collect();
+    let start = |process: u64| {
+        let (database, recorded) = (path.display(), recorded(process));
+        let work =
+            format!("{model:?} {process} {threads} {operations} {seed} {database} {}", recorded.display());
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "worker"]).env(WORK, work).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let children: Vec<Child> = (0..processes).map(start).collect();
+    let lock = File::open(path.join("log").join("LOCK")).unwrap();
     for mut child in children {
-        assert!(child.wait().unwrap().success(), "a worker of {model:?} failed (seed {seed})");
+        let status = slow_down_until(&lock, || child.try_wait().unwrap());
+        assert!(status.success(), "a worker of {model:?} failed (seed {seed})");
     }
     let read = |process| -> Vec<Session> {
         serde_json::from_reader(BufReader::new(File::open(recorded(process)).unwrap())).unwrap()
     };
     let mut sessions: Vec<Session> = (0..processes).flat_map(read).collect();
-    let database = workload::open(&database);
     sessions.push(vec![workload::read_all(&database)]);
     database.checkpoint().unwrap();
     database.verify().unwrap();
     database.close().unwrap();
     History { model, sessions }
+}
+
+/// Holds the log lock now and then, as the syncs of a slow disk would: commits queue up behind it and share a group.
+fn slow_down_until<T>(lock: &File, mut done: impl FnMut() -> Option<T>) -> T {
+    let pause = || std::thread::sleep(Duration::from_micros(300));
+    loop {
+        if let Some(result) = done() {
+            return result;
+        }
+        lock.lock_exclusive().unwrap();
+        pause();
+        FileExt::unlock(lock).unwrap();
+        pause();
+    }
 }
 
 /// Figures of all runs.
