@@ -1,7 +1,7 @@
 """The exceptions of the package, and the one table from the library's error codes to them.
 
 Every exception carries `code` (the library's number), `retryable` (run the whole transaction again, it may
-succeed) and `details` (a dict: store, key, path, offset, as far as they apply).
+succeed) and `details` (a dict: store, key, file, offset, as far as they apply).
 
 Release 2.0.17 raised `BtreeError` for whatever went wrong in a B-tree call. So that `except BtreeError` keeps
 its meaning, a B-tree call raises a class that is both: a missing store, say, is a `StoreNotFoundError` and a

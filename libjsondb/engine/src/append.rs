@@ -9,7 +9,7 @@ use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::Tail;
 use crate::log::wal::{Found, Frame, Wal, WalHeader};
-use crate::log::{CheckpointRecord, Position};
+use crate::log::{CheckpointRecord, LogEnd, Position};
 use crate::os::{self, File};
 use crate::planted::{Bug, is_planted};
 use crate::replica::Replica;
@@ -108,7 +108,7 @@ impl LockedLog<'_> {
     }
 
     /// Makes frames durable that nobody announced: written once more, so that this sync covers them whatever became of the sync
-    /// of their writer, then applied. `search`: also look for whole frames behind a gap, which prove damage.
+    /// of their writer, then applied. `search`: also look for whole frames or files behind a gap, which prove damage.
     fn take_over(&self, replica: &mut Replica, search: bool) -> Result<()> {
         loop {
             let mut end = replica.position.clone();
@@ -130,8 +130,9 @@ impl LockedLog<'_> {
                 replica.position = next;
                 continue;
             }
-            if (torn || search) && end.wal.has_frame_after(end.offset, end.next_seq)? {
-                return Err(end.corrupt("a frame that had been stored"));
+            if (torn || search) && !replica.check_end(LogEnd::default())? {
+                self.inner.read_anew(replica, LogEnd::default())?;
+                continue;
             }
             return self.announce(replica, false);
         }

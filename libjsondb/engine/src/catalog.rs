@@ -77,7 +77,8 @@ pub(crate) fn encode_entry(name: &str, metadata: &[u8]) -> Vec<u8> {
 pub(crate) fn decode_entry(entry: &[u8]) -> Result<(&str, &[u8])> {
     let mut reader = Reader::new(entry);
     let name = reader.bytes().and_then(|name| std::str::from_utf8(name).ok());
-    let damaged = || Error::new(ErrorKind::Corrupt, "an entry of the catalog is damaged");
+    // Its checksum was right: this is what the engine wrote.
+    let damaged = || Error::new(ErrorKind::Internal, "an entry of the catalog is not one");
     let name = name.ok_or_else(damaged)?;
     Ok((name, entry.get(entry.len() - reader.rest().len()..).ok_or_else(damaged)?))
 }

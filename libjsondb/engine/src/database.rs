@@ -211,12 +211,11 @@ impl Inner {
     pub(crate) fn poison(&self, error: Error) -> Error {
         let what =
             format!("{error}; whether the last commit was stored is known once the database is opened again");
-        // Full disks and folders that cannot be written promise that nothing was stored.
-        let kind = match error.kind() {
-            ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder => ErrorKind::Io,
-            kind => kind,
+        let error = match error.kind() {
+            // These promise that nothing was stored.
+            ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder => Error::new(ErrorKind::Io, what),
+            _ => error.with_message(what),
         };
-        let error = Error::new(kind, what);
         // The first error stays the reason.
         let _ = self.failed.set(error.clone());
         error
@@ -265,7 +264,8 @@ impl Inner {
 
     /// Applies what other processes announced since.
     fn refresh(&self) -> Result<()> {
-        let Some(tail) = self.tail.as_ref().map(TailFile::read).transpose()?.flatten() else { return Ok(()) };
+        let Some(file) = &self.tail else { return Ok(()) };
+        let Some(tail) = file.read()? else { return self.announce_anew() };
         if tail.end <= self.current.load().log_end {
             return Ok(());
         }
@@ -277,13 +277,21 @@ impl Inner {
         Ok(())
     }
 
+    /// The announcement is damaged: what is in the log by now is read and announced under the lock.
+    fn announce_anew(&self) -> Result<()> {
+        if self.pin.is_some() { self.lock_log(|| Ok(())).map(drop) } else { Ok(()) }
+    }
+
     /// Applies frames up to `end`; reads the state anew when the log in between was trimmed.
     pub(crate) fn follow(&self, replica: &mut Replica, end: LogEnd) -> Result<()> {
-        if !replica.catch_up(ReadLimit::Announced(end))? {
-            let folders = self.folders.clone();
-            let newer = Replica::open(folders, ReadLimit::Announced(end), self.options.memtable_bytes)?;
-            replica.replace_with(newer);
-        }
+        if replica.catch_up(ReadLimit::Announced(end))? { Ok(()) } else { self.read_anew(replica, end) }
+    }
+
+    /// Reads the state from the newest checkpoint on, up to `end`.
+    pub(crate) fn read_anew(&self, replica: &mut Replica, end: LogEnd) -> Result<()> {
+        let folders = self.folders.clone();
+        let newer = Replica::open(folders, ReadLimit::Announced(end), self.options.memtable_bytes)?;
+        replica.replace_with(newer);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the caller has to do; the message says what happened and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,12 +42,19 @@ pub enum ErrorKind {
     Internal,
 }
 
-/// An error of the engine: a [`ErrorKind`], a message, and for conflicts the store and key.
+/// An error of the engine: a [`ErrorKind`], a message, and the place: of a conflict the store and key, of damage the file and
+/// offset.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     message: String,
-    conflict: Option<Box<ConflictAt>>,
+    place: Option<Box<Place>>,
+}
+
+#[derive(Clone, Debug)]
+enum Place {
+    Conflict(ConflictAt),
+    Corrupt(CorruptAt),
 }
 
 /// Where two transactions met.
@@ -59,24 +66,46 @@ pub struct ConflictAt {
     pub key: Vec<u8>,
 }
 
+/// Which bytes are damaged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CorruptAt {
+    /// The damaged or missing file.
+    pub file: PathBuf,
+    /// Where in it the header, frame, page or value begins that is not what was written.
+    pub offset: u64,
+}
+
 /// Result of the engine.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// An error of the given kind.
+    /// An error of the given kind; damage has a place, so it is made by [`Error::corrupt`].
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), conflict: None }
+        debug_assert!(kind != ErrorKind::Corrupt, "damage without a place");
+        Self { kind, message: message.into(), place: None }
     }
 
     /// A conflict at a store and key.
     pub fn conflict(store: impl Into<String>, key: Vec<u8>, message: impl Into<String>) -> Self {
-        let conflict = Some(Box::new(ConflictAt { store: store.into(), key }));
-        Self { kind: ErrorKind::Conflict, message: message.into(), conflict }
+        let place = Place::Conflict(ConflictAt { store: store.into(), key });
+        Self { kind: ErrorKind::Conflict, message: message.into(), place: Some(Box::new(place)) }
     }
 
     /// Damaged bytes in a file.
     pub fn corrupt(path: &Path, offset: u64, what: impl fmt::Display) -> Self {
-        Self::new(ErrorKind::Corrupt, format!("{} is damaged at offset {offset}: {what}", path.display()))
+        let message = format!("{} is damaged at offset {offset}: {what}", path.display());
+        let place = Place::Corrupt(CorruptAt { file: path.to_owned(), offset });
+        Self { kind: ErrorKind::Corrupt, message, place: Some(Box::new(place)) }
+    }
+
+    /// A file that the others name is not there.
+    pub fn missing(path: &Path) -> Self {
+        Self::corrupt(path, 0, "the file is missing")
+    }
+
+    /// The same error with another message.
+    pub(crate) fn with_message(self, message: String) -> Self {
+        Self { message, ..self }
     }
 
     /// What the caller has to do.
@@ -91,7 +120,18 @@ impl Error {
 
     /// Store and key, when this is a conflict.
     pub fn conflict_at(&self) -> Option<&ConflictAt> {
-        self.conflict.as_deref()
+        match self.place.as_deref() {
+            Some(Place::Conflict(at)) => Some(at),
+            _ => None,
+        }
+    }
+
+    /// File and offset, when this is damage.
+    pub fn corrupt_at(&self) -> Option<&CorruptAt> {
+        match self.place.as_deref() {
+            Some(Place::Corrupt(at)) => Some(at),
+            _ => None,
+        }
     }
 
     /// True when the same transaction, run again from its begin, may succeed.

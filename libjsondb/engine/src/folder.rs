@@ -134,7 +134,7 @@ fn open_read_only(
     };
     let limit = match announced {
         Some(tail) if somebody_writes => ReadLimit::Announced(tail.end),
-        _ => ReadLimit::Everything,
+        tail => ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) },
     };
     Ok(Opened {
         folders: folders.clone(),
@@ -151,8 +151,8 @@ fn open_read_only(
 /// Makes an empty database. FORMAT comes last: before it there is none.
 fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
     let log = &folders.log;
-    if !wal::list(&log.path)?.is_empty() && has_commits(folders)? {
-        return Err(Error::corrupt(&format_path(folder), 0, "the file is missing, but the log is there"));
+    if has_commits(folders)? {
+        return Err(Error::missing(&format_path(folder)));
     }
     for first_seq in wal::list(&log.path)? {
         // Left by a process that died while making the database.
@@ -177,16 +177,19 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
 
 /// True when the log holds anything: then FORMAT had been there.
 fn has_commits(folders: &ReplicaFolders) -> Result<bool> {
-    let files = wal::list(&folders.log.path)?;
-    let Some(wal) = files.last().map(|first| Wal::open(&folders.log.path, *first)).transpose()?.flatten()
-    else {
-        return Ok(false);
-    };
-    Ok(files.len() > 1 || wal.has_frame_after(0, Seq(0))?)
+    match wal::list(&folders.log.path)?.as_slice() {
+        [] => Ok(false),
+        [Seq(1)] => match Wal::open(&folders.log.path, Seq(1))? {
+            Some(wal) => wal.has_frame_after(0, Seq(0)),
+            None => Ok(false),
+        },
+        // There were commits before this one, and a checkpoint holds them.
+        _ => Ok(true),
+    }
 }
 
 fn read_format(path: &Path) -> Result<File> {
-    let file = File::open(path)?.ok_or_else(|| Error::corrupt(path, 0, "the file is missing"))?;
+    let file = File::open(path)?.ok_or_else(|| Error::missing(path))?;
     let mut bytes = [0; 32];
     file.read_exact_at(&mut bytes, 0)?;
     let mut reader = Reader::new(&bytes);
@@ -203,7 +206,7 @@ fn read_format(path: &Path) -> Result<File> {
     }
     reader.take(16);
     if !reader.u32().is_some_and(|crc| is_intact(bytes.get(..28).unwrap_or_default(), crc)) {
-        return Err(Error::corrupt(path, 28, "checksum of the format file"));
+        return Err(Error::corrupt(path, 0, "checksum of the format file"));
     }
     Ok(file)
 }

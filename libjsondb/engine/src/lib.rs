@@ -53,7 +53,7 @@ mod verify;
 
 pub use cancel::CancelToken;
 pub use database::Database;
-pub use error::{ConflictAt, Error, ErrorKind, Result};
+pub use error::{ConflictAt, CorruptAt, Error, ErrorKind, Result};
 pub use os::process_generation;
 pub use per_process::PerProcess;
 pub use transaction::Transaction;

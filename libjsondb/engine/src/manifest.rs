@@ -32,7 +32,7 @@ impl ManifestRef {
         Some(ManifestRef { id: SegmentId::read(reader)?, checkpoint: Seq(reader.u64()?) })
     }
 
-    fn file_name(&self) -> String {
+    pub(crate) fn file_name(&self) -> String {
         format!("{:020}-{}.man", self.checkpoint.0, self.id)
     }
 

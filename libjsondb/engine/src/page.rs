@@ -48,7 +48,10 @@ impl Page {
         reader.take(count.checked_mul(4)?)?;
         let page = Page { kind, prefix_len, count, bytes: bytes.into_boxed_slice() };
         for index in 0..count {
-            page.checked_entry(index)?;
+            let (_, value) = page.checked_entry(index)?;
+            if kind == PageKind::Branch && matches!(value, ValueRef::Inline(_)) {
+                return None;
+            }
         }
         (count > 0).then_some(page)
     }
@@ -92,10 +95,10 @@ impl Page {
     }
 
     /// The child of a branch entry.
-    pub(crate) fn child(&self, index: usize) -> Option<BlobRef> {
+    pub(crate) fn child(&self, index: usize) -> BlobRef {
         match self.entry(index).1 {
-            ValueRef::Blob(blob) => Some(blob),
-            ValueRef::Inline(_) => None,
+            ValueRef::Blob(blob) => blob,
+            ValueRef::Inline(_) => unreachable!("`decode` refuses a branch that holds a value"),
         }
     }
 
@@ -208,6 +211,12 @@ mod tests {
         assert!(matches!(page.entry(1).1, ValueRef::Blob(found) if found == blob));
         assert_eq!(page.child_index(b"user:4"), 1);
         assert_eq!(page.child_index(b"a"), 0);
+    }
+
+    #[test]
+    fn decode_refuses_a_branch_that_holds_a_value() {
+        let entries = [(&b"a"[..], ValueRef::Inline(b"1"))];
+        assert!(Page::decode(encode(PageKind::Branch, entries.into_iter())).is_none());
     }
 
     #[test]

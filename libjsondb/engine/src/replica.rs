@@ -1,7 +1,7 @@
 //! This process's copy of the committed state: it reads the log in order and applies each frame.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bytes::Reader;
@@ -46,15 +46,25 @@ pub(crate) struct ReplicaFolders {
 pub(crate) enum ReadLimit {
     /// Up to the announced durable end.
     Announced(LogEnd),
-    /// Every whole frame: there is no announcement to go by, and nobody writes.
-    Everything,
+    /// Every whole frame, as nobody writes. The announcement may be an old one; but what it names is there.
+    Everything { announced: LogEnd },
+}
+
+impl ReadLimit {
+    /// Up to here the log was durable: what is not whole below is damaged, not torn.
+    fn announced(self) -> LogEnd {
+        match self {
+            ReadLimit::Announced(announced) | ReadLimit::Everything { announced } => announced,
+        }
+    }
 }
 
 impl Replica {
     /// Builds the state from disk: the newest manifest, then the log behind it up to `limit`.
     pub(crate) fn open(folders: ReplicaFolders, limit: ReadLimit, memtable_bytes: u64) -> Result<Replica> {
         for _ in 0..OPEN_ATTEMPTS {
-            if let Some(mut replica) = Replica::at_newest_manifest(&folders, memtable_bytes)?
+            if let Some(mut replica) =
+                Replica::at_newest_manifest(&folders, limit.announced(), memtable_bytes)?
                 && replica.catch_up(limit)?
             {
                 return Ok(replica);
@@ -65,20 +75,32 @@ impl Replica {
     }
 
     /// The state of the newest manifest, before any later commit. None when a file vanished meanwhile.
-    fn at_newest_manifest(folders: &ReplicaFolders, memtable_bytes: u64) -> Result<Option<Replica>> {
-        let files = wal::list(&folders.log.path)?;
-        let Some(newest) = files.last() else {
-            return Err(Error::corrupt(&folders.log.path, 0, "the log has no files"));
+    fn at_newest_manifest(
+        folders: &ReplicaFolders,
+        announced: LogEnd,
+        memtable_bytes: u64,
+    ) -> Result<Option<Replica>> {
+        let log = &folders.log.path;
+        let files = wal::list(log)?;
+        let newest = match files.last() {
+            Some(newest) if *newest >= announced.wal => *newest,
+            // The newest file is never removed.
+            _ => return Err(Error::missing(&wal::path(log, announced.wal.max(Seq(1))))),
         };
-        let Some(wal) = Wal::open(&folders.log.path, *newest)? else { return Ok(None) };
-        let name = newest_manifest(wal)?;
+        let Some(wal) = Wal::open(log, newest)? else { return Ok(None) };
+        let name = newest_manifest(wal, announced)?;
         let Some(manifest) = Manifest::load(&folders.manifests, &name)? else {
-            return missing(folders, &files, "manifest", &name);
+            return gone(folders, &files, &name, &folders.manifests.join(name.file_name()));
         };
         // The file that holds the first commit after the checkpoint.
         let first = Seq(name.checkpoint.0 + 1);
         let Some(start) = files.iter().rev().find(|file| **file <= first) else {
-            return missing(folders, &files, "log file", &name);
+            return gone(
+                folders,
+                &files,
+                &name,
+                &file_before(log, files.first().copied().unwrap_or(newest))?,
+            );
         };
         let Some(wal) = Wal::open(&folders.log.path, *start)? else { return Ok(None) };
         Ok(Some(Replica {
@@ -107,48 +129,36 @@ impl Replica {
                         Err(error) if error.kind() == ErrorKind::SnapshotTooOld => return Ok(false),
                         applied => applied?,
                     },
-                    None if limit == ReadLimit::Everything => return self.check_torn(),
-                    None => return Err(self.position.corrupt("checksum of a frame")),
+                    None => return self.check_end(limit.announced()),
                 },
-                Found::End | Found::Bad => {
-                    if let Some(next) = self.position.next_file(&self.folders.log)? {
-                        self.position = next;
-                        continue;
-                    }
-                    return match limit {
-                        ReadLimit::Everything => self.check_torn(),
-                        ReadLimit::Announced(end) if end.wal > self.position.end().wal => self.behind_trim(),
-                        ReadLimit::Announced(_) => {
-                            Err(self.position.corrupt("the log ends before its announced end"))
-                        }
-                    };
-                }
+                Found::End | Found::Bad => match self.position.next_file(&self.folders.log)? {
+                    Some(next) => self.position = next,
+                    None => return self.check_end(limit.announced()),
+                },
             }
         }
     }
 
-    /// The log has no whole frame here: it ends, or it is damaged when one lies further on.
-    fn check_torn(&self) -> Result<bool> {
-        let position = &self.position;
-        if position.wal.has_frame_after(position.offset, position.next_seq)? {
-            return Err(position.corrupt("a frame that had been stored"));
-        }
-        Ok(true)
-    }
-
-    /// The log continues in a later file, but not here: either the file between was trimmed, or this one is damaged.
-    fn behind_trim(&self) -> Result<bool> {
-        let files = wal::list(&self.folders.log.path)?;
-        match files.iter().find(|first_seq| **first_seq > self.position.wal.header.first_seq) {
-            Some(later) if *later > self.position.next_seq => {
-                let oldest = files.first() == Some(later);
-                if oldest {
-                    Ok(false)
-                } else {
-                    Err(self.position.corrupt("the log ends before its next file begins"))
+    /// No whole frame follows: the log ends here, or what follows is damaged. It had been stored when it was announced, or when a whole
+    /// frame or a file lies behind it. False when a checkpoint removed files between this one and the next: open anew.
+    pub(crate) fn check_end(&self, announced: LogEnd) -> Result<bool> {
+        let (position, log) = (&self.position, &self.folders.log.path);
+        let here = position.end();
+        let files = wal::list(log)?;
+        match files.iter().find(|file| **file > here.wal) {
+            Some(later) if files.first() == Some(later) => Ok(false),
+            Some(later) => match file_before(log, *later)? {
+                this if this == position.wal.path() => {
+                    Err(position.corrupt("the log ends before its next file begins"))
                 }
+                between => Err(Error::missing(&between)),
+            },
+            None if announced.wal > here.wal => Err(Error::missing(&wal::path(log, announced.wal))),
+            None if announced > here => Err(position.corrupt("the log ends before its announced end")),
+            None if position.wal.has_frame_after(here.offset, position.next_seq)? => {
+                Err(position.corrupt("a frame that had been stored"))
             }
-            _ => Err(self.position.corrupt("the log ends before its next file begins")),
+            None => Ok(true),
         }
     }
 
@@ -271,8 +281,8 @@ impl Replica {
     }
 }
 
-/// Follows the checkpoint records of the newest log file.
-fn newest_manifest(wal: Wal) -> Result<ManifestRef> {
+/// Follows the checkpoint records of the newest log file, which reaches at least to the announced end.
+fn newest_manifest(wal: Wal, announced: LogEnd) -> Result<ManifestRef> {
     let mut name = wal.header.manifest;
     let mut position = Position::at_start(wal);
     while let Found::Frame(frame) = position.look()? {
@@ -288,26 +298,26 @@ fn newest_manifest(wal: Wal) -> Result<ManifestRef> {
         }
         position.step(&frame);
     }
+    if position.end() < announced {
+        return Err(position.corrupt("the log ends before its announced end"));
+    }
     Ok(name)
 }
 
-/// A file that the log names is not there: retry when the folder changed meanwhile, else it is damaged.
-fn missing(
-    folders: &ReplicaFolders,
-    files: &[Seq],
-    what: &str,
-    name: &ManifestRef,
-) -> Result<Option<Replica>> {
+/// Name of the log file before this one.
+fn file_before(log: &Path, file: Seq) -> Result<PathBuf> {
+    let previous = Wal::open(log, file)?.and_then(|wal| wal.header.previous);
+    Ok(wal::path(log, previous.map_or(Seq(1), |previous| previous.first_seq)))
+}
+
+/// A file that the log needs is not there: None, to try again, when the folder changed meanwhile; else it is missing.
+fn gone(folders: &ReplicaFolders, files: &[Seq], name: &ManifestRef, path: &Path) -> Result<Option<Replica>> {
     let unchanged = wal::list(&folders.log.path)? == files;
     let still_named = match files.last().map(|newest| Wal::open(&folders.log.path, *newest)).transpose()? {
-        Some(Some(wal)) => newest_manifest(wal)? == *name,
+        Some(Some(wal)) => newest_manifest(wal, LogEnd::default())? == *name,
         _ => false,
     };
-    if unchanged && still_named {
-        let what = format!("the {what} of checkpoint {} is missing", name.checkpoint.0);
-        return Err(Error::corrupt(&folders.manifests, 0, what));
-    }
-    Ok(None)
+    if unchanged && still_named { Err(Error::missing(path)) } else { Ok(None) }
 }
 
 struct Insert<'a> {

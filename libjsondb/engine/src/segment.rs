@@ -122,7 +122,7 @@ impl Segments {
             let path = self.path(id);
             match File::open(&path)? {
                 Some(file) => Ok(Arc::new(file)),
-                None => Err(Error::corrupt(&path, 0, "the file is missing")),
+                None => Err(Error::missing(&path)),
             }
         })
     }
@@ -157,25 +157,25 @@ impl Segments {
     pub(crate) fn index_keys(&self, id: SegmentId) -> Result<Vec<Vec<u8>>> {
         let file = self.file(id)?;
         let len = file.len()?;
-        let damaged = |what: &str| Error::corrupt(file.path(), len.saturating_sub(TRAILER_LEN), what);
-        let trailer_at = len.checked_sub(TRAILER_LEN).ok_or_else(|| damaged("the trailer is missing"))?;
+        let damaged = |offset: u64, what: &str| Error::corrupt(file.path(), offset, what);
+        let trailer_at = len.checked_sub(TRAILER_LEN).ok_or_else(|| damaged(0, "the trailer is missing"))?;
         let mut trailer = [0; TRAILER_LEN as usize];
         file.read_exact_at(&mut trailer, trailer_at)?;
         let mut reader = Reader::new(&trailer);
         let (offset, index_len) = (reader.u64().unwrap_or(0), reader.u64().unwrap_or(0));
         let crc = reader.u32();
         if reader.take(8) != Some(TRAILER_MAGIC) || offset.checked_add(index_len) != Some(trailer_at) {
-            return Err(damaged("the trailer"));
+            return Err(damaged(trailer_at, "the trailer"));
         }
         let mut index = vec![0; index_len as usize];
         file.read_exact_at(&mut index, offset)?;
         if !crc.is_some_and(|crc| is_intact(&index, crc)) {
-            return Err(damaged("checksum of the index"));
+            return Err(damaged(offset, "checksum of the index"));
         }
         let mut keys = Vec::new();
         let mut reader = Reader::new(&index);
         while !reader.is_empty() {
-            let key = read_index_entry(&mut reader).ok_or_else(|| damaged("an index entry"))?;
+            let key = read_index_entry(&mut reader).ok_or_else(|| damaged(offset, "an index entry"))?;
             keys.push(key.to_vec());
         }
         Ok(keys)

@@ -6,8 +6,8 @@ use crate::database::Inner;
 use crate::manifest::Manifest;
 use crate::page::PageKind;
 use crate::segment::SegmentId;
-use crate::tree::{DEPTH_MAX, too_deep};
-use crate::{BlobRef, Error, ErrorKind, Mode, Result, ValueRef};
+use crate::tree::DEPTH_MAX;
+use crate::{BlobRef, Error, Mode, Result, ValueRef};
 
 /// What a verification has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,9 @@ impl Inner {
         }
         let listed = manifest.segments.iter().map(|(id, usage)| (*id, usage.live));
         if !listed.eq(walk.live.iter().map(|(id, live)| (*id, *live))) {
-            return Err(corrupt("the manifest's account of live bytes is not what the tree refers to"));
+            let path = self.folders.manifests.join(manifest.name.file_name());
+            let what = "the account of live bytes is not what the tree refers to";
+            return Err(Error::corrupt(&path, 0, what));
         }
         Ok(walk.verified)
     }
@@ -55,7 +57,7 @@ impl Inner {
 impl Walk<'_> {
     fn page(&mut self, blob: &BlobRef, lowest: &[u8], depth: usize) -> Result<()> {
         if depth > DEPTH_MAX {
-            return Err(too_deep());
+            return Err(self.inner.pages.too_deep(blob));
         }
         let page = self.inner.pages.read_uncached(blob)?;
         self.use_blob(blob);
@@ -64,22 +66,19 @@ impl Walk<'_> {
             let mut key = Vec::new();
             page.key_into(index, &mut key);
             if key.as_slice() < lowest {
-                return Err(corrupt("a page holds a key below its range"));
+                return Err(self.inner.pages.damaged(blob, "a key is below the page's range"));
             }
             match (page.kind(), page.entry(index).1) {
                 (PageKind::Branch, ValueRef::Blob(child)) => self.page(&child, &key, depth + 1)?,
-                (PageKind::Branch, ValueRef::Inline(_)) => {
-                    return Err(corrupt("a branch page holds a value"));
-                }
-                (PageKind::Leaf, value) => self.entry(key, value)?,
+                (_, value) => self.entry(blob, key, value)?,
             }
         }
         Ok(())
     }
 
-    fn entry(&mut self, key: Vec<u8>, value: ValueRef<'_>) -> Result<()> {
+    fn entry(&mut self, page: &BlobRef, key: Vec<u8>, value: ValueRef<'_>) -> Result<()> {
         if self.last_key.as_ref().is_some_and(|last| *last >= key) {
-            return Err(corrupt("keys are out of order"));
+            return Err(self.inner.pages.damaged(page, "its keys are out of order"));
         }
         if let ValueRef::Blob(blob) = value {
             self.inner.pages.segments().read(&blob)?;
@@ -95,8 +94,4 @@ impl Walk<'_> {
         *self.live.entry(blob.segment).or_default() += u64::from(blob.len);
         self.verified.bytes += u64::from(blob.len);
     }
-}
-
-fn corrupt(what: &str) -> Error {
-    Error::new(ErrorKind::Corrupt, what)
 }

@@ -99,7 +99,7 @@ impl ErrorCode {
     }
 }
 
-/// An error: code, message, details. The details are an object: `store`, `key`, … where they are known.
+/// An error: code, message, details. The details are an object: `store`, `key`, `file`, `offset`, … where they are known.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -172,6 +172,12 @@ impl From<engine::Error> for Error {
             ErrorKind::Forked => ErrorCode::Forked,
             _ => ErrorCode::Internal,
         };
-        Error::new(code, error.message())
+        let converted = Error::new(code, error.message());
+        match error.corrupt_at() {
+            Some(at) => {
+                converted.with_detail("file", at.file.to_string_lossy()).with_detail("offset", at.offset)
+            }
+            None => converted,
+        }
     }
 }

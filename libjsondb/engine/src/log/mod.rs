@@ -81,7 +81,13 @@ impl Position {
             return Ok(None);
         }
         let Some(next) = Wal::open(&folder.path, self.next_seq)? else { return Ok(None) };
-        if next.header.previous != Some(self.as_previous()) {
+        let previous = next.header.previous;
+        if previous.is_some_and(|previous| {
+            previous.first_seq == self.wal.header.first_seq && previous.len > self.offset
+        }) {
+            return Err(self.corrupt("a frame that had been stored"));
+        }
+        if previous != Some(self.as_previous()) {
             let what = "the log file does not continue the one before it";
             return Err(Error::corrupt(next.path(), 0, what));
         }

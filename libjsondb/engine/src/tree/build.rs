@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::iter::Peekable;
 
-use super::{DEPTH_MAX, Pages, too_deep};
+use super::{DEPTH_MAX, Pages};
 use crate::page::{self, INLINE_VALUE_MAX, PAGE_BYTES, Page, PageKind};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
-use crate::{BlobRef, CancelToken, Error, Result, Value, ValueRef};
+use crate::{BlobRef, CancelToken, Result, Value, ValueRef};
 
 /// A leaf below this size takes in its right neighbour.
 const UNDERFULL_BYTES: usize = PAGE_BYTES / 4;
@@ -147,20 +147,17 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             if page.kind() == PageKind::Leaf || page.count() > 1 {
                 return Ok(Some(root));
             }
-            let child = self.pages.child(&page, 0)?;
+            let child = page.child(0);
             self.release(&root);
             root = child;
         }
-        Err(too_deep())
+        Err(self.pages.too_deep(&root))
     }
 
     /// Reads a page that may have been written by this builder.
     fn read(&mut self, blob: &BlobRef) -> Result<Page> {
         let bytes = self.writer.read(blob)?;
-        Page::decode(bytes).ok_or_else(|| {
-            let path = self.pages.segments().path(blob.segment);
-            Error::corrupt(&path, blob.offset, "not a page of the tree")
-        })
+        Page::decode(bytes).ok_or_else(|| self.pages.damaged(blob, "not a page of the tree"))
     }
 
     /// True when the next change lies below `upper` (None: the end of the key space).
@@ -179,9 +176,6 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
         upper: Option<&[u8]>,
         depth: usize,
     ) -> Result<Vec<Child>> {
-        if depth > DEPTH_MAX {
-            return Err(too_deep());
-        }
         let mut out = Vec::with_capacity(children.len());
         let mut run = LeafRun::default();
         let mut children = children.into_iter().peekable();
@@ -224,11 +218,14 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
         depth: usize,
         out: &mut Vec<Child>,
     ) -> Result<()> {
+        if depth >= DEPTH_MAX {
+            return Err(self.pages.too_deep(&child.blob));
+        }
         let mut grandchildren = Vec::with_capacity(page.count());
         for index in 0..page.count() {
             let mut lowest = Vec::new();
             page.key_into(index, &mut lowest);
-            grandchildren.push(Child { lowest, blob: self.pages.child(page, index)? });
+            grandchildren.push(Child { lowest, blob: page.child(index) });
         }
         let before: Vec<BlobRef> = grandchildren.iter().map(|child| child.blob).collect();
         // Deletions may have removed the first grandchild: the branch keeps covering the same keys.

@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{DEPTH_MAX, Pages, too_deep};
+use super::{DEPTH_MAX, Pages};
 use crate::page::{Page, PageKind};
 use crate::{BlobRef, Result, ValueRef};
 
@@ -117,10 +117,11 @@ impl<'a> TreeCursor<'a> {
             if page.kind() == PageKind::Leaf {
                 return Ok(());
             }
+            let blob = page.child(*index);
             if self.path.len() >= DEPTH_MAX {
-                return Err(too_deep());
+                return Err(self.pages.too_deep(&blob));
             }
-            let child = self.pages.read(&self.pages.child(page, *index)?)?;
+            let child = self.pages.read(&blob)?;
             let index = choose(&child);
             self.path.push((child, index));
         }

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 
 use crate::page::{Page, PageKind};
 use crate::segment::Segments;
-use crate::{BlobRef, Error, ErrorKind, Result, Value};
+use crate::{BlobRef, Error, Result, Value};
 
 pub(crate) use cursor::TreeCursor;
 
@@ -58,14 +58,16 @@ impl Pages {
     /// For walks over the whole tree, which would only push useful pages out.
     pub(crate) fn read_uncached(&self, blob: &BlobRef) -> Result<Page> {
         let bytes = self.segments.read(blob)?;
-        Page::decode(bytes).ok_or_else(|| {
-            Error::corrupt(&self.segments.path(blob.segment), blob.offset, "not a page of the tree")
-        })
+        Page::decode(bytes).ok_or_else(|| self.damaged(blob, "not a page of the tree"))
     }
 
-    /// The child of a branch entry.
-    fn child(&self, page: &Page, index: usize) -> Result<BlobRef> {
-        page.child(index).ok_or_else(|| Error::new(ErrorKind::Corrupt, "a branch page holds a value"))
+    /// A page or value is not what belongs in its place.
+    pub(crate) fn damaged(&self, blob: &BlobRef, what: &str) -> Error {
+        Error::corrupt(&self.segments.path(blob.segment), blob.offset, what)
+    }
+
+    pub(crate) fn too_deep(&self, blob: &BlobRef) -> Error {
+        self.damaged(blob, &format!("the tree is deeper than {DEPTH_MAX} pages"))
     }
 
     /// The value of a key in the tree under `root`.
@@ -77,13 +79,9 @@ impl Pages {
                 PageKind::Leaf => {
                     return Ok(page.search(key).ok().map(|index| page.entry(index).1.to_value()));
                 }
-                PageKind::Branch => blob = self.child(&page, page.child_index(key))?,
+                PageKind::Branch => blob = page.child(page.child_index(key)),
             }
         }
-        Err(too_deep())
+        Err(self.too_deep(&blob))
     }
-}
-
-pub(crate) fn too_deep() -> Error {
-    Error::new(ErrorKind::Corrupt, format!("the tree is deeper than {DEPTH_MAX} pages"))
 }
