@@ -29,6 +29,7 @@ mod strings;
 
 mod context;
 mod database;
+mod maintenance;
 mod transaction;
 
 mod btree;
@@ -51,6 +52,7 @@ pub use database::{
 };
 pub use error::{SopErrorCode, sop_last_error, sop_last_error_code};
 pub use legacy::*;
+pub use maintenance::*;
 pub use model::*;
 pub use redis::{closeRedisConnection, openRedisConnection, sop_redis_close, sop_redis_open};
 pub use strings::freeString;

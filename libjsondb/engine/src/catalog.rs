@@ -3,12 +3,14 @@
 //! A store's id is a hash of its name, so two transactions that create the same store write the same entry. Should two names
 //! ever share a hash, the second one's creation finds another name in the entry and is refused.
 
+use std::ops::Bound;
+
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::bytes::{Put, Reader};
 use crate::snapshot::Snapshot;
 use crate::tree::Pages;
-use crate::{Error, ErrorKind, Result, StoreId, Value};
+use crate::{Direction, Error, ErrorKind, Result, StoreId, Transaction, Value};
 
 /// Bytes of the store id in front of every key.
 pub(crate) const STORE_LEN: usize = 8;
@@ -66,6 +68,21 @@ pub(crate) fn counters_prefix(store: StoreId) -> Vec<u8> {
     key
 }
 
+/// What a key of the catalog names.
+pub(crate) enum CatalogKey {
+    Store(StoreId),
+    Counter,
+}
+
+/// None for a key of another store, or of nothing known.
+pub(crate) fn decode_key(key: &[u8]) -> Option<CatalogKey> {
+    match key.strip_prefix(&StoreId::CATALOG.0.to_be_bytes())?.split_first()? {
+        (&STORE, id) => Some(CatalogKey::Store(StoreId(u64::from_be_bytes(id.try_into().ok()?)))),
+        (&COUNTER, _) => Some(CatalogKey::Counter),
+        _ => None,
+    }
+}
+
 pub(crate) fn encode_entry(name: &str, metadata: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len() + metadata.len() + 2);
     out.put_bytes(name.as_bytes());
@@ -81,6 +98,37 @@ pub(crate) fn decode_entry(entry: &[u8]) -> Result<(&str, &[u8])> {
     let damaged = || Error::new(ErrorKind::Internal, "an entry of the catalog is not one");
     let name = name.ok_or_else(damaged)?;
     Ok((name, entry.get(entry.len() - reader.rest().len()..).ok_or_else(damaged)?))
+}
+
+/// A store in the catalog.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// What its keys are found by.
+    pub id: StoreId,
+    /// As given to `ensure_store`.
+    pub name: String,
+    /// As given to `ensure_store`.
+    pub metadata: Vec<u8>,
+}
+
+impl Transaction {
+    /// All stores that were there when the transaction began, by id. Not tracked: that others make stores is no conflict.
+    pub fn stores(&mut self) -> Result<Vec<Store>> {
+        let mut found = Vec::new();
+        let all = (Bound::Included(&[STORE][..]), Bound::Excluded(&[STORE + 1][..]));
+        self.visit(StoreId::CATALOG, all.0, all.1, Direction::Forward, &mut |key, entry| {
+            let id = key.get(1..).and_then(|id| id.try_into().ok()).map_or(0, u64::from_be_bytes);
+            found.push((StoreId(id), entry.to_value()));
+            Ok(true)
+        })?;
+        let mut stores = Vec::with_capacity(found.len());
+        for (id, entry) in found {
+            let entry = self.load(&entry)?;
+            let (name, metadata) = decode_entry(&entry)?;
+            stores.push(Store { id, name: name.to_owned(), metadata: metadata.to_vec() });
+        }
+        Ok(stores)
+    }
 }
 
 /// Store name and key inside the store, for messages.

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::checkpoint::Background;
 use crate::commit::CommitQueue;
-use crate::folder;
+use crate::folder::{self, Format};
 use crate::log::LogEnd;
 use crate::log::tail::TailFile;
 use crate::manifest::Manifest;
@@ -19,7 +19,7 @@ use crate::pin::Pin;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::snapshot::Snapshot;
 use crate::tree::Pages;
-use crate::{Error, ErrorKind, Mode, Options, Result, Seq, Transaction, Verified};
+use crate::{Error, ErrorKind, Mode, Options, Result, Seq, Transaction};
 
 /// Memory kept of commits that the tree already holds, to validate long transactions, as a multiple of a memtable.
 const HISTORY_MEMTABLES: u64 = 4;
@@ -36,8 +36,8 @@ pub(crate) struct Inner {
     pub(crate) folders: ReplicaFolders,
     pub(crate) options: Options,
     generation: u32,
-    /// Held open, so that no other file can take its identity while this handle lives.
-    _format: File,
+    /// Its file is held open, so that no other file can take its identity while this handle lives.
+    pub(crate) format: Format,
     identity: FileIdentity,
     tail: Option<TailFile>,
     /// None when the folder cannot be written.
@@ -111,11 +111,6 @@ impl Database {
         self.inner.checkpoint_now()
     }
 
-    /// Reads everything the last checkpoint holds and checks it: checksums, order, the account of bytes in use.
-    pub fn verify(&self) -> Result<Verified> {
-        self.inner.verify()
-    }
-
     /// The folder, absolute.
     pub fn folder(&self) -> &Path {
         &self.inner.folder
@@ -151,8 +146,8 @@ impl Inner {
             folders: opened.folders,
             options: options.clone(),
             generation: os::process_generation(),
-            identity: opened.format.identity()?,
-            _format: opened.format,
+            identity: opened.format.file.identity()?,
+            format: opened.format,
             tail: opened.tail,
             log_lock: Mutex::new(opened.log_lock),
             queue: CommitQueue::default(),

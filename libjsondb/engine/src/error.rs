@@ -73,6 +73,8 @@ pub struct CorruptAt {
     pub file: PathBuf,
     /// Where in it the header, frame, page or value begins that is not what was written.
     pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
 }
 
 /// Result of the engine.
@@ -93,8 +95,9 @@ impl Error {
 
     /// Damaged bytes in a file.
     pub fn corrupt(path: &Path, offset: u64, what: impl fmt::Display) -> Self {
+        let what = what.to_string();
         let message = format!("{} is damaged at offset {offset}: {what}", path.display());
-        let place = Place::Corrupt(CorruptAt { file: path.to_owned(), offset });
+        let place = Place::Corrupt(CorruptAt { file: path.to_owned(), offset, what });
         Self { kind: ErrorKind::Corrupt, message, place: Some(Box::new(place)) }
     }
 

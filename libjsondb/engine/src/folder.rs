@@ -19,12 +19,20 @@ use crate::{Error, ErrorKind, Options, Result, Seq};
 
 const MAGIC: &[u8; 8] = b"SOPDB\x1a\r\n";
 /// Version of everything in the folder. A library reads the versions it knows and refuses others.
-const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 1;
+/// In the place of FORMAT while a backup is being written.
+const UNFINISHED: &[u8; 32] = b"SOP backup, not finished yet    ";
+
+/// The file FORMAT, read.
+pub(crate) struct Format {
+    pub(crate) file: File,
+    pub(crate) uuid: Uuid,
+}
 
 /// What [`open`] found.
 pub(crate) struct Opened {
     pub(crate) folders: ReplicaFolders,
-    pub(crate) format: File,
+    pub(crate) format: Format,
     pub(crate) tail: Option<TailFile>,
     pub(crate) log_lock: Option<File>,
     pub(crate) pin: Option<Pin>,
@@ -125,17 +133,7 @@ fn open_read_only(
     }
     let format = read_format(&format_path(folder))?;
     let tail = TailFile::open(&folders.log.path.join("TAIL"))?;
-    let announced = tail.as_ref().map(TailFile::read).transpose()?.flatten();
-    // A power cut may have set the announcement back. While somebody writes, it is kept up to date.
-    let lock = File::open(&folders.log.path.join("LOCK"))?;
-    let somebody_writes = match &lock {
-        Some(lock) => !lock.try_lock()?,
-        None => false,
-    };
-    let limit = match announced {
-        Some(tail) if somebody_writes => ReadLimit::Announced(tail.end),
-        tail => ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) },
-    };
+    let limit = read_limit(&folders.log, tail.as_ref())?;
     Ok(Opened {
         folders: folders.clone(),
         format,
@@ -145,6 +143,21 @@ fn open_read_only(
         segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner)),
         replica: Replica::open(folders.clone(), limit, options.memtable_bytes)?,
         nobody_writes: false,
+    })
+}
+
+/// How far a process that writes nothing may read.
+pub(crate) fn read_limit(log: &LogFolder, tail: Option<&TailFile>) -> Result<ReadLimit> {
+    let announced = tail.map(TailFile::read).transpose()?.flatten();
+    // A power cut may have set the announcement back. While somebody writes, it is kept up to date.
+    let lock = File::open(&log.path.join("LOCK"))?;
+    let somebody_writes = match &lock {
+        Some(lock) => !lock.try_lock()?,
+        None => false,
+    };
+    Ok(match announced {
+        Some(tail) if somebody_writes => ReadLimit::Announced(tail.end),
+        tail => ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) },
     })
 }
 
@@ -163,16 +176,26 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
     let header =
         WalHeader { id: crate::random_u64(), first_seq: Seq(1), previous: None, manifest: manifest.name };
     Wal::create(&log.path, &log.staged("wal"), &header)?;
-    let mut format = Vec::new();
-    format.extend_from_slice(MAGIC);
-    format.put_u32(FORMAT_VERSION);
-    format.extend_from_slice(Uuid::new_v4().as_bytes());
-    format.put_u32(crc32fast::hash(&format));
-    os::write_durably(folder, "FORMAT", &log.staged("format"), &format)?;
+    write_format(folder, log, Uuid::new_v4())?;
     match folder.parent() {
         Some(parent) => os::sync_folder(parent),
         None => Ok(()),
     }
+}
+
+/// Makes the folder a database: what it consists of is there and durable.
+pub(crate) fn write_format(folder: &Path, log: &LogFolder, uuid: Uuid) -> Result<()> {
+    let mut format = Vec::new();
+    format.extend_from_slice(MAGIC);
+    format.put_u32(FORMAT_VERSION);
+    format.extend_from_slice(uuid.as_bytes());
+    format.put_u32(crc32fast::hash(&format));
+    os::write_durably(folder, "FORMAT", &log.staged("format"), &format)
+}
+
+/// Makes the folder one that no library opens, until [`write_format`].
+pub(crate) fn write_unfinished(folder: &Path, log: &LogFolder) -> Result<()> {
+    os::write_durably(folder, "FORMAT", &log.staged("format"), UNFINISHED)
 }
 
 /// True when the log holds anything: then FORMAT had been there.
@@ -188,11 +211,14 @@ fn has_commits(folders: &ReplicaFolders) -> Result<bool> {
     }
 }
 
-fn read_format(path: &Path) -> Result<File> {
+pub(crate) fn read_format(path: &Path) -> Result<Format> {
     let file = File::open(path)?.ok_or_else(|| Error::missing(path))?;
     let mut bytes = [0; 32];
     file.read_exact_at(&mut bytes, 0)?;
     let mut reader = Reader::new(&bytes);
+    if bytes == *UNFINISHED {
+        return Err(Error::corrupt(path, 0, "this is a backup that was not finished: make it again"));
+    }
     if reader.take(8) != Some(MAGIC) {
         return Err(Error::corrupt(path, 0, "this is not a SOP database"));
     }
@@ -204,9 +230,9 @@ fn read_format(path: &Path) -> Result<File> {
         );
         return Err(Error::new(ErrorKind::Invalid, what));
     }
-    reader.take(16);
+    let uuid = reader.take(16).and_then(|uuid| Uuid::from_slice(uuid).ok()).unwrap_or_default();
     if !reader.u32().is_some_and(|crc| is_intact(bytes.get(..28).unwrap_or_default(), crc)) {
         return Err(Error::corrupt(path, 0, "checksum of the format file"));
     }
-    Ok(file)
+    Ok(Format { file, uuid })
 }

@@ -16,6 +16,7 @@
 //! ```
 
 mod append;
+mod backup;
 mod bytes;
 mod cancel;
 mod catalog;
@@ -25,6 +26,7 @@ mod commit;
 #[cfg(test)]
 #[path = "../tests/common/mod.rs"]
 mod common;
+mod compact;
 #[cfg(test)]
 mod crash_tests;
 mod database;
@@ -32,6 +34,7 @@ mod error;
 mod folder;
 #[cfg(test)]
 mod hazard_tests;
+mod info;
 mod log;
 mod manifest;
 mod memtable;
@@ -40,6 +43,7 @@ mod page;
 mod per_process;
 mod pin;
 mod planted;
+mod progress;
 mod range;
 mod read_set;
 mod replica;
@@ -51,14 +55,19 @@ mod types;
 mod validate;
 mod verify;
 
+pub use backup::{Backup, BackupCheck};
 pub use cancel::CancelToken;
+pub use catalog::Store;
+pub use compact::Compaction;
 pub use database::Database;
 pub use error::{ConflictAt, CorruptAt, Error, ErrorKind, Result};
+pub use info::{DiskUse, Files, Info};
 pub use os::process_generation;
 pub use per_process::PerProcess;
+pub use progress::Progress;
 pub use transaction::Transaction;
 pub use types::{BlobRef, Direction, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef};
-pub use verify::Verified;
+pub use verify::{Finding, LogReport, StoreContents, Verification, verify};
 
 /// 64 random bits, for names that must never repeat.
 fn random_u64() -> u64 {

@@ -127,13 +127,17 @@ impl Manifest {
 
     /// Reads the file; None when it was removed because a newer one took its place.
     pub(crate) fn load(folder: &Path, name: &ManifestRef) -> Result<Option<Manifest>> {
-        let path = folder.join(name.file_name());
-        let Some(file) = File::open(&path)? else { return Ok(None) };
+        Manifest::load_file(&folder.join(name.file_name()))
+    }
+
+    /// As [`Manifest::load`], whatever manifest it is: it must be the one that the file's name says.
+    pub(crate) fn load_file(path: &Path) -> Result<Option<Manifest>> {
+        let Some(file) = File::open(path)? else { return Ok(None) };
         let mut bytes = vec![0; file.len()? as usize];
         file.read_exact_at(&mut bytes, 0)?;
         match Manifest::decode(&bytes) {
-            Some(manifest) if manifest.name == *name => Ok(Some(manifest)),
-            _ => Err(Error::corrupt(&path, 0, "the manifest")),
+            Some(manifest) if path.ends_with(manifest.name.file_name()) => Ok(Some(manifest)),
+            _ => Err(Error::corrupt(path, 0, "the manifest")),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! Whoever refers to a blob holds its [`BlobRef`]: name, offset, length and CRC-32, so every read is checked against
 //! what was written, and a read that went to the wrong place is noticed. The index serves garbage collection only.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,11 +98,26 @@ pub(crate) struct Segments {
     owner: u64,
     next_number: AtomicU64,
     files: Cache<SegmentId, Arc<File>>,
+    /// Files that stay open, and so readable whoever removes them.
+    held: HashMap<SegmentId, Arc<File>>,
 }
 
 impl Segments {
     pub(crate) fn new(folder: PathBuf, owner: u64) -> Segments {
-        Segments { folder, owner, next_number: AtomicU64::new(1), files: Cache::new(OPEN_FILES) }
+        let files = Cache::new(OPEN_FILES);
+        Segments { folder, owner, next_number: AtomicU64::new(1), files, held: HashMap::new() }
+    }
+
+    /// Opens a segment to stay open. False when its file is not there.
+    pub(crate) fn hold(&mut self, id: SegmentId) -> Result<bool> {
+        let Some(file) = File::open(&self.path(id))? else { return Ok(false) };
+        self.held.insert(id, Arc::new(file));
+        Ok(true)
+    }
+
+    /// Gives one of the files held open back.
+    pub(crate) fn release(&mut self, id: SegmentId) {
+        self.held.remove(&id);
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -117,7 +133,11 @@ impl Segments {
         SegmentId { owner: self.owner, number: self.next_number.fetch_add(1, Ordering::Relaxed) }
     }
 
-    fn file(&self, id: SegmentId) -> Result<Arc<File>> {
+    /// The file of a segment.
+    pub(crate) fn file(&self, id: SegmentId) -> Result<Arc<File>> {
+        if let Some(file) = self.held.get(&id) {
+            return Ok(Arc::clone(file));
+        }
         self.files.get_or_insert_with(&id, || {
             let path = self.path(id);
             match File::open(&path)? {
@@ -155,6 +175,36 @@ impl Segments {
 
     /// Keys of the blobs in a segment, from its index.
     pub(crate) fn index_keys(&self, id: SegmentId) -> Result<Vec<Vec<u8>>> {
+        let index = self.index(id)?;
+        let mut keys = Vec::new();
+        let mut reader = Reader::new(&index.bytes);
+        while !reader.is_empty() {
+            let entry = IndexEntry::read(&mut reader);
+            keys.push(entry.ok_or_else(|| index.damaged("an index entry"))?.key.to_vec());
+        }
+        Ok(keys)
+    }
+
+    /// Checks everything of a segment but its blobs: header, trailer, and an index of blobs that lie back to back.
+    pub(crate) fn check(&self, id: SegmentId) -> Result<()> {
+        let file = self.file(id)?;
+        let mut header = [0; HEADER_LEN as usize];
+        file.read_exact_at(&mut header, 0)?;
+        if header.as_slice() != encode_header(id) {
+            return Err(Error::corrupt(file.path(), 0, "the header of the segment"));
+        }
+        let index = self.index(id)?;
+        let mut reader = Reader::new(&index.bytes);
+        let mut end = HEADER_LEN;
+        while !reader.is_empty() {
+            let entry = IndexEntry::read(&mut reader).filter(|entry| entry.offset == end);
+            let entry = entry.ok_or_else(|| index.damaged("an index entry"))?;
+            end = end.saturating_add(entry.len);
+        }
+        if end == index.offset { Ok(()) } else { Err(index.damaged("the index leaves blobs out")) }
+    }
+
+    fn index(&self, id: SegmentId) -> Result<Index> {
         let file = self.file(id)?;
         let len = file.len()?;
         let damaged = |offset: u64, what: &str| Error::corrupt(file.path(), offset, what);
@@ -167,26 +217,49 @@ impl Segments {
         if reader.take(8) != Some(TRAILER_MAGIC) || offset.checked_add(index_len) != Some(trailer_at) {
             return Err(damaged(trailer_at, "the trailer"));
         }
-        let mut index = vec![0; index_len as usize];
-        file.read_exact_at(&mut index, offset)?;
-        if !crc.is_some_and(|crc| is_intact(&index, crc)) {
-            return Err(damaged(offset, "checksum of the index"));
+        let mut bytes = vec![0; index_len as usize];
+        file.read_exact_at(&mut bytes, offset)?;
+        let index = Index { file, offset, bytes };
+        match crc {
+            Some(crc) if is_intact(&index.bytes, crc) => Ok(index),
+            _ => Err(index.damaged("checksum of the index")),
         }
-        let mut keys = Vec::new();
-        let mut reader = Reader::new(&index);
-        while !reader.is_empty() {
-            let key = read_index_entry(&mut reader).ok_or_else(|| damaged(offset, "an index entry"))?;
-            keys.push(key.to_vec());
-        }
-        Ok(keys)
     }
 }
 
-fn read_index_entry<'a>(reader: &mut Reader<'a>) -> Option<&'a [u8]> {
-    reader.u8()?;
-    reader.varint()?;
-    reader.varint()?;
-    reader.bytes()
+/// The index of a segment, in its encoding.
+struct Index {
+    file: Arc<File>,
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Index {
+    fn damaged(&self, what: &str) -> Error {
+        Error::corrupt(self.file.path(), self.offset, what)
+    }
+}
+
+struct IndexEntry<'a> {
+    offset: u64,
+    len: u64,
+    key: &'a [u8],
+}
+
+impl<'a> IndexEntry<'a> {
+    fn read(reader: &mut Reader<'a>) -> Option<IndexEntry<'a>> {
+        reader.u8()?;
+        Some(IndexEntry { offset: reader.varint()?, len: reader.varint()?, key: reader.bytes()? })
+    }
+}
+
+fn encode_header(id: SegmentId) -> Vec<u8> {
+    let mut out = Vec::with_capacity(HEADER_LEN as usize);
+    out.extend_from_slice(HEADER_MAGIC);
+    out.put_u32(VERSION);
+    id.put(&mut out);
+    out.put_u32(crc32fast::hash(&out));
+    out
 }
 
 /// Writes blobs to new segments, one file after the other. Until [`SegmentWriter::finish`] returned, nothing may refer
@@ -215,11 +288,7 @@ impl OpenSegment {
     fn create(segments: &Segments) -> Result<OpenSegment> {
         let id = segments.new_id();
         let file = File::create_new(&segments.path(id))?;
-        let mut buffer = Vec::with_capacity(HEADER_LEN as usize);
-        buffer.extend_from_slice(HEADER_MAGIC);
-        buffer.put_u32(VERSION);
-        id.put(&mut buffer);
-        buffer.put_u32(crc32fast::hash(&buffer));
+        let buffer = encode_header(id);
         Ok(OpenSegment { id, file, written: 0, buffer, blob_bytes: 0, index: Vec::new() })
     }
 

@@ -5,15 +5,17 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::fs;
 use std::ops::Bound;
 use std::path::Path;
 use std::time::Instant;
 
-use common::process::{self, Worker};
 use common::{count, scratch};
 use engine::{Database, Direction, ErrorKind, Mode, Options, Placement, StoreId, Transaction, ValueRef};
+use process::Worker;
 
 const PROCESSES: u64 = 4;
 const THREADS: u64 = 4;

@@ -8,6 +8,8 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,9 +19,9 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::process::{self, Worker};
 use common::{Random, count, seed};
 use engine::{Database, Direction, Error, Mode, Options, Placement, Result, StoreId, Transaction};
+use process::Worker;
 
 const PROCESSES: u64 = 8;
 const THREADS: u64 = 4;

@@ -5,6 +5,8 @@
 #![cfg(unix)]
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::fs;
 use std::ops::Bound;
@@ -13,9 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::process::{self, Worker};
 use common::{Random, count, scratch, seed};
 use engine::{Database, Direction, ErrorKind, Mode, Options, Placement, Result, StoreId, Transaction};
+use process::Worker;
 
 const WRITERS: u64 = 2;
 const READERS: u64 = 4;

@@ -256,25 +256,48 @@ impl Database {
         mode: engine::Mode,
         cancel: &CancelToken,
     ) -> Result<engine::Transaction> {
+        self.check_open(cancel)?;
+        let mut transaction = self.with_engine(|engine| engine.begin(mode))?;
+        transaction.set_cancel(cancel);
+        Ok(transaction)
+    }
+
+    /// Runs `work` on a database that must be there already.
+    pub(crate) fn with_existing<R>(
+        &self,
+        cancel: &CancelToken,
+        work: impl FnMut(&engine::Database) -> engine::Result<R>,
+    ) -> Result<R> {
+        self.check_open(cancel)?;
+        if !engine::Database::exists(&self.folder) {
+            return Err(invalid(format!("there is no database in {}", self.folder.display())));
+        }
+        Ok(self.with_engine(work)?)
+    }
+
+    fn check_open(&self, cancel: &CancelToken) -> Result<()> {
         cancel.check()?;
         if self.closed.load(Ordering::Acquire) {
             let message = format!("the database {} was closed; open it again", self.folder.display());
             return Err(Error::new(ErrorCode::Closed, message));
         }
-        let mut begun = self.open_and_begin(mode);
-        if begun.as_ref().is_err_and(|error| error.kind() == engine::ErrorKind::Closed) {
-            // It was idle, and closed before this database counted as its user.
-            begun = self.open_and_begin(mode);
-        }
-        let mut transaction = begun?;
-        transaction.set_cancel(cancel);
-        Ok(transaction)
+        Ok(())
     }
 
-    fn open_and_begin(&self, mode: engine::Mode) -> engine::Result<engine::Transaction> {
-        let engine = engine::Database::open(&self.folder, &self.options.engine_options())?;
-        self.acquire(&engine);
-        engine.begin(mode)
+    fn with_engine<R>(
+        &self,
+        mut work: impl FnMut(&engine::Database) -> engine::Result<R>,
+    ) -> engine::Result<R> {
+        let mut open_and_work = || {
+            let engine = engine::Database::open(&self.folder, &self.options.engine_options())?;
+            self.acquire(&engine);
+            work(&engine)
+        };
+        match open_and_work() {
+            // It was idle, and closed before this database counted as its user.
+            Err(error) if error.kind() == engine::ErrorKind::Closed => open_and_work(),
+            worked => worked,
+        }
     }
 
     /// Counts this database as a user of the folder, once, and remembers the newest handle.

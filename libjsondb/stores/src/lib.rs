@@ -20,8 +20,10 @@ mod btree;
 mod database;
 mod error;
 mod hex;
+mod maintenance;
 mod model;
 mod names;
+mod report;
 mod session;
 mod transaction;
 mod vector;
@@ -32,9 +34,12 @@ pub use btree::{
     RangeQuery, WriteOp,
 };
 pub use database::{Database, DatabaseOptions};
-pub use engine::{CancelToken, process_generation};
+pub use engine::{BackupCheck, CancelToken, Progress, process_generation};
 pub use error::{Error, ErrorCode, Result};
 pub use model::ModelStore;
+pub use report::{
+    Backup, Compaction, DiskUse, Files, Finding, Info, LogReport, StoreInfo, Verification, VerifiedStore,
+};
 pub use session::Session;
 pub use transaction::{
     DEFAULT_MAX_TIME, LONGEST_MAX_TIME, Transaction, TransactionMode, max_time_from_minutes,

@@ -21,6 +21,24 @@ impl StoreKind {
             StoreKind::Model => "m/",
         }
     }
+
+    /// As programs know it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            StoreKind::Btree => "btree",
+            StoreKind::Vector => "vector",
+            StoreKind::Model => "model",
+        }
+    }
+
+    /// As messages call it.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            StoreKind::Btree => "B-tree",
+            StoreKind::Vector => "vector store",
+            StoreKind::Model => "model store",
+        }
+    }
 }
 
 /// The engine's name of the user's store `name`: checked, with the prefix of its kind.
@@ -29,10 +47,15 @@ pub(crate) fn engine_name(kind: StoreKind, name: &str) -> Result<String> {
     Ok(format!("{}{name}", kind.prefix()))
 }
 
+/// Kind and user's name of an engine store; None for one that this version does not know.
+pub(crate) fn kind_of(engine_name: &str) -> Option<(StoreKind, &str)> {
+    let kinds = [StoreKind::Btree, StoreKind::Vector, StoreKind::Model];
+    kinds.into_iter().find_map(|kind| Some((kind, engine_name.strip_prefix(kind.prefix())?)))
+}
+
 /// The user's name of an engine store.
 pub(crate) fn user_name(engine_name: &str) -> &str {
-    let kinds = [StoreKind::Btree, StoreKind::Vector, StoreKind::Model];
-    kinds.iter().find_map(|kind| engine_name.strip_prefix(kind.prefix())).unwrap_or(engine_name)
+    kind_of(engine_name).map_or(engine_name, |(_, name)| name)
 }
 
 fn check(name: &str) -> Result<()> {

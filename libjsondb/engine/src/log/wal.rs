@@ -169,12 +169,17 @@ impl Wal {
     /// True when a whole frame of this file lies somewhere after `offset`: every frame is synced before the next is
     /// written, so what stands at `offset` had been durable and is damaged, not torn.
     pub(crate) fn has_frame_after(&self, offset: u64, next_seq: Seq) -> Result<bool> {
+        Ok(self.frame_after(offset, next_seq)?.is_some())
+    }
+
+    /// The first whole frame of this file somewhere after `offset`.
+    pub(crate) fn frame_after(&self, offset: u64, next_seq: Seq) -> Result<Option<FrameHeader>> {
         let mut at = offset + ALIGNMENT;
         let mut block = vec![0; 1 << 20];
         loop {
             let count = self.file.read_at(&mut block, at)?;
             if count < HEADER_LEN {
-                return Ok(false);
+                return Ok(None);
             }
             let last = count - HEADER_LEN;
             for start in (0..=last).step_by(ALIGNMENT as usize) {
@@ -182,7 +187,7 @@ impl Wal {
                 if let Some((header, _)) = found {
                     let here = (header.offset, header.wal_id) == (at + start as u64, self.header.id);
                     if here && header.first_seq >= next_seq && self.body(&header)?.is_some() {
-                        return Ok(true);
+                        return Ok(Some(header));
                     }
                 }
             }

@@ -210,6 +210,28 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// True when nothing is at `path`, or a folder with nothing in it.
+pub(crate) fn is_missing_or_empty(path: &Path) -> Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(Error::io("list", path, &error)),
+    }
+}
+
+/// Removes everything in a folder.
+pub(crate) fn empty_folder(path: &Path) -> Result<()> {
+    let fail = |error: io::Error| Error::io("empty the folder", path, &error);
+    for entry in fs::read_dir(path).map_err(fail)? {
+        let entry = entry.map_err(fail)?;
+        match entry.file_type().map_err(fail)?.is_dir() {
+            true => fs::remove_dir_all(entry.path()).map_err(fail)?,
+            false => fs::remove_file(entry.path()).map_err(fail)?,
+        }
+    }
+    Ok(())
+}
+
 /// Absolute path without links; the folder must exist.
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     call("resolve the folder", path, || fs::canonicalize(path))

@@ -3,11 +3,9 @@
 //! `SOP_SEED` and `SOP_COUNT` set the seed and the count of a campaign; `scripts/prove` sets them. Without them a campaign is the
 //! short one of `scripts/test`, the same each time.
 
-#![allow(dead_code)]
+#![allow(dead_code)] // No campaign needs everything.
 
 #[cfg(unix)]
-pub mod process;
-
 use std::path::Path;
 
 /// xorshift64*: enough to choose, and the same everywhere.

@@ -1,5 +1,7 @@
 //! Child processes of a campaign: the test binary starts itself as a worker.
 
+#![allow(dead_code)] // No campaign needs everything.
+
 use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 

@@ -28,7 +28,9 @@ mod write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::{ErrorKind, Placement, StoreId};
+use serde_json::Value;
 
+use crate::maintenance::Audit;
 use crate::names::{StoreKind, engine_name};
 use crate::{CancelToken, Error, ErrorCode, Result, Transaction};
 use cursor::Cursor;
@@ -131,6 +133,26 @@ impl Btree {
     fn cursor(&self) -> MutexGuard<'_, Cursor> {
         self.cursor.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What a store's keys say, against its counter.
+pub(crate) fn audit(contents: &engine::StoreContents) -> Audit {
+    let items: u64 = contents.entries.values().sum();
+    let counted = contents.counters.get(COUNTER).copied().unwrap_or_default();
+    let difference = (u64::try_from(counted) != Ok(items))
+        .then(|| format!("its count is {counted}, but it holds {items} items"));
+    Audit { items, difference }
+}
+
+/// Number of items and options of a store.
+pub(crate) fn describe(
+    engine: &mut engine::Transaction,
+    name: &str,
+    store: &engine::Store,
+) -> Result<(u64, Value)> {
+    let count = engine.counter(store.id, COUNTER)?;
+    let options = BtreeOptions::from_metadata(name, &store.metadata)?.to_listing()?;
+    Ok((u64::try_from(count).unwrap_or_default(), options))
 }
 
 /// The store and its metadata, created when missing. Asking first whether it exists would count as read, and make two

@@ -70,6 +70,15 @@ impl BtreeOptions {
         serde_json::to_vec(&value).map_err(internal)
     }
 
+    /// The options without what is not the store's own: its name, and a transaction.
+    pub(super) fn to_listing(&self) -> Result<Value> {
+        let mut value = serde_json::to_value(self).map_err(internal)?;
+        if let Value::Object(fields) = &mut value {
+            fields.retain(|field, _| field != "name" && field != "transaction_id");
+        }
+        Ok(value)
+    }
+
     pub(super) fn from_metadata(name: &str, metadata: &[u8]) -> Result<Self> {
         serde_json::from_slice(metadata).map_err(|error| {
             let message = format!("the stored options of B-tree {name:?} are damaged: {error}");

@@ -7,6 +7,7 @@ use engine::{StoreId, Transaction};
 use super::config::Config;
 use super::layout::{ClusterId, damaged};
 use crate::Result;
+use crate::maintenance::Audit;
 
 const COUNTER_OF_ALL: &[u8] = b"n";
 const COUNTER_OF_EXPLICIT: &[u8] = b"e";
@@ -18,6 +19,21 @@ pub(super) fn row_count(t: &Transaction, store: StoreId) -> Result<u64> {
 
 pub(super) fn add_to_row_count(t: &mut Transaction, store: StoreId, delta: i64) -> Result<()> {
     Ok(t.add_to_counter(store, COUNTER_OF_ALL, delta)?)
+}
+
+/// What a store's keys say, against its counter: each row has an id, a vector and a payload.
+pub(crate) fn audit(contents: &engine::StoreContents) -> Audit {
+    let keys = |kind: u8| contents.entries.get(&kind).copied().unwrap_or_default();
+    let (items, vectors, payloads) = (keys(b'i'), keys(b'v'), keys(b'p'));
+    let counted = contents.counters.get(COUNTER_OF_ALL).copied().unwrap_or_default();
+    let difference = if u64::try_from(counted) != Ok(items) {
+        Some(format!("its count is {counted}, but it holds {items} items"))
+    } else if (vectors, payloads) != (items, items) {
+        Some(format!("it holds {items} ids, {vectors} vectors and {payloads} payloads"))
+    } else {
+        None
+    };
+    Audit { items, difference }
 }
 
 /// Explicit clusters made so far. With the configuration's version it names a committed set of explicit

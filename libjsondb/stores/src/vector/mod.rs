@@ -33,6 +33,7 @@ use crate::{Result, Session, Transaction};
 
 use centroids::Centroids;
 use config::Config;
+pub(crate) use counters::audit;
 use types::check_options;
 pub use types::{
     ArrayQueryOptions, CentroidStats, Hit, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
@@ -58,6 +59,22 @@ struct Known {
     automatic: Option<(Uuid, Arc<Centroids>)>,
     /// Valid in committed states of this version and count of explicit clusters.
     explicit: Option<((Uuid, i64), Arc<Centroids>)>,
+}
+
+/// Number of rows and options of a store.
+pub(crate) fn describe(
+    t: &mut engine::Transaction,
+    store: &engine::Store,
+) -> Result<(u64, serde_json::Value)> {
+    let options = match config::read_config(t, store.id)? {
+        Some(config) => serde_json::json!({
+            "dimension": config.dimension,
+            "usage_mode": config.usage_mode as i32,
+            "clusters": config.centroid_count,
+        }),
+        None => serde_json::json!({}),
+    };
+    Ok((counters::row_count(t, store.id)?, options))
 }
 
 impl VectorStore {

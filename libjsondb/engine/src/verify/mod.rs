@@ -1,0 +1,201 @@
+//! Checking a whole folder: every checksum, the chain of the log, the order of keys, the account of bytes in use.
+//!
+//! Nothing is written, not even a pin: files are held open instead, so that a database can be checked while other processes
+//! write to it, and on a medium that cannot be written. What is wrong is noted, and the check goes on with the rest.
+
+mod log;
+mod state;
+mod tree;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use crate::folder;
+use crate::log::LogFolder;
+use crate::log::tail::TailFile;
+use crate::manifest::{Manifest, ManifestRef};
+use crate::os;
+use crate::replica::ReplicaFolders;
+use crate::{CancelToken, Database, Error, ErrorKind, Progress, Result, Seq};
+
+/// More findings than this are not kept.
+const FINDINGS_MAX: usize = 100_000;
+
+/// Damage.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The file, inside the database folder.
+    pub file: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What a verification has seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// All damage, by file and offset. None: the database is intact.
+    pub findings: Vec<Finding>,
+    /// Keys of the newest state, and of the catalog.
+    pub entries: u64,
+    /// Pages of the tree.
+    pub pages: u64,
+    /// Values outside the pages.
+    pub values: u64,
+    /// Bytes of pages and values.
+    pub bytes: u64,
+    /// The log.
+    pub log: LogReport,
+    /// The manifest in force: its file, inside the database folder.
+    pub manifest: PathBuf,
+    /// What the stores hold, by name. Empty when not all of them could be read.
+    pub stores: BTreeMap<String, StoreContents>,
+}
+
+/// The log as a verification found it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogReport {
+    /// Files.
+    pub files: u64,
+    /// Whole frames.
+    pub frames: u64,
+    /// Transactions in them.
+    pub transactions: u64,
+    /// The last transaction.
+    pub last_seq: Seq,
+    /// Offset in the last file at which the log ends.
+    pub end: u64,
+    /// Something that is no whole frame stands there: the commit of a process that died, or one that is being made. It is no
+    /// damage: nobody was told that it is stored.
+    pub torn: bool,
+    /// First transaction of the last file.
+    last_file: Seq,
+    /// The manifest in force at the end.
+    manifest: Option<ManifestRef>,
+}
+
+/// What a store holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreContents {
+    /// As given to `ensure_store`.
+    pub metadata: Vec<u8>,
+    /// Number of keys, by their first byte (0 for the empty key).
+    pub entries: BTreeMap<u8, u64>,
+    /// Counters that are not 0.
+    pub counters: BTreeMap<Vec<u8>, i64>,
+}
+
+/// Checks a folder without changing it. Fails when there is no database, or none that this version reads.
+pub fn verify(folder: &Path, progress: &mut Progress<'_>) -> Result<Verification> {
+    let format = folder::format_path(folder);
+    let mut check = Check::new(folder, progress);
+    match folder::read_format(&format) {
+        Err(_) if !Database::exists(folder) => return Err(no_database(folder)),
+        // Of another version, or not to be read by this user.
+        Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
+        read => drop(check.noted(read)?),
+    }
+    check.contents()
+}
+
+pub(crate) fn no_database(folder: &Path) -> Error {
+    Error::new(ErrorKind::Invalid, format!("there is no database in {}", folder.display()))
+}
+
+/// As [`verify`], for a folder that does not say yet that it is a database.
+pub(crate) fn verify_contents(folder: &Path, progress: &mut Progress<'_>) -> Result<Verification> {
+    Check::new(folder, progress).contents()
+}
+
+impl Database {
+    /// True when the folder holds a database, or what is left of one.
+    pub fn exists(folder: &Path) -> bool {
+        let files = |folder: PathBuf| os::list(&folder).is_ok_and(|files| !files.is_empty());
+        folder::format_path(folder).exists()
+            || files(folder::manifest_folder(folder))
+            || files(folder::segment_folder(folder))
+    }
+
+    /// As [`verify`]; fails with the first finding.
+    pub fn verify(&self) -> Result<Verification> {
+        let verification = verify(self.folder(), &mut Progress::new(&CancelToken::new(), &mut |_, _| true))?;
+        match verification.findings.first() {
+            Some(Finding { file, offset, what }) => {
+                Err(Error::corrupt(&self.folder().join(file), *offset, what))
+            }
+            None => Ok(verification),
+        }
+    }
+}
+
+/// A verification on its way.
+struct Check<'a, 'p> {
+    folder: &'a Path,
+    folders: ReplicaFolders,
+    progress: &'a mut Progress<'p>,
+    findings: BTreeSet<Finding>,
+}
+
+impl<'a, 'p> Check<'a, 'p> {
+    fn new(folder: &'a Path, progress: &'a mut Progress<'p>) -> Check<'a, 'p> {
+        // Stages nothing, so the owner is nobody.
+        let log = LogFolder { path: folder.join("log"), staging: folder::staging_folder(folder), owner: 0 };
+        let folders = ReplicaFolders { log, manifests: folder::manifest_folder(folder) };
+        Check { folder, folders, progress, findings: BTreeSet::new() }
+    }
+
+    fn contents(mut self) -> Result<Verification> {
+        let tail = TailFile::open(&self.folders.log.path.join("TAIL")).transpose();
+        let announced = tail.and_then(|tail| tail.and_then(|tail| tail.read()).transpose());
+        let announced = self.noted(announced.transpose())?.flatten();
+        let mut verification = Verification { log: self.log(announced)?, ..Verification::default() };
+        self.manifests()?;
+        if let Some(state) = self.state(verification.log.manifest)? {
+            self.segments(&state)?;
+            self.tree(&state, &mut verification)?;
+        }
+        self.progress.report()?;
+        verification.findings = self.findings.into_iter().collect();
+        Ok(verification)
+    }
+
+    /// Every manifest, also those that only old snapshots read.
+    fn manifests(&mut self) -> Result<()> {
+        let folder = self.folders.manifests.clone();
+        for (name, _) in self.noted(os::list(&folder))?.unwrap_or_default() {
+            if name.ends_with(".man") {
+                self.noted(Manifest::load_file(&folder.join(name)))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes damage.
+    fn find(&mut self, path: &Path, offset: u64, what: impl Into<String>) {
+        if self.findings.len() < FINDINGS_MAX {
+            let file = path.strip_prefix(self.folder).unwrap_or(path).to_owned();
+            self.findings.insert(Finding { file, offset, what: what.into() });
+        }
+    }
+
+    /// Notes an error as damage, unless it ends the verification.
+    fn noted<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
+        let error = match result {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            Err(error) => error,
+        };
+        match error.corrupt_at() {
+            Some(damage) => self.find(&damage.file, damage.offset, &*damage.what),
+            None => self.find(self.folder, 0, error.message()),
+        }
+        Ok(None)
+    }
+
+    /// True when damage to this file is known, so that what follows from it need not be told.
+    fn is_damaged(&self, path: &Path) -> bool {
+        let file = path.strip_prefix(self.folder).unwrap_or(path);
+        self.findings.iter().any(|finding| finding.file == file)
+    }
+}

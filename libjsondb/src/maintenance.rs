@@ -1,0 +1,141 @@
+//! Looking after a database: verify, info, stores, backup, compact.
+
+use std::ffi::{c_char, c_void};
+use std::path::Path;
+
+use stores::{BackupCheck, CancelToken, Progress, Result};
+
+use crate::boundary;
+use crate::database::OpenDatabase;
+use crate::process;
+use crate::strings::{Out, input, to_json};
+
+/// Told by a long call how far it is: bytes done, and bytes to do in all, an estimate that may grow. Not 0: the call is to stop, and
+/// ends with SOP_ERROR_CODE_CANCELLED. Called on the thread of the call; it may call any function of this library.
+pub type SopProgress =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, bytes_done: u64, bytes_total: u64) -> i32>;
+
+/// Runs a long call with the caller's progress function.
+///
+/// # Safety
+/// `report` is NULL or may be called with `user_data` until this returns.
+unsafe fn with_progress<T>(
+    cancel: &CancelToken,
+    report: SopProgress,
+    user_data: *mut c_void,
+    work: impl FnOnce(&mut Progress<'_>) -> Result<T>,
+) -> Result<T> {
+    let mut go_on = |done, total| match report {
+        // SAFETY: the same contract.
+        Some(report) => unsafe { report(user_data, done, total) == 0 },
+        None => true,
+    };
+    work(&mut Progress::new(cancel, &mut go_on))
+}
+
+/// Checks every file of a database without changing any, and goes on after a finding. Others may use it meanwhile; it is not opened.
+/// Writes {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"stores":[...],"entries":0,"pages":0,"values":0,
+/// "bytes":0,"log":{...}}. Damage is no error of this function. progress may be NULL. Free the text with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_verify(
+    ctx: i64,
+    database: u64,
+    progress: SopProgress,
+    user_data: *mut c_void,
+    out: *mut *mut c_char,
+) -> i32 {
+    boundary::code(|| {
+        let process = process::current();
+        let cancel = process.contexts.token(ctx)?;
+        let held = process.handles.get::<OpenDatabase>(database)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let out = unsafe { Out::new("out", out) }?;
+        // SAFETY: as above.
+        let found = unsafe { with_progress(&cancel, progress, user_data, |p| held.database.verify(p)) }?;
+        out.set_text(&to_json(&found)?);
+        Ok(())
+    })
+}
+
+/// Writes what a database takes on disk, its newest transaction, and how many processes have it open, as JSON. Free it with
+/// freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_info(ctx: i64, database: u64, out: *mut *mut c_char) -> i32 {
+    boundary::code(|| {
+        let process = process::current();
+        let cancel = process.contexts.token(ctx)?;
+        let held = process.handles.get::<OpenDatabase>(database)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let out = unsafe { Out::new("out", out) }?;
+        out.set_text(&to_json(&held.database.info(&cancel)?)?);
+        Ok(())
+    })
+}
+
+/// Writes the stores of a database: [{"name":"...","kind":"btree","items":0,"options":{...}}]; kind is btree, vector or model. Free
+/// it with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_stores(ctx: i64, database: u64, out: *mut *mut c_char) -> i32 {
+    boundary::code(|| {
+        let process = process::current();
+        let cancel = process.contexts.token(ctx)?;
+        let held = process.handles.get::<OpenDatabase>(database)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let out = unsafe { Out::new("out", out) }?;
+        out.set_text(&to_json(&held.database.stores(&cancel)?)?);
+        Ok(())
+    })
+}
+
+/// Copies the newest committed state to a folder that is missing or empty, while others read and write. The copy is durable and a
+/// database of its own; when this fails or is interrupted, the target is none. verify: 0, or 1 to read the copy back and check
+/// it. progress may be NULL. Writes {"sequence":0,"files":0,"bytes":0,"verified":true}. Free it with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_backup(
+    ctx: i64,
+    database: u64,
+    target: *const c_char,
+    target_len: usize,
+    verify: i32,
+    progress: SopProgress,
+    user_data: *mut c_void,
+    out: *mut *mut c_char,
+) -> i32 {
+    boundary::code(|| {
+        let process = process::current();
+        let cancel = process.contexts.token(ctx)?;
+        let held = process.handles.get::<OpenDatabase>(database)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let (target, out) = unsafe { (input("target", target, target_len)?, Out::new("out", out)?) };
+        let check = if verify == 0 { BackupCheck::None } else { BackupCheck::Full };
+        let copy = |p: &mut Progress<'_>| held.database.backup(&cancel, Path::new(target), check, p);
+        // SAFETY: as above.
+        let made = unsafe { with_progress(&cancel, progress, user_data, copy) }?;
+        out.set_text(&to_json(&made)?);
+        Ok(())
+    })
+}
+
+/// Moves what is live out of files that are mostly garbage and removes what nobody needs, while others read and write. progress may
+/// be NULL. Writes {"before":{...},"after":{...},"checkpoints":0}. Free it with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_compact(
+    ctx: i64,
+    database: u64,
+    progress: SopProgress,
+    user_data: *mut c_void,
+    out: *mut *mut c_char,
+) -> i32 {
+    boundary::code(|| {
+        let process = process::current();
+        let cancel = process.contexts.token(ctx)?;
+        let held = process.handles.get::<OpenDatabase>(database)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let out = unsafe { Out::new("out", out) }?;
+        let compact = |p: &mut Progress<'_>| held.database.compact(&cancel, p);
+        // SAFETY: as above.
+        let made = unsafe { with_progress(&cancel, progress, user_data, compact) }?;
+        out.set_text(&to_json(&made)?);
+        Ok(())
+    })
+}
