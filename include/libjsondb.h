@@ -231,6 +231,10 @@ typedef enum SopModelAction {
   SOP_MODEL_ACTION_CLOSE_MODEL_DB = 8,
 } SopModelAction;
 
+// Told by a long call how far it is: bytes done, and bytes to do in all, an estimate that may grow. Not 0: the call is to stop, and
+// ends with SOP_ERROR_CODE_CANCELLED. Called on the thread of the call; it may call any function of this library.
+typedef int32_t (*SopProgress)(void *user_data, uint64_t bytes_done, uint64_t bytes_total);
+
 // Result of getFromBtree.
 typedef struct getFromBtree_return {
   // The result, JSON, or NULL.
@@ -298,6 +302,47 @@ uint64_t sop_handle_count(void);
 
 // The UUID text by which the functions of 2.0.17 name the object of a handle. Free it with freeString.
 int32_t sop_handle_uuid(uint64_t handle, char **out);
+
+// Checks every file of a database without changing any, and goes on after a finding. Others may use it meanwhile; it is not opened.
+// Writes {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"stores":[...],"entries":0,"pages":0,"values":0,
+// "bytes":0,"log":{...}}. Damage is no error of this function. progress may be NULL. Free the text with freeString.
+int32_t sop_database_verify(int64_t ctx,
+                            uint64_t database,
+                            SopProgress progress,
+                            void *user_data,
+                            char **out);
+
+// Writes what a database takes on disk, its newest transaction, and how many processes have it open, as JSON. Free it with
+// freeString.
+int32_t sop_database_info(int64_t ctx,
+                          uint64_t database,
+                          char **out);
+
+// Writes the stores of a database: [{"name":"...","kind":"btree","items":0,"options":{...}}]; kind is btree, vector or model. Free
+// it with freeString.
+int32_t sop_database_stores(int64_t ctx,
+                            uint64_t database,
+                            char **out);
+
+// Copies the newest committed state to a folder that is missing or empty, while others read and write. The copy is durable and a
+// database of its own; when this fails or is interrupted, the target is none. verify: 0, or 1 to read the copy back and check
+// it. progress may be NULL. Writes {"sequence":0,"files":0,"bytes":0,"verified":true}. Free it with freeString.
+int32_t sop_database_backup(int64_t ctx,
+                            uint64_t database,
+                            const char *target,
+                            size_t target_len,
+                            int32_t verify,
+                            SopProgress progress,
+                            void *user_data,
+                            char **out);
+
+// Moves what is live out of files that are mostly garbage and removes what nobody needs, while others read and write. progress may
+// be NULL. Writes {"before":{...},"after":{...},"checkpoints":0}. Free it with freeString.
+int32_t sop_database_compact(int64_t ctx,
+                             uint64_t database,
+                             SopProgress progress,
+                             void *user_data,
+                             char **out);
 
 // Begins a transaction. Mode: SopTransactionMode. max_time_minutes bounds it: 0 or less means 15, more than 60 means 60.
 // Release the handle with sop_handle_release, after commit or rollback or instead of a rollback.

@@ -59,6 +59,19 @@ fn doors() -> Vec<Door> {
     use Text::{Json, None as No, Optional, Plain};
     vec![
         door("database_close", Database, No, false, |c, h, _, _| sop_database_close(c, h)),
+        door("database_verify", Database, No, true, |c, h, _, o| unsafe {
+            sop_database_verify(c, h, None, std::ptr::null_mut(), o.text())
+        }),
+        door("database_info", Database, No, true, |c, h, _, o| unsafe { sop_database_info(c, h, o.text()) }),
+        door("database_stores", Database, No, true, |c, h, _, o| unsafe {
+            sop_database_stores(c, h, o.text())
+        }),
+        door("database_backup", Database, Plain("never made"), true, |c, h, t, o| unsafe {
+            sop_database_backup(c, h, t.data, t.len, 1, None, std::ptr::null_mut(), o.text())
+        }),
+        door("database_compact", Database, No, true, |c, h, _, o| unsafe {
+            sop_database_compact(c, h, None, std::ptr::null_mut(), o.text())
+        }),
         door("transaction_begin", Database, No, true, |c, h, _, o| unsafe {
             sop_transaction_begin(c, h, 1, 1.0, o.handle())
         }),
@@ -316,8 +329,8 @@ fn unknown_contexts_are_errors() {
 #[test]
 fn right_arguments_are_accepted() {
     let world = World::new();
-    let ends_more = ["database_close", "transaction_commit", "transaction_rollback"];
-    for door in doors().iter().filter(|door| !ends_more.contains(&door.name)) {
+    let does_more = ["database_close", "database_backup", "transaction_commit", "transaction_rollback"];
+    for door in doors().iter().filter(|door| !does_more.contains(&door.name)) {
         let mut out = Out::new();
         let code = (door.call)(0, world.live[door.kind as usize], good(door), &mut out);
         assert_eq!(code, 0, "{}: {:?}", door.name, last_error());

@@ -7,7 +7,7 @@ use engine::{BackupCheck, Direction, Mode, Progress, Store, StoreContents};
 
 use crate::names::{StoreKind, kind_of};
 use crate::report::{Backup, Compaction, Finding, Info, StoreInfo, Verification, VerifiedStore};
-use crate::{CancelToken, Database, Result, btree, vector};
+use crate::{CancelToken, Database, Error, ErrorCode, Result, btree, vector};
 
 /// What a store holds by its keys, against what it says it holds.
 pub(crate) struct Audit {
@@ -92,6 +92,10 @@ impl Database {
         check: BackupCheck,
         progress: &mut Progress<'_>,
     ) -> Result<Backup> {
+        if target.as_os_str().is_empty() || target.as_os_str().as_encoded_bytes().contains(&0) {
+            let message = "a backup needs a folder, without a NUL character in its path";
+            return Err(Error::new(ErrorCode::Validation, message));
+        }
         let made = self.with_existing(cancel, |engine| engine.backup(target, check, progress))?;
         let verified = check == BackupCheck::Full;
         Ok(Backup { sequence: made.seq.0, files: made.files, bytes: made.bytes, verified })
