@@ -32,12 +32,21 @@ _HANDLE_OUT = POINTER(c_uint64)
 _CONTEXT = c_int64
 _HANDLE = c_uint64
 
+# Told how far a long call is; answers 0 to go on.
+PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
+_PROGRESS = (PROGRESS, c_void_p)
+
 _OF_HANDLE = (_CONTEXT, _HANDLE)
 
 # Functions that answer with an error code; the results come through pointers and are written only on success.
 _CHECKED: dict[str, tuple[Any, ...]] = {
     "sop_database_open": (_CONTEXT, *_TEXT, _HANDLE_OUT),
     "sop_database_close": _OF_HANDLE,
+    "sop_database_verify": (*_OF_HANDLE, *_PROGRESS, _TEXT_OUT),
+    "sop_database_info": (*_OF_HANDLE, _TEXT_OUT),
+    "sop_database_stores": (*_OF_HANDLE, _TEXT_OUT),
+    "sop_database_backup": (*_OF_HANDLE, *_TEXT, c_int32, *_PROGRESS, _TEXT_OUT),
+    "sop_database_compact": (*_OF_HANDLE, *_PROGRESS, _TEXT_OUT),
     "sop_handle_uuid": (_HANDLE, _TEXT_OUT),
     "sop_transaction_begin": (*_OF_HANDLE, c_int32, c_double, _HANDLE_OUT),
     "sop_transaction_commit": _OF_HANDLE,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Mapping, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, TypeVar
 
-from . import btree
+from . import btree, maintenance
 from ._folder import Folder
 from .context import Context, context_id
 from .errors import ValidationError
@@ -130,6 +130,50 @@ class Database:
         if isinstance(trans, str):
             raise ValidationError("open_model_store takes (ctx, name) or (ctx, transaction, name)")
         return ModelStore._open(ctx, transaction_handle(trans, self._folder.path), name, trans)
+
+    # Looking after it. None of these makes a database: where there is none, they raise ValidationError.
+
+    def verify(
+        self, ctx: Context | None = None, progress: maintenance.Progress | None = None
+    ) -> maintenance.Verification:
+        """Checks every file without changing any, and lists all damage; others may go on meanwhile.
+
+        `progress` is called with the bytes done and to do, about ten times a second; what it raises stops
+        the call, as Ctrl-C and `ctx.cancel()` do. So it is in `backup` and `compact`.
+        """
+        return maintenance.verify(self._folder, ctx, progress)
+
+    def info(self, ctx: Context | None = None) -> maintenance.DatabaseInfo:
+        """Size on disk, the newest transaction, garbage, and how many processes have it open."""
+        return maintenance.info(self._folder, ctx)
+
+    def stores(self, ctx: Context | None = None) -> List[maintenance.StoreInfo]:
+        """The stores in it, by kind and name."""
+        return maintenance.stores(self._folder, ctx)
+
+    def backup(
+        self,
+        ctx: Context | None,
+        target: str | os.PathLike[str],
+        progress: maintenance.Progress | None = None,
+        *,
+        verify: bool = True,
+    ) -> maintenance.Backup:
+        """Copies the newest committed state to a folder that is missing or empty, while others go on.
+
+        The copy is durable and a database of its own. A backup that fails or is interrupted is none, and is
+        refused when it is opened. `verify` reads the copy back first.
+        """
+        return maintenance.backup(self._folder, ctx, target, progress, verify)
+
+    def compact(
+        self, ctx: Context | None = None, progress: maintenance.Progress | None = None
+    ) -> maintenance.Compaction:
+        """Removes garbage from files that are mostly garbage; others may go on meanwhile.
+
+        What open transactions still read is removed by a later checkpoint.
+        """
+        return maintenance.compact(self._folder, ctx, progress)
 
     def _usage_mode(self) -> int | None:
         """Usage mode of the vector stores opened here; None is the store's own, or the default one."""

@@ -25,6 +25,8 @@ C_TYPES = {
     "long long": ctypes.c_longlong,
     "const char *": ctypes.c_char_p,
     "const float *": ctypes.c_void_p,
+    "void *": ctypes.c_void_p,
+    "SopProgress": _library.PROGRESS,
     "float *": ctypes.c_void_p,
     "char *": ctypes.c_void_p,
     "char **": ctypes.POINTER(ctypes.c_void_p),

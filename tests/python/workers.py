@@ -72,6 +72,19 @@ def commit_until_killed(folder: str, journal: str, seed: str) -> None:
         os.write(acknowledged, f"{number}\n".encode())
 
 
+def overwrite_until_killed(folder: str) -> None:
+    """Writes the same number under all keys of two B-trees in each transaction, for ever."""
+    ctx = Context()
+    db = Database(ctx, storage_path=folder, memory_limit=16 << 20)
+    for number in range(sys.maxsize):
+        with db.begin_transaction(ctx) as t:
+            for name in ("one", "two"):
+                store = btree.Btree.new(ctx, btree.BtreeOptions(name, True), t)
+                store.upsert(ctx, [btree.Item(key, [number, "x" * 1000]) for key in range(100)])
+        if number == 0:
+            print("ready", flush=True)
+
+
 def report(folder: str) -> None:
     """Prints the numbers whose rows are there, and fails for one that is not whole."""
     ctx = Context()

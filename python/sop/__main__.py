@@ -1,0 +1,255 @@
+"""The command line: `python -m sop COMMAND PATH`.
+
+Exit codes: 0 done; 1 the answer is no (verify: damaged, get: no such key); 2 it could not be done (usage, no
+database there, an error); 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from typing import Any, Callable, Iterator, Sequence
+
+from . import Context, CorruptionError, Database, Error, TransactionMode, __version__, btree
+from .maintenance import DiskUse, Progress
+
+DONE, NO, FAILED, INTERRUPTED = 0, 1, 2, 130
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def _size(count: float) -> str:
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.1f} {_UNITS[unit]}" if unit else f"{int(count)} B"
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _say_json(value: Any) -> None:
+    _say(json.dumps(value, ensure_ascii=False))
+
+
+def _progress(arguments: argparse.Namespace) -> Progress | None:
+    """Shows how far a long command is, on stderr: on one line of a terminal, else every ten percent."""
+    terminal = sys.stderr.isatty()
+    if arguments.quiet or not (terminal or arguments.progress):
+        return None
+    shown = -10
+
+    def show(done: int, total: int) -> None:
+        nonlocal shown
+        percent = 100 * done // total if total else 0
+        text = f"{arguments.command}: {percent} % ({_size(done)} of {_size(total)})"
+        if terminal:
+            end = "\n" if done == total else ""
+            print(f"\r\x1b[K{text}", end=end, file=sys.stderr, flush=True)
+        elif percent >= shown + 10 or (done == total and percent > shown):
+            shown = percent
+            print(text, file=sys.stderr, flush=True)
+
+    return show
+
+
+def _verify(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    found = db.verify(ctx, _progress(arguments))
+    if arguments.json:
+        _say_json(dataclasses.asdict(found))
+    elif not arguments.quiet:
+        for finding in found.findings:
+            _say(f"{finding.file}: offset {finding.offset}: {finding.what}")
+        verdict = "intact" if found.intact else f"{len(found.findings)} findings"
+        _say(
+            f"{verdict}: {len(found.stores)} stores, {found.entries} entries, {found.pages} pages, "
+            f"{found.values} values, {_size(found.bytes)}; log of {found.log.files} files, "
+            f"{found.log.transactions} transactions, up to {found.log.sequence}"
+            f"{', with a commit at its end that was not finished' if found.log.torn else ''}"
+        )
+    return DONE if found.intact else NO
+
+
+def _disk_rows(disk: DiskUse) -> list[tuple[str, Any]]:
+    kinds = (("log", disk.log), ("segments", disk.segments), ("manifests", disk.manifests))
+    rows: list[tuple[str, Any]] = [("size on disk", _size(disk.bytes))]
+    return rows + [(f"  {name}", f"{_size(kind.bytes)} in {kind.files} files") for name, kind in kinds]
+
+
+def _info(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    info = db.info(ctx)
+    if arguments.json:
+        _say_json(dataclasses.asdict(info))
+        return DONE
+    _say_table(
+        [
+            ("folder", info.folder),
+            ("format version", info.format_version),
+            ("uuid", info.uuid),
+            ("stores", info.stores),
+            ("sequence", info.sequence),
+            ("checkpoint", info.checkpoint),
+            *_disk_rows(info.disk),
+            ("live", _size(info.live_bytes)),
+            ("garbage", f"{100 * info.garbage:.0f} %"),
+            ("processes", info.processes),
+            ("oldest pin", "none" if info.oldest_pin is None else info.oldest_pin),
+        ]
+    )
+    return DONE
+
+
+def _say_table(rows: Sequence[Sequence[Any]]) -> None:
+    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        _say("  ".join(str(cell).ljust(width) for cell, width in zip(row, widths)).rstrip())
+
+
+def _ls(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    stores = db.stores(ctx)
+    if arguments.json:
+        _say_json([dataclasses.asdict(store) for store in stores])
+    else:
+        rows = [
+            (store.kind, store.items, store.name, json.dumps(store.options, ensure_ascii=False))
+            for store in stores
+        ]
+        _say_table([("KIND", "ITEMS", "NAME", "OPTIONS"), *rows])
+    return DONE
+
+
+def _key(text: str) -> Any:
+    """A key as JSON; what is no JSON is a string."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _open(ctx: Context, db: Database, arguments: argparse.Namespace) -> btree.Btree[Any, Any]:
+    db.info(ctx)  # raises where there is no database
+    transaction = db.begin_transaction(ctx, TransactionMode.ForReading)
+    return btree.Btree.open(ctx, arguments.store, transaction)
+
+
+def _get(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    item = _open(ctx, db, arguments).find_one(ctx, _key(arguments.key), True)
+    if item is None:
+        return NO
+    _say_json(dataclasses.asdict(item) if arguments.json else item.value)
+    return DONE
+
+
+def _scan(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    store = _open(ctx, db, arguments)
+    start, stop = (None if text is None else _key(text) for text in (arguments.start, arguments.stop))
+    walk: Callable[..., Iterator[Any]] = store.keys if arguments.keys else store.items
+    for number, found in enumerate(walk(ctx, start, stop, arguments.reverse)):
+        if number == arguments.limit:
+            break
+        row = found if arguments.keys else {"key": found.key, "value": found.value}
+        print(json.dumps(row, ensure_ascii=False))
+    return DONE
+
+
+def _backup(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    made = db.backup(ctx, arguments.target, _progress(arguments), verify=arguments.verify)
+    if arguments.json:
+        _say_json(dataclasses.asdict(made))
+    elif not arguments.quiet:
+        checked = "verified" if made.verified else "not verified"
+        _say(f"{made.files} files, {_size(made.bytes)}, up to transaction {made.sequence}, {checked}")
+    return DONE
+
+
+def _compact(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    made = db.compact(ctx, _progress(arguments))
+    if arguments.json:
+        _say_json(dataclasses.asdict(made))
+    elif not arguments.quiet:
+        _say(f"{_size(made.before.bytes)} before, {_size(made.after.bytes)} after")
+    return DONE
+
+
+_Command = Callable[[Context, Database, argparse.Namespace], int]
+
+
+def _limit(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise argparse.ArgumentTypeError("a limit is 0 or more")
+    return count
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m sop", description="Looks into and after SOP databases.")
+    parser.add_argument("--version", action="version", version=f"sop {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run: _Command, does: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=does, description=does)
+        added.set_defaults(run=run)
+        added.add_argument("path", metavar="PATH", help="the folder of the database")
+        added.add_argument("--json", action="store_true", help="answer with JSON")
+        return added
+
+    def long(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument("--progress", action="store_true", help="show progress, also without a terminal")
+        added.add_argument("--quiet", action="store_true", help="show neither progress nor a report")
+        return added
+
+    def of_store(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added.add_argument("store", metavar="STORE", help="the name of a B-tree")
+        return added
+
+    long(command("verify", _verify, "check every file without changing any; lists all damage, exits with 1"))
+    command("info", _info, "size on disk, newest transaction, garbage, who has it open")
+    command("ls", _ls, "the stores")
+    get = of_store(command("get", _get, "the value of a key of a B-tree; exits with 1 when there is none"))
+    get.add_argument("key", metavar="KEY", help="JSON; what is no JSON is a string")
+    scan = of_store(command("scan", _scan, "the items of a B-tree, as lines of JSON"))
+    scan.add_argument("--start", metavar="KEY", help="first key")
+    scan.add_argument("--stop", metavar="KEY", help="key to stop before")
+    scan.add_argument("--reverse", action="store_true", help="from the last key to the first")
+    scan.add_argument("--limit", type=_limit, help="at most so many")
+    scan.add_argument("--keys", action="store_true", help="only keys")
+    backup = long(command("backup", _backup, "copy the database while others use it"))
+    backup.add_argument("target", metavar="TARGET", help="a folder that is missing or empty")
+    backup.add_argument("--no-verify", dest="verify", action="store_false", help="do not read the copy back")
+    long(command("compact", _compact, "remove garbage while others use the database"))
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; gives its exit code."""
+    arguments = _parser().parse_args(argv)
+    ctx = Context()
+    try:
+        code: int = arguments.run(ctx, Database(ctx, storage_path=arguments.path), arguments)
+        sys.stdout.flush()
+        return code
+    except CorruptionError as error:
+        hint = (
+            ""
+            if arguments.command == "verify"
+            else f" (python -m sop verify {arguments.path} lists all damage)"
+        )
+        print(f"sop: {error}{hint}", file=sys.stderr)
+        return FAILED
+    except Error as error:
+        print(f"sop: {error}", file=sys.stderr)
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read the output wants no more; the interpreter flushes it once more on exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
