@@ -16,6 +16,8 @@ use crate::{Direction, Error, ErrorKind, Result, StoreId, Transaction, Value};
 pub(crate) const STORE_LEN: usize = 8;
 /// Longest key inside a store.
 pub(crate) const KEY_MAX: usize = 16 << 10;
+/// Longest key of the one key space: that of a counter.
+pub(crate) const FULL_KEY_MAX: usize = 2 * STORE_LEN + 1 + KEY_MAX;
 /// Longest value.
 pub(crate) const VALUE_MAX: usize = 1 << 30;
 /// Longest name of a store.

@@ -66,7 +66,7 @@ impl Manifest {
         Manifest { name, root: None, segments: BTreeMap::new(), retired: Vec::new() }
     }
 
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(MAGIC);
         out.put_u32(VERSION);
@@ -93,7 +93,7 @@ impl Manifest {
         out
     }
 
-    fn decode(bytes: &[u8]) -> Option<Manifest> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Manifest> {
         let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
         if !is_intact(body, Reader::new(crc).u32()?) {
             return None;
@@ -105,7 +105,8 @@ impl Manifest {
         let name = ManifestRef::read(&mut reader)?;
         let root = match reader.u8()? {
             0 => None,
-            _ => Some(BlobRef::read(&mut reader)?),
+            1 => Some(BlobRef::read(&mut reader)?),
+            _ => return None,
         };
         let mut segments = BTreeMap::new();
         for _ in 0..reader.u32()? {

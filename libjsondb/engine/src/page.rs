@@ -47,13 +47,22 @@ impl Page {
         reader.take(prefix_len)?;
         reader.take(count.checked_mul(4)?)?;
         let page = Page { kind, prefix_len, count, bytes: bytes.into_boxed_slice() };
-        for index in 0..count {
-            let (_, value) = page.checked_entry(index)?;
-            if kind == PageKind::Branch && matches!(value, ValueRef::Inline(_)) {
+        page.check_entries()?;
+        (count > 0).then_some(page)
+    }
+
+    /// None unless keys rise, which searches rely on, and branches hold references only.
+    fn check_entries(&self) -> Option<()> {
+        let mut previous = None;
+        for index in 0..self.count {
+            let (suffix, value) = self.checked_entry(index)?;
+            let is_wrong_kind = self.kind == PageKind::Branch && matches!(value, ValueRef::Inline(_));
+            if is_wrong_kind || previous.is_some_and(|previous| previous >= suffix) {
                 return None;
             }
+            previous = Some(suffix);
         }
-        (count > 0).then_some(page)
+        Some(())
     }
 
     pub(crate) fn kind(&self) -> PageKind {
@@ -147,11 +156,15 @@ pub(crate) fn entry_bytes(key: &[u8], value: &ValueRef<'_>) -> usize {
     4 + 5 + key.len() + value_len
 }
 
-/// Encodes a page from entries in key order. Keys are at most 64 KiB, inline values at most [`INLINE_VALUE_MAX`].
+/// Encodes a page from entries in key order; None when they are not, which happens when they come from damaged pages. Keys are
+/// at most 64 KiB, inline values at most [`INLINE_VALUE_MAX`].
 pub(crate) fn encode<'a>(
     kind: PageKind,
     entries: impl ExactSizeIterator<Item = (&'a [u8], ValueRef<'a>)> + Clone,
-) -> Vec<u8> {
+) -> Option<Vec<u8>> {
+    if !entries.clone().map(|(key, _)| key).is_sorted_by(|one, next| one < next) {
+        return None;
+    }
     let count = entries.len();
     let first = entries.clone().next().map_or(&[][..], |(key, _)| key);
     let last = entries.clone().last().map_or(&[][..], |(key, _)| key);
@@ -159,7 +172,7 @@ pub(crate) fn encode<'a>(
     let mut out = Vec::with_capacity(PAGE_BYTES + PAGE_BYTES / 4);
     out.put_u8(kind as u8);
     out.put_u8(0);
-    out.put_u16(prefix_len as u16);
+    out.put_u16(u16::try_from(prefix_len).ok()?);
     out.put_u32(count as u32);
     out.extend_from_slice(&first[..prefix_len]);
     let slots = out.len();
@@ -168,11 +181,11 @@ pub(crate) fn encode<'a>(
         let offset = (out.len() as u32).to_le_bytes();
         out[slots + 4 * index..slots + 4 * index + 4].copy_from_slice(&offset);
         let suffix = &key[prefix_len..];
-        out.put_u16(suffix.len() as u16);
+        out.put_u16(u16::try_from(suffix.len()).ok()?);
         match value {
             ValueRef::Inline(bytes) => {
                 out.put_u8(TAG_INLINE);
-                out.put_u16(bytes.len() as u16);
+                out.put_u16(u16::try_from(bytes.len()).ok()?);
                 out.extend_from_slice(suffix);
                 out.extend_from_slice(bytes);
             }
@@ -184,7 +197,7 @@ pub(crate) fn encode<'a>(
             }
         }
     }
-    out
+    Some(out)
 }
 
 #[cfg(test)]
@@ -200,7 +213,7 @@ mod tests {
             (b"user:3", ValueRef::Blob(blob)),
             (b"user:5", ValueRef::Inline(b"")),
         ];
-        let page = Page::decode(encode(PageKind::Leaf, entries.into_iter())).unwrap();
+        let page = Page::decode(encode(PageKind::Leaf, entries.into_iter()).unwrap()).unwrap();
         assert_eq!(page.prefix(), b"user:");
         assert_eq!(page.search(b"user:3"), Ok(1));
         assert_eq!(page.search(b"user:2"), Err(1));
@@ -214,15 +227,27 @@ mod tests {
     }
 
     #[test]
-    fn decode_refuses_a_branch_that_holds_a_value() {
+    fn keys_out_of_order_are_refused_before_a_search_relies_on_them() {
+        let entries = [(&b"a"[..], ValueRef::Inline(b"1")), (b"b", ValueRef::Inline(b"2"))];
+        assert_eq!(encode(PageKind::Leaf, entries.into_iter().rev()), None);
+        assert_eq!(encode(PageKind::Leaf, [entries[0], entries[0]].into_iter()), None);
+        let bytes = encode(PageKind::Leaf, entries.into_iter()).unwrap();
+        let mut swapped = bytes.clone();
+        swapped[HEADER_LEN..HEADER_LEN + 8].rotate_left(4);
+        assert!(Page::decode(bytes).is_some());
+        assert!(Page::decode(swapped).is_none());
+    }
+
+    #[test]
+    fn a_branch_that_holds_a_value_is_refused() {
         let entries = [(&b"a"[..], ValueRef::Inline(b"1"))];
-        assert!(Page::decode(encode(PageKind::Branch, entries.into_iter())).is_none());
+        assert!(Page::decode(encode(PageKind::Branch, entries.into_iter()).unwrap()).is_none());
     }
 
     #[test]
     fn decode_refuses_every_truncation() {
         let entries = [(&b"a"[..], ValueRef::Inline(b"1")), (b"b", ValueRef::Inline(b"2"))];
-        let bytes = encode(PageKind::Leaf, entries.into_iter());
+        let bytes = encode(PageKind::Leaf, entries.into_iter()).unwrap();
         for len in 0..bytes.len() {
             assert!(Page::decode(bytes[..len].to_vec()).is_none(), "{len}");
         }

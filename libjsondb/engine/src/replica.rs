@@ -93,7 +93,7 @@ impl Replica {
             return gone(folders, &files, &name, &folders.manifests.join(name.file_name()));
         };
         // The file that holds the first commit after the checkpoint.
-        let first = Seq(name.checkpoint.0 + 1);
+        let first = Seq(name.checkpoint.0.saturating_add(1));
         let Some(start) = files.iter().rev().find(|file| **file <= first) else {
             return gone(
                 folders,

@@ -150,6 +150,11 @@ impl Segments {
     /// The bytes of a blob, checked.
     pub(crate) fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
         let file = self.file(blob.segment)?;
+        // A length that damage made large is not worth that much memory.
+        let is_large = blob.len as usize > BUFFER_BYTES;
+        if is_large && blob.offset.saturating_add(u64::from(blob.len)) > file.len()? {
+            return Err(Error::corrupt(file.path(), blob.offset, "a value ends behind the file"));
+        }
         let mut bytes = vec![0; blob.len as usize];
         file.read_exact_at(&mut bytes, blob.offset)?;
         if !is_intact(&bytes, blob.crc) {
@@ -176,13 +181,7 @@ impl Segments {
     /// Keys of the blobs in a segment, from its index.
     pub(crate) fn index_keys(&self, id: SegmentId) -> Result<Vec<Vec<u8>>> {
         let index = self.index(id)?;
-        let mut keys = Vec::new();
-        let mut reader = Reader::new(&index.bytes);
-        while !reader.is_empty() {
-            let entry = IndexEntry::read(&mut reader);
-            keys.push(entry.ok_or_else(|| index.damaged("an index entry"))?.key.to_vec());
-        }
-        Ok(keys)
+        decode_index(&index.bytes).ok_or_else(|| index.damaged("an index entry"))
     }
 
     /// Checks everything of a segment but its blobs: header, trailer, and an index of blobs that lie back to back.
@@ -211,19 +210,43 @@ impl Segments {
         let trailer_at = len.checked_sub(TRAILER_LEN).ok_or_else(|| damaged(0, "the trailer is missing"))?;
         let mut trailer = [0; TRAILER_LEN as usize];
         file.read_exact_at(&mut trailer, trailer_at)?;
-        let mut reader = Reader::new(&trailer);
-        let (offset, index_len) = (reader.u64().unwrap_or(0), reader.u64().unwrap_or(0));
-        let crc = reader.u32();
-        if reader.take(8) != Some(TRAILER_MAGIC) || offset.checked_add(index_len) != Some(trailer_at) {
-            return Err(damaged(trailer_at, "the trailer"));
+        let trailer =
+            Trailer::decode(&trailer, trailer_at).ok_or_else(|| damaged(trailer_at, "the trailer"))?;
+        let mut bytes = vec![0; trailer.index_len as usize];
+        file.read_exact_at(&mut bytes, trailer.index_offset)?;
+        let index = Index { file, offset: trailer.index_offset, bytes };
+        if is_intact(&index.bytes, trailer.index_crc) {
+            Ok(index)
+        } else {
+            Err(index.damaged("checksum of the index"))
         }
-        let mut bytes = vec![0; index_len as usize];
-        file.read_exact_at(&mut bytes, offset)?;
-        let index = Index { file, offset, bytes };
-        match crc {
-            Some(crc) if is_intact(&index.bytes, crc) => Ok(index),
-            _ => Err(index.damaged("checksum of the index")),
-        }
+    }
+}
+
+/// What the end of a segment says about its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Trailer {
+    pub(crate) index_offset: u64,
+    pub(crate) index_len: u64,
+    pub(crate) index_crc: u32,
+}
+
+impl Trailer {
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.index_offset);
+        out.put_u64(self.index_len);
+        out.put_u32(self.index_crc);
+        out.extend_from_slice(TRAILER_MAGIC);
+    }
+
+    /// None unless the index ends where the trailer begins, at `offset`.
+    pub(crate) fn decode(bytes: &[u8], offset: u64) -> Option<Trailer> {
+        let mut reader = Reader::new(bytes);
+        let trailer =
+            Trailer { index_offset: reader.u64()?, index_len: reader.u64()?, index_crc: reader.u32()? };
+        let is_whole = reader.take(8)? == TRAILER_MAGIC && reader.is_empty();
+        let end = trailer.index_offset.checked_add(trailer.index_len)?;
+        (is_whole && end == offset).then_some(trailer)
     }
 }
 
@@ -251,6 +274,23 @@ impl<'a> IndexEntry<'a> {
         reader.u8()?;
         Some(IndexEntry { offset: reader.varint()?, len: reader.varint()?, key: reader.bytes()? })
     }
+}
+
+/// The key of each blob.
+pub(crate) fn decode_index(index: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    let mut reader = Reader::new(index);
+    while !reader.is_empty() {
+        keys.push(IndexEntry::read(&mut reader)?.key.to_vec());
+    }
+    Some(keys)
+}
+
+pub(crate) fn put_index_entry(kind: BlobKind, offset: u64, len: u32, key: &[u8], out: &mut Vec<u8>) {
+    out.put_u8(kind as u8);
+    out.put_varint(offset);
+    out.put_varint(u64::from(len));
+    out.put_bytes(key);
 }
 
 fn encode_header(id: SegmentId) -> Vec<u8> {
@@ -318,21 +358,18 @@ impl OpenSegment {
             }
         }
         self.blob_bytes += u64::from(len);
-        self.index.put_u8(kind as u8);
-        self.index.put_varint(offset);
-        self.index.put_varint(u64::from(len));
-        self.index.put_bytes(key);
+        put_index_entry(kind, offset, len, key, &mut self.index);
         Ok(BlobRef { segment: self.id, offset, len, crc: crc32fast::hash(bytes) })
     }
 
     fn seal(&mut self) -> Result<()> {
-        let (offset, len) = (self.end(), self.index.len() as u64);
-        let crc = crc32fast::hash(&self.index);
+        let trailer = Trailer {
+            index_offset: self.end(),
+            index_len: self.index.len() as u64,
+            index_crc: crc32fast::hash(&self.index),
+        };
         self.buffer.append(&mut self.index);
-        self.buffer.put_u64(offset);
-        self.buffer.put_u64(len);
-        self.buffer.put_u32(crc);
-        self.buffer.extend_from_slice(TRAILER_MAGIC);
+        trailer.put(&mut self.buffer);
         self.flush()?;
         self.file.sync()
     }
@@ -435,6 +472,18 @@ mod tests {
         let file = File::open_or_create(&name).unwrap();
         file.write_all_at(b"J", small.offset).unwrap();
         assert_eq!(segments.read(&small).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn a_reference_behind_the_file_is_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
+        let mut writer = SegmentWriter::new(&segments);
+        let blob = writer.add(BlobKind::Value, b"a", b"hello").unwrap();
+        writer.finish().unwrap();
+        for damaged in [BlobRef { len: u32::MAX, ..blob }, BlobRef { offset: u64::MAX, ..blob }] {
+            assert_eq!(segments.read(&damaged).unwrap_err().kind(), ErrorKind::Corrupt);
+        }
     }
 
     #[test]

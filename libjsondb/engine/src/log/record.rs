@@ -2,6 +2,7 @@
 //! whatever was committed before it.
 
 use crate::bytes::{Put, Reader};
+use crate::catalog::FULL_KEY_MAX;
 use crate::{BlobRef, Value};
 
 const DELETE: u8 = 0;
@@ -55,7 +56,11 @@ pub(crate) fn decode(reader: &mut Reader<'_>, visitor: &mut impl RecordVisitor) 
             return None;
         }
         key.truncate(shared);
-        key.extend_from_slice(reader.bytes()?);
+        let rest = reader.bytes()?;
+        if shared + rest.len() > FULL_KEY_MAX {
+            return None;
+        }
+        key.extend_from_slice(rest);
         let value = match reader.u8()? {
             DELETE => None,
             PUT_INLINE => Some(Value::Inline(reader.bytes()?.into())),
@@ -65,7 +70,7 @@ pub(crate) fn decode(reader: &mut Reader<'_>, visitor: &mut impl RecordVisitor) 
         visitor.write(&key, value);
     }
     for _ in 0..reader.varint()? {
-        let key = reader.bytes()?;
+        let key = reader.bytes().filter(|key| key.len() <= FULL_KEY_MAX)?;
         visitor.add_to_counter(key, reader.u64()? as i64);
     }
     Some(())
@@ -87,6 +92,18 @@ mod tests {
         fn add_to_counter(&mut self, key: &[u8], delta: i64) {
             self.1.push((key.to_vec(), delta));
         }
+    }
+
+    #[test]
+    fn keys_longer_than_any_are_refused_before_they_grow_by_sharing() {
+        let encoded = |len: usize| {
+            let (key, mut bytes) = (vec![b'k'; len], Vec::new());
+            encode([(key.as_slice(), None)].into_iter(), std::iter::empty(), &mut bytes);
+            bytes
+        };
+        let decoded = |len| decode(&mut Reader::new(&encoded(len)), &mut Seen::default());
+        assert_eq!(decoded(FULL_KEY_MAX), Some(()));
+        assert_eq!(decoded(FULL_KEY_MAX + 1), None);
     }
 
     #[test]

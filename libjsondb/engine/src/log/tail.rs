@@ -10,7 +10,7 @@ use crate::bytes::{Put, Reader, is_intact};
 use crate::os::File;
 use crate::{Result, Seq};
 
-const LEN: usize = 32;
+pub(crate) const LEN: usize = 32;
 /// A reader that meets a half-written tail looks again this often.
 const ATTEMPTS: usize = 100;
 
@@ -50,17 +50,22 @@ impl TailFile {
     }
 
     pub(crate) fn write(&self, tail: &Tail) -> Result<()> {
-        let mut bytes = Vec::with_capacity(LEN);
-        bytes.put_u64(tail.end.wal.0);
-        bytes.put_u64(tail.end.offset);
-        bytes.put_u64(tail.seq.0);
-        bytes.put_u32(u32::from(tail.rotating));
-        bytes.put_u32(crc32fast::hash(&bytes));
-        self.0.write_all_at(&bytes, 0)
+        self.0.write_all_at(&encode(tail), 0)
     }
 }
 
-fn decode(bytes: &[u8; LEN]) -> Option<Tail> {
+pub(crate) fn encode(tail: &Tail) -> Vec<u8> {
+    let mut out = Vec::with_capacity(LEN);
+    out.put_u64(tail.end.wal.0);
+    out.put_u64(tail.end.offset);
+    out.put_u64(tail.seq.0);
+    out.put_u32(u32::from(tail.rotating));
+    out.put_u32(crc32fast::hash(&out));
+    out
+}
+
+/// None when these are not the bytes of a tail.
+pub(crate) fn decode(bytes: &[u8; LEN]) -> Option<Tail> {
     let mut reader = Reader::new(bytes);
     let end = LogEnd { wal: Seq(reader.u64()?), offset: reader.u64()? };
     let (seq, flags) = (Seq(reader.u64()?), reader.u32()?);

@@ -35,7 +35,7 @@ pub(crate) struct WalHeader {
 }
 
 impl WalHeader {
-    fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(WAL_HEADER_LEN as usize);
         out.extend_from_slice(MAGIC);
         out.put_u32(VERSION);
@@ -52,7 +52,7 @@ impl WalHeader {
     }
 
     /// The header and its checksum.
-    fn decode(bytes: &[u8]) -> Option<(WalHeader, u32)> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(WalHeader, u32)> {
         let mut reader = Reader::new(bytes);
         if reader.take(8)? != MAGIC || reader.u32()? != VERSION {
             return None;
@@ -99,7 +99,12 @@ pub(crate) fn path(folder: &Path, first_seq: Seq) -> PathBuf {
 /// First transactions of the files in the log folder, rising.
 pub(crate) fn list(folder: &Path) -> Result<Vec<Seq>> {
     let names = os::list(folder)?;
-    Ok(names.iter().filter_map(|(name, _)| name.strip_suffix(".wal")?.parse().ok().map(Seq)).collect())
+    Ok(names.iter().filter_map(|(name, _)| first_seq_of_file_name(name)).collect())
+}
+
+/// The first transaction of the file with this name.
+pub(crate) fn first_seq_of_file_name(name: &str) -> Option<Seq> {
+    name.strip_suffix(".wal")?.parse().ok().map(Seq)
 }
 
 impl Wal {
@@ -150,7 +155,8 @@ impl Wal {
         {
             return Ok(Found::Bad);
         }
-        let Some(end) = header.end() else { return Ok(Found::Bad) };
+        let numbers_end = header.first_seq.0.checked_add(u64::from(header.count));
+        let Some(end) = header.end().filter(|_| numbers_end.is_some()) else { return Ok(Found::Bad) };
         Ok(Found::Frame(Frame { header, header_crc, end }))
     }
 
