@@ -20,8 +20,10 @@ use crate::{Error, ErrorKind, Options, Result, Seq};
 const MAGIC: &[u8; 8] = b"SOPDB\x1a\r\n";
 /// Version of everything in the folder. A library reads the versions it knows and refuses others.
 pub(crate) const FORMAT_VERSION: u32 = 1;
+/// magic 8, version 4, UUID 16, CRC 4.
+pub(crate) const FORMAT_LEN: usize = 32;
 /// In the place of FORMAT while a backup is being written.
-const UNFINISHED: &[u8; 32] = b"SOP backup, not finished yet    ";
+const UNFINISHED: &[u8; FORMAT_LEN] = b"SOP backup, not finished yet    ";
 
 /// The file FORMAT, read.
 pub(crate) struct Format {
@@ -183,14 +185,19 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
     }
 }
 
+/// The bytes of the file FORMAT.
+pub(crate) fn encode_format(database: Uuid) -> Vec<u8> {
+    let mut out = Vec::with_capacity(FORMAT_LEN);
+    out.extend_from_slice(MAGIC);
+    out.put_u32(FORMAT_VERSION);
+    out.extend_from_slice(database.as_bytes());
+    out.put_u32(crc32fast::hash(&out));
+    out
+}
+
 /// Makes the folder a database: what it consists of is there and durable.
 pub(crate) fn write_format(folder: &Path, log: &LogFolder, uuid: Uuid) -> Result<()> {
-    let mut format = Vec::new();
-    format.extend_from_slice(MAGIC);
-    format.put_u32(FORMAT_VERSION);
-    format.extend_from_slice(uuid.as_bytes());
-    format.put_u32(crc32fast::hash(&format));
-    os::write_durably(folder, "FORMAT", &log.staged("format"), &format)
+    os::write_durably(folder, "FORMAT", &log.staged("format"), &encode_format(uuid))
 }
 
 /// Makes the folder one that no library opens, until [`write_format`].
@@ -213,12 +220,17 @@ fn has_commits(folders: &ReplicaFolders) -> Result<bool> {
 
 pub(crate) fn read_format(path: &Path) -> Result<Format> {
     let file = File::open(path)?.ok_or_else(|| Error::missing(path))?;
-    let mut bytes = [0; 32];
+    let mut bytes = [0; FORMAT_LEN];
     file.read_exact_at(&mut bytes, 0)?;
-    let mut reader = Reader::new(&bytes);
-    if bytes == *UNFINISHED {
+    Ok(Format { file, uuid: check_format(path, &bytes)? })
+}
+
+/// The database's UUID; fails unless the bytes of the file FORMAT are those of a database that this library reads.
+pub(crate) fn check_format(path: &Path, bytes: &[u8; FORMAT_LEN]) -> Result<Uuid> {
+    if bytes == UNFINISHED {
         return Err(Error::corrupt(path, 0, "this is a backup that was not finished: make it again"));
     }
+    let mut reader = Reader::new(bytes);
     if reader.take(8) != Some(MAGIC) {
         return Err(Error::corrupt(path, 0, "this is not a SOP database"));
     }
@@ -234,5 +246,5 @@ pub(crate) fn read_format(path: &Path) -> Result<Format> {
     if !reader.u32().is_some_and(|crc| is_intact(bytes.get(..28).unwrap_or_default(), crc)) {
         return Err(Error::corrupt(path, 0, "checksum of the format file"));
     }
-    Ok(Format { file, uuid })
+    Ok(uuid)
 }

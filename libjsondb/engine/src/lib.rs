@@ -32,6 +32,12 @@ mod crash_tests;
 mod database;
 mod error;
 mod folder;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+#[path = "../tests/fuzz_driver/mod.rs"]
+mod fuzz_driver;
 #[cfg(test)]
 mod hazard_tests;
 mod info;

@@ -125,14 +125,15 @@ fn staged_pin(staging: &Path, owner: u64) -> PathBuf {
     staging.join(format!("{owner:016x}-pin"))
 }
 
-fn encode(checkpoint: Seq) -> Vec<u8> {
+pub(crate) fn encode(checkpoint: Seq) -> Vec<u8> {
     let mut out = Vec::with_capacity(12);
     out.put_u64(checkpoint.0);
     out.put_u32(crc32fast::hash(&out));
     out
 }
 
-fn decode(bytes: &[u8]) -> Option<Seq> {
+/// None when these are not the bytes of a pin.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Seq> {
     let mut reader = Reader::new(bytes);
     let checkpoint = reader.u64()?;
     is_intact(bytes.get(..8)?, reader.u32()?).then_some(Seq(checkpoint))

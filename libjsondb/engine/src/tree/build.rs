@@ -8,7 +8,7 @@ use std::iter::Peekable;
 use super::{DEPTH_MAX, Pages};
 use crate::page::{self, INLINE_VALUE_MAX, PAGE_BYTES, Page, PageKind};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
-use crate::{BlobRef, CancelToken, Error, ErrorKind, Result, Value, ValueRef};
+use crate::{BlobRef, CancelToken, Error, Result, Value, ValueRef};
 
 /// A leaf below this size takes in its right neighbour.
 const UNDERFULL_BYTES: usize = PAGE_BYTES / 4;
@@ -386,7 +386,7 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             // The run's first leaf covers from where the run began; later ones from their first key.
             let lowest = previous.unwrap_or_else(|| first.clone());
             let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_ref()));
-            let page = page::encode(PageKind::Leaf, entries).ok_or_else(out_of_order)?;
+            let page = page::encode(PageKind::Leaf, entries).ok_or_else(|| self.out_of_order())?;
             let blob = self.write_page(&lowest, &page)?;
             out.push(Child { lowest, blob });
         }
@@ -401,17 +401,17 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             let group = children.get(range).unwrap_or_default();
             let Some(first) = group.first() else { continue };
             let entries = group.iter().map(|child| (child.lowest.as_slice(), value(child)));
-            let page = page::encode(PageKind::Branch, entries).ok_or_else(out_of_order)?;
+            let page = page::encode(PageKind::Branch, entries).ok_or_else(|| self.out_of_order())?;
             let blob = self.write_page(&first.lowest, &page)?;
             out.push(Child { lowest: first.lowest.clone(), blob });
         }
         Ok(out)
     }
-}
 
-/// Pages that fit their checksums, but not together.
-fn out_of_order() -> Error {
-    Error::new(ErrorKind::Corrupt, "keys of the tree are out of order")
+    /// Pages that fit their checksums, but not together.
+    fn out_of_order(&self) -> Error {
+        Error::corrupt(self.pages.segments().folder(), 0, "keys of the tree are out of order")
+    }
 }
 
 /// Cuts a row of sizes into ranges of about equal sums, each at most about a page, each of at least `count_min` (the last may
