@@ -11,5 +11,6 @@ mod model;
 mod options;
 mod range;
 mod session;
+mod sorted_map;
 mod transactions;
 mod write;
