@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use fs2::FileExt as _;
 
@@ -23,6 +24,7 @@ mod faults {
         len
     }
 }
+mod fork;
 #[cfg(test)]
 pub(crate) mod trace;
 
@@ -53,6 +55,8 @@ fn find<T>(action: &str, path: &Path, operation: impl FnMut() -> io::Result<T>) 
 /// An open file that knows its path.
 #[derive(Debug)]
 pub(crate) struct File {
+    /// Since the file was locked first. Dropped before the file is closed.
+    lockable: OnceLock<fork::Lockable>,
     file: fs::File,
     path: PathBuf,
     #[cfg(test)]
@@ -62,6 +66,7 @@ pub(crate) struct File {
 impl File {
     fn new(file: fs::File, path: &Path) -> File {
         File {
+            lockable: OnceLock::new(),
             file,
             path: path.to_owned(),
             #[cfg(test)]
@@ -173,8 +178,9 @@ impl File {
         synced
     }
 
-    /// Takes the whole-file lock if nobody holds it. The kernel releases it when the process dies.
+    /// Takes the whole-file lock if nobody holds it. It is released with the file; the kernel does so when the process dies.
     pub(crate) fn try_lock(&self) -> Result<bool> {
+        self.lockable.get_or_init(|| fork::Lockable::new(&self.file));
         call("lock", &self.path, || match self.file.try_lock_exclusive() {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(false),
@@ -305,37 +311,7 @@ pub(crate) fn write_durably(folder: &Path, name: &str, staging: &Path, bytes: &[
 /// Tells the processes of one lineage apart: a forked child has a number that none of its ancestors had. Costs one load, where
 /// asking for the process id is a system call.
 pub fn process_generation() -> u32 {
-    forks::count()
-}
-
-#[cfg(unix)]
-mod forks {
-    use std::sync::Once;
-    use std::sync::atomic::{AtomicU32, Ordering};
-
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    static REGISTERED: Once = Once::new();
-
-    extern "C" fn in_child() {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count() -> u32 {
-        REGISTERED.call_once(|| {
-            // SAFETY: `in_child` only adds to an atomic, which is allowed between fork and exec. Registering can fail only for want of
-            // memory; then forks go unnoticed as they would without it.
-            unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
-        });
-        COUNT.load(Ordering::Relaxed)
-    }
-}
-
-#[cfg(not(unix))]
-mod forks {
-    /// There is no fork.
-    pub(super) fn count() -> u32 {
-        0
-    }
+    fork::generation()
 }
 
 #[cfg(unix)]
