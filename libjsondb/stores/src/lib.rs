@@ -20,6 +20,7 @@ mod btree;
 mod database;
 mod error;
 mod hex;
+mod ids;
 mod maintenance;
 mod model;
 mod names;

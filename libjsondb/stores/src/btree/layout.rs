@@ -47,7 +47,7 @@ impl Layout {
 
     /// Engine key of an item that is about to be added.
     pub(super) fn new_engine_key(&self, encoded: &[u8]) -> Vec<u8> {
-        if self.is_unique { encoded.to_vec() } else { with_id(encoded, Uuid::now_v7()) }
+        if self.is_unique { encoded.to_vec() } else { with_id(encoded, crate::ids::new()) }
     }
 
     /// Engine key of the item with this key and id; None when no item can have them.

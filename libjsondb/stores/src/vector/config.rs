@@ -27,12 +27,12 @@ pub(super) struct Config {
 
 impl Config {
     pub(super) fn new(dimension: u32, usage_mode: UsageMode) -> Self {
-        Self { dimension, usage_mode, generation: 0, centroid_count: 0, version: Uuid::now_v7() }
+        Self { dimension, usage_mode, generation: 0, centroid_count: 0, version: crate::ids::new() }
     }
 
     /// The configuration after a clustering into `centroid_count` clusters.
     pub(super) fn next_clustering(self, centroid_count: u32) -> Self {
-        Self { generation: self.generation + 1, centroid_count, version: Uuid::now_v7(), ..self }
+        Self { generation: self.generation + 1, centroid_count, version: crate::ids::new(), ..self }
     }
 
     /// True when every writer counts rows per cluster.

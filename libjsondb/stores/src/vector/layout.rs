@@ -13,7 +13,6 @@
 //! clusters ever made.
 
 use engine::{StoreId, Transaction, Value};
-use uuid::Uuid;
 
 use crate::{Error, ErrorCode, Result};
 
@@ -98,7 +97,7 @@ impl ClusterId {
 pub(super) type RowId = [u8; ROW_BYTES];
 
 pub(super) fn new_row_id() -> RowId {
-    Uuid::now_v7().into_bytes()
+    crate::ids::new().into_bytes()
 }
 
 /// Where an item's vector is.
