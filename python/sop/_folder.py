@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import OrderedDict
 from typing import Any, Mapping, Sequence
 
 from ._json import encode
 from ._library import Handle, call, call_handle, native
+from ._lock import Lock
 from .errors import ValidationError
 
 MIN_HASH_MOD_VALUE = 250
@@ -55,7 +55,7 @@ class Folder:
         limits = {"registry_hash_mod": registry_hash_mod, "memory_limit": memory_limit}
         self.options = encode({**placement, **limits}, "the database options")
         self._handle: Handle | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def open(self, context: int) -> Handle:
         """The native handle, opened if it is not yet."""
@@ -120,7 +120,7 @@ def _path(value: Any) -> str:
 
 
 _shared: OrderedDict[bytes, Folder] = OrderedDict()
-_shared_lock = threading.Lock()
+_shared_lock = Lock()
 
 
 def shared(folder: Folder) -> Folder:
@@ -138,11 +138,5 @@ def _shared_at(placement: bytes) -> list[Folder]:
         return [folder for folder in _shared.values() if folder.placement == placement]
 
 
-def _forget_parent() -> None:
-    global _shared_lock
-    _shared_lock = threading.Lock()
-    _shared.clear()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_parent)
+    os.register_at_fork(after_in_child=_shared.clear)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import uuid
 import weakref
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Dict, List, Optional, Sequence
 
 from ._folder import MAX_HASH_MOD_VALUE, MIN_HASH_MOD_VALUE, Folder, shared
 from ._library import Handle, call, call_flag, call_handle, call_text, native
+from ._lock import Lock
 from .context import Context, context_id
 from .errors import Error, InvalidTransactionStateError, TransactionError, ValidationError
 
@@ -122,7 +122,7 @@ class Transaction:
         self.options = options
         self._id = id
         self._state: _State | None = None
-        self._lock = threading.Lock()
+        self._lock = Lock()
         if id is not None:
             if not isinstance(id, uuid.UUID):
                 raise ValidationError(f"the id must be a UUID, not {type(id).__name__}")
