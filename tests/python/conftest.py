@@ -22,7 +22,17 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(PACKAGE)}
 
 
-def run_script(path: Path, *arguments: str, cwd: Path | None = None, timeout: float = 300) -> str:
+def count(short: int) -> int:
+    """How much a campaign does: SOP_COUNT, which `scripts/prove` sets; `short` in scripts/test."""
+    return int(os.environ.get("SOP_COUNT", short))
+
+
+def seed() -> int:
+    """Where a campaign starts: SOP_SEED."""
+    return int(os.environ.get("SOP_SEED", 1))
+
+
+def run_script(path: Path, *arguments: str, cwd: Path | None = None, timeout: float | None = 300) -> str:
     """Output of a script in a process of its own, which must succeed and say nothing on stderr."""
     done = subprocess.run(
         [sys.executable, str(path), *arguments],
