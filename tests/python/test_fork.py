@@ -28,22 +28,22 @@ def test_fork(tmp_path: Path, task: str) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_pools_of_processes(tmp_path: Path, method: str) -> None:
-    run_script(FORKS, "pools", str(tmp_path / "db"), method, "8")
+    run_script(FORKS, "pools", str(tmp_path / "db"), method, "4")
 
 
 def test_a_child_forked_in_the_middle_of_other_threads_calls(tmp_path: Path) -> None:
     """A lock that another thread held at the fork is never released in the child."""
-    print(run_script(FORKS, "storm", str(tmp_path / "db"), str(count(40)), str(seed()), timeout=None), end="")
+    print(run_script(FORKS, "storm", str(tmp_path / "db"), str(count(25)), str(seed()), timeout=None), end="")
 
 
 def test_a_child_forked_while_another_thread_makes_an_id(tmp_path: Path) -> None:
-    run_script(FORKS, "ids", str(tmp_path / "db"), str(count(100)), timeout=None)
+    run_script(FORKS, "ids", str(tmp_path / "db"), str(count(60)), timeout=None)
 
 
 def test_a_child_that_outlives_its_parent_keeps_no_lock(ctx: Context, tmp_path: Path) -> None:
     """It shares the parent's files: a lock that the parent held when it was killed would be held on."""
     dice = random.Random(seed())
-    for round in range(count(10)):
+    for round in range(count(6)):
         folder, journal = tmp_path / f"{round}", tmp_path / f"{round}.journal"
         parent = subprocess.Popen(
             [sys.executable, str(FORKS), "orphan", str(folder), str(journal)], env=environment()
