@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::append::acquire;
 use crate::collect;
+use crate::commit::POLL;
 use crate::database::Inner;
 use crate::folder;
 use crate::log::CheckpointRecord;
@@ -49,10 +50,18 @@ impl Background {
 
     /// Waits until no checkpoint runs on it.
     pub(crate) fn wait(&self) {
+        // It is wanted in any case.
+        let _ = self.wait_while(|| Ok(()));
+    }
+
+    /// As [`Background::wait`], as long as the answer is Ok.
+    fn wait_while(&self, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let mut running = self.lock();
         while *running {
-            running = self.ended.wait(running).unwrap_or_else(PoisonError::into_inner);
+            still_wanted()?;
+            running = self.ended.wait_timeout(running, POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
+        Ok(())
     }
 }
 
@@ -82,20 +91,21 @@ impl Inner {
         // When no thread can be had, the next commit tries again, and `make_room` works without one.
         let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || {
             // What fails here fails again in `make_room`, where somebody is told.
-            let _ = guard.0.checkpoint(Purpose::Background);
+            let _ = guard.0.checkpoint(Purpose::Background, || Ok(()));
         });
     }
 
-    /// Before a commit: waits for the checkpoint when too much is pending, and reports why it cannot be made.
-    pub(crate) fn make_room(&self) -> Result<()> {
+    /// Before a commit: waits for the checkpoint when too much is pending, and reports why it cannot be made. `still_wanted` is
+    /// asked while waiting.
+    pub(crate) fn make_room(&self, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         if self.has_room() {
             return Ok(());
         }
-        self.background.wait();
+        self.background.wait_while(&still_wanted)?;
         if self.has_room() {
             return Ok(());
         }
-        match self.checkpoint(Purpose::Room) {
+        match self.checkpoint(Purpose::Room, still_wanted) {
             // The tree was made; what could not be swept is left for the next one.
             Err(_) if self.has_room() => Ok(()),
             made => made,
@@ -113,20 +123,20 @@ impl Inner {
 
     pub(crate) fn checkpoint_now(&self) -> Result<()> {
         self.check_usable()?;
-        self.checkpoint(Purpose::Asked)
+        self.checkpoint(Purpose::Asked, || Ok(()))
     }
 
-    /// Makes one checkpoint, unless its purpose is reached without.
-    fn checkpoint(&self, purpose: Purpose) -> Result<()> {
+    /// Makes one checkpoint, unless its purpose is reached without. `still_wanted` is asked while waiting for another process.
+    fn checkpoint(&self, purpose: Purpose, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let known = self.current.load().manifest.name;
         let lock = File::open_or_create(&folder::checkpoint_lock_path(&self.folder))?;
         if purpose != Purpose::Background {
-            acquire(&lock, self.options.lock_timeout, || self.check_usable())?;
+            acquire(&lock, self.options.lock_timeout, || self.check_usable().and_then(|()| still_wanted()))?;
         } else if !lock.try_lock()? {
             return Ok(());
         }
         // Commits and checkpoints of others up to here.
-        drop(self.lock_log(|| Ok(()))?);
+        drop(self.lock_log(&still_wanted)?);
         if purpose == Purpose::Room && self.current.load().manifest.name != known {
             // A second one could make the waiting transaction too old.
             return Ok(());

@@ -17,7 +17,8 @@ use crate::{CancelToken, Error, ErrorKind, Result, Seq, Value};
 const GROUP_TRANSACTIONS_MAX: usize = 1024;
 const GROUP_BYTES_MAX: u64 = 8 << 20;
 /// How often a waiting call looks at its cancel token and deadline.
-const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
+
 /// A transaction ready to commit.
 pub(crate) struct Prepared {
     pub(crate) snapshot: Seq,
@@ -112,7 +113,7 @@ impl Drop for Turn<'_> {
 impl Inner {
     /// Commits; returns when it is durable and visible, or when it is known that nothing was stored.
     pub(crate) fn commit(self: &Arc<Inner>, prepared: Prepared) -> Result<Seq> {
-        self.make_room()?;
+        self.make_room(|| prepared.check())?;
         let mut state = self.queue.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
