@@ -30,8 +30,7 @@ fn during(began: u64, ended: u64, events: &[Event]) -> Transaction {
 
 fn kinds_of(model: Model, guarantee: Guarantee, sessions: Vec<Session>) -> Vec<Kind> {
     let report = check(&History { model, sessions }, guarantee);
-    assert_eq!(report.count, report.anomalies.len() as u64);
-    println!("{report}");
+    assert_eq!(report.count, report.anomalies.len() as u64, "{report}");
     report.anomalies.iter().map(|anomaly| anomaly.kind).collect()
 }
 

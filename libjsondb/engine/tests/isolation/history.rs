@@ -44,6 +44,15 @@ pub enum Outcome {
     SnapshotTooOld,
 }
 
+impl Event {
+    pub fn variable(&self) -> Variable {
+        match self {
+            Event::Read { variable, .. } | Event::Write { variable, .. } => *variable,
+        }
+    }
+}
+
+/// What one transaction did, in its order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Transaction {
     pub events: Vec<Event>,

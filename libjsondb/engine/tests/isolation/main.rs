@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use fs2::FileExt;
 
 use checker::{Guarantee, check};
-use history::{History, Model, Outcome, Session};
+use history::{Event, History, Model, Outcome, Session};
 use workload::Work;
 
 const WORK: &str = "SOP_TEST_ISOLATION";
@@ -83,7 +83,9 @@ fn record((model, processes, threads): (Model, u64, u64), operations: u64, seed:
         serde_json::from_reader(BufReader::new(File::open(recorded(process)).unwrap())).unwrap()
     };
     let mut sessions: Vec<Session> = (0..processes).flat_map(read).collect();
-    sessions.push(vec![workload::read_all(&database)]);
+    let events = sessions.iter().flatten().flat_map(|transaction| &transaction.events);
+    let end = events.map(Event::variable).max().map_or(0, |last| last + 1);
+    sessions.push(vec![workload::read_all(&database, end)]);
     database.checkpoint().unwrap();
     database.verify().unwrap();
     database.close().unwrap();

@@ -66,10 +66,10 @@ pub fn run(database: &Database, work: &Work) -> Vec<Session> {
     })
 }
 
-/// One transaction that reads everything.
-pub fn read_all(database: &Database) -> Transaction {
+/// One transaction that reads all variables before `end`.
+pub fn read_all(database: &Database, end: Variable) -> Transaction {
     let mut running = Running::begin(database, stores(database), Mode::Read);
-    running.scan(0, Variable::MAX, Direction::Forward, usize::MAX);
+    running.scan(0, end, Direction::Forward, usize::MAX);
     running.end(Mode::Read)
 }
 
@@ -215,8 +215,6 @@ impl Running {
         let (first, end) = match (direction, last) {
             (Direction::Forward, Some(last)) if entries.len() == limit => (first, last + 1),
             (Direction::Backward, Some(last)) if entries.len() == limit => (last, end),
-            // What was never written may be left out where the range has no end.
-            _ if end == Variable::MAX => (first, found.last_key_value().map_or(first, |(last, _)| last + 1)),
             _ => (first, end),
         };
         for variable in first..end {
