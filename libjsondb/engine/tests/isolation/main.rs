@@ -64,6 +64,8 @@ fn record((model, processes, threads): (Model, u64, u64), operations: u64, seed:
     let folder = common::scratch();
     let path = folder.path().join("database");
     let database = workload::open(&path);
+    // Before the workers begin: none of them is refused what it needs.
+    workload::stores(&database);
     let recorded = |process: u64| folder.path().join(format!("sessions-{process}.json"));
     let operations = operations.div_ceil(processes * threads);
     let start = |process: u64| {

@@ -31,8 +31,9 @@ pub struct Work {
     pub operations: u64,
 }
 
+/// Where values are, and the versions of removals.
 #[derive(Clone, Copy)]
-struct Stores {
+pub struct Stores {
     values: StoreId,
     removed: StoreId,
 }
@@ -43,7 +44,8 @@ pub fn open(folder: &Path) -> Database {
     Database::open(folder, &options).unwrap()
 }
 
-fn stores(database: &Database) -> Stores {
+/// Creates the stores when they are missing.
+pub fn stores(database: &Database) -> Stores {
     let mut transaction = database.begin(Mode::Write).unwrap();
     let values = transaction.ensure_store("values", b"").unwrap();
     let removed = transaction.ensure_store("removed", b"").unwrap();
