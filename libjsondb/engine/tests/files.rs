@@ -1,4 +1,4 @@
-//! What lies in the folder: recovery, checkpoints, garbage collection, damage, a folder that cannot be written.
+//! What lies in the folder: recovery, checkpoints, garbage collection.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -6,7 +6,7 @@ use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
-use engine::{Database, Direction, ErrorKind, Mode, Options, Placement};
+use engine::{Database, Direction, Mode, Options, Placement};
 
 fn small() -> Options {
     Options { memtable_bytes: 64 << 10, page_cache_bytes: 256 << 10, ..Options::default() }
@@ -131,104 +131,6 @@ fn many_small_checkpoints_are_packed() {
     assert!(segments <= 40, "{segments} segments");
     database.verify().unwrap();
     assert_eq!(count(&database).unwrap(), 600);
-}
-
-#[test]
-fn a_torn_tail_is_dropped_and_a_damaged_log_is_not() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), &Options::default()).unwrap();
-    for round in 0..10 {
-        fill(&database, round, 1, b"value");
-    }
-    let original = copy(folder.path());
-    let log = files(original.path(), "log").into_iter().find(|path| path.extension().is_some()).unwrap();
-    let bytes = fs::read(&log).unwrap();
-    let frames: Vec<usize> =
-        (4096..bytes.len() - 4).step_by(8).filter(|at| &bytes[*at..at + 4] == b"SOPF").collect();
-    assert_eq!(frames.len(), 10);
-    let damage = |at: usize, forget_tail: bool| {
-        let damaged = copy(original.path());
-        let log = damaged.path().join("log").join(log.file_name().unwrap());
-        let mut bytes = bytes.clone();
-        bytes[at] ^= 0x40;
-        fs::write(log, bytes).unwrap();
-        if forget_tail {
-            fs::write(damaged.path().join("log").join("TAIL"), b"").unwrap();
-        }
-        let result =
-            Database::open(damaged.path(), &Options::default()).and_then(|database| count(&database));
-        result.map_err(|error| (error.kind(), error.to_string()))
-    };
-    // The last frame, not announced: a write that a power cut tore.
-    assert_eq!(damage(frames[9] + 70, true), Ok(9));
-    assert_eq!(damage(frames[9], true), Ok(9));
-    // Announced, or followed by another frame: it had been stored.
-    for (at, forget_tail) in
-        [(frames[9] + 70, false), (frames[4] + 70, true), (frames[4], true), (frames[0], false)]
-    {
-        let (kind, text) = damage(at, forget_tail).unwrap_err();
-        assert_eq!(kind, ErrorKind::Corrupt, "{text}");
-        assert!(text.contains(".wal") && text.contains("offset"), "{text}");
-    }
-}
-
-#[test]
-fn damage_anywhere_is_reported_or_harmless() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), &small()).unwrap();
-    fill(&database, 0, 100, b"value");
-    fill(&database, 200, 1, &[7; 5000]);
-    database.checkpoint().unwrap();
-    fill(&database, 300, 5, b"after");
-    let original = copy(folder.path());
-    for sub in ["", "log", "man", "seg"] {
-        let paths =
-            if sub.is_empty() { vec![original.path().join("FORMAT")] } else { files(original.path(), sub) };
-        for path in paths {
-            let bytes = fs::read(&path).unwrap();
-            let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            for at in (0..used).step_by(13) {
-                let damaged = copy(original.path());
-                let mut bytes = bytes.clone();
-                bytes[at] ^= 0x11;
-                fs::write(damaged.path().join(path.strip_prefix(original.path()).unwrap()), bytes).unwrap();
-                let result = Database::open(damaged.path(), &small()).and_then(|database| count(&database));
-                match result {
-                    Ok(count) => assert_eq!(count, 106, "{} at {at}", path.display()),
-                    Err(error) => assert!(
-                        matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Invalid),
-                        "{} at {at}: {error}",
-                        path.display()
-                    ),
-                }
-            }
-        }
-    }
-}
-
-#[test]
-fn missing_files_are_reported() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), &small()).unwrap();
-    fill(&database, 0, 100, b"value");
-    database.checkpoint().unwrap();
-    let original = copy(folder.path());
-    let mut victims = vec![original.path().join("FORMAT")];
-    victims.extend(["log", "man", "seg"].iter().flat_map(|sub| files(original.path(), sub)));
-    for victim in victims {
-        let name = victim.strip_prefix(original.path()).unwrap();
-        let damaged = copy(original.path());
-        fs::remove_file(damaged.path().join(name)).unwrap();
-        let result = Database::open(damaged.path(), &small()).and_then(|database| count(&database));
-        match result {
-            // Hints and locks are made anew.
-            Ok(count) => assert!(
-                count == 100 && ["TAIL", "LOCK", "CHECKPOINT"].iter().any(|hint| name.ends_with(hint)),
-                "{name:?}"
-            ),
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Corrupt, "{name:?}: {error}"),
-        }
-    }
 }
 
 #[test]
