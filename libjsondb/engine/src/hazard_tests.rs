@@ -13,6 +13,7 @@ use crate::log::LogEnd;
 use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Wal};
 use crate::os::File;
+use crate::replica::{ReadLimit, Replica};
 use crate::{Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
 
 fn small() -> Options {
@@ -150,6 +151,50 @@ fn an_announcement_set_back_misleads_no_process_that_opens_beside_another() {
     for key in (0..43).chain([100]) {
         assert!(load(&third, key).unwrap().is_some(), "key {key} after opening again");
     }
+}
+
+#[test]
+fn an_announcement_damaged_under_an_open_handle_hides_no_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, reader) = (process(folder.path()), process(folder.path()));
+    put(&writer, 1, 10, Placement::Auto);
+    fs::write(folder.path().join("log").join("TAIL"), [7; 32]).unwrap();
+    assert!(load(&reader, 1).unwrap().is_some());
+}
+
+#[test]
+fn a_process_that_lags_behind_trimmed_files_needs_no_announcement() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, reader) = (process(folder.path()), process(folder.path()));
+    for key in 0..60 {
+        put(&writer, key, 1000, Placement::Auto);
+        writer.background.wait();
+    }
+    fs::write(folder.path().join("log").join("TAIL"), b"").unwrap();
+    for key in 0..60 {
+        assert!(load(&reader, key).unwrap().is_some(), "key {key}");
+    }
+}
+
+#[test]
+fn a_reader_of_a_folder_that_cannot_be_written_takes_no_announced_frame_for_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = process(folder.path());
+    put(&process, 0, 10, Placement::Auto);
+    let before = process.lock_replica().position.end();
+    put(&process, 1, 10, Placement::Auto);
+    let announced = process.lock_replica().position.end();
+    let log = wal::path(&folder.path().join("log"), announced.wal);
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[before.offset as usize + 70] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let read = |announced| {
+        let limit = ReadLimit::Everything { announced };
+        Replica::open(process.folders.clone(), limit, 1 << 20).map(|replica| replica.position.end())
+    };
+    assert_eq!(read(before).unwrap(), before);
+    let refused = read(announced).unwrap_err();
+    assert_eq!(refused.corrupt_at().map(|at| (at.file.clone(), at.offset)), Some((log, before.offset)));
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn every_file_cut_removed_extended_and_exchanged() {
     for subject in [&subjects.two_logs, &subjects.newest] {
         let figures = judge_all(subject, Checkpoint::Yes, || {
             let one = subject.files.iter().flat_map(|(path, bytes)| damages(path, bytes));
-            one.chain(exchanges(&subject.files).into_iter())
+            one.chain(exchanges(&subject.files))
         });
         println!("files: {} cases detected, {} harmless", figures.detected, figures.harmless);
         assert!(figures.detected > 0 && figures.harmless > 0);
