@@ -55,7 +55,7 @@ impl Database {
     }
 }
 
-/// The target, made or found empty.
+/// The target, made or found empty; from now on it is a backup that was not finished, and no other one's target.
 fn claim(target: &Path) -> Result<PathBuf> {
     if !os::is_missing_or_empty(target)? {
         let what =
@@ -63,6 +63,7 @@ fn claim(target: &Path) -> Result<PathBuf> {
         return Err(Error::new(ErrorKind::Invalid, what));
     }
     os::create_folder(target)?;
+    folder::write_unfinished(target)?;
     os::canonical(target)
 }
 
@@ -73,10 +74,8 @@ impl Inner {
             staging: folder::staging_folder(target),
             owner: self.folders.log.owner,
         };
-        // First of all: from now on this is a backup that was not finished.
-        os::create_folder(&log.staging)?;
-        folder::write_unfinished(target, &log)?;
-        for path in [&log.path, &folder::manifest_folder(target), &folder::segment_folder(target)] {
+        let folders = [folder::manifest_folder(target), folder::segment_folder(target)];
+        for path in folders.iter().chain([&log.path, &log.staging]) {
             os::create_folder(path)?;
         }
         let snapshot = self.snapshot_with_log(&log)?;

@@ -200,9 +200,12 @@ pub(crate) fn write_format(folder: &Path, log: &LogFolder, uuid: Uuid) -> Result
     os::write_durably(folder, "FORMAT", &log.staged("format"), &encode_format(uuid))
 }
 
-/// Makes the folder one that no library opens, until [`write_format`].
-pub(crate) fn write_unfinished(folder: &Path, log: &LogFolder) -> Result<()> {
-    os::write_durably(folder, "FORMAT", &log.staged("format"), UNFINISHED)
+/// Makes the folder one that no library opens, until [`write_format`]. Fails when it has a FORMAT.
+pub(crate) fn write_unfinished(folder: &Path) -> Result<()> {
+    let format = File::create_new(&format_path(folder))?;
+    format.write_all_at(UNFINISHED, 0)?;
+    format.sync()?;
+    os::sync_folder(folder)
 }
 
 /// True when the log holds anything: then FORMAT had been there.

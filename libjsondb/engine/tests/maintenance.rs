@@ -333,6 +333,23 @@ fn a_backup_holds_what_the_log_and_the_values_behind_the_checkpoint_hold() {
 }
 
 #[test]
+fn two_backups_to_one_target_leave_one() {
+    let folder = scratch();
+    let expected = make(folder.path());
+    let database = Database::open(folder.path(), &small()).unwrap();
+    for round in 0..20 {
+        let target = folder.path().join(format!("copy{round}"));
+        let made = std::thread::scope(|scope| {
+            let racers = [0; 3].map(|_| scope.spawn(|| backup(&database, &target)));
+            racers.map(|racer| racer.join().unwrap().is_ok())
+        });
+        assert_eq!(made.iter().filter(|made| **made).count(), 1, "{made:?}");
+        let copy = Database::open(&target, &small()).unwrap();
+        assert!(contents(&copy).unwrap() == expected);
+    }
+}
+
+#[test]
 fn a_backup_of_an_empty_database() {
     let folder = scratch();
     let database = Database::open(&folder.path().join("db"), &small()).unwrap();

@@ -12,7 +12,8 @@ use crate::log::tail::{self, Tail};
 use crate::log::wal::{Previous, WalHeader};
 use crate::log::{CheckpointRecord, LogEnd, wal};
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
-use crate::segment::{self, BlobKind, SegmentId, Trailer};
+use crate::segment::index::{self, Trailer};
+use crate::segment::{BlobKind, SegmentId};
 use crate::{BlobRef, Seq, Value, catalog, pin};
 
 const ID: SegmentId = SegmentId { owner: 0x0123_4567_89ab_cdef, number: 2 };
@@ -254,7 +255,7 @@ pub(super) fn segment_index(input: &[u8]) {
         decoded.put(&mut again);
         assert_eq!(again, trailer);
     }
-    if let Some(keys) = segment::decode_index(index) {
+    if let Some(keys) = index::decode(index) {
         assert!(keys.iter().map(|key| key.len() + 4).sum::<usize>() <= index.len());
     }
 }
@@ -262,7 +263,7 @@ pub(super) fn segment_index(input: &[u8]) {
 pub(super) fn segment_index_seeds() -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     for (kind, key) in [(BlobKind::Page, &b"a"[..]), (BlobKind::Value, b"longer"), (BlobKind::Value, b"")] {
-        segment::put_index_entry(kind, 32, 4096, key, &mut out);
+        index::put_entry(kind, 32, 4096, key, &mut out);
     }
     let trailer = Trailer { index_offset: 64, index_len: out.len() as u64, index_crc: crc32fast::hash(&out) };
     trailer.put(&mut out);

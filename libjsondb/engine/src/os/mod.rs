@@ -229,17 +229,14 @@ pub(crate) fn is_missing_or_empty(path: &Path) -> Result<bool> {
     }
 }
 
-/// Removes everything in a folder.
+/// Removes everything in a folder, its own files last: what they say of the rest holds until then.
 pub(crate) fn empty_folder(path: &Path) -> Result<()> {
     let fail = |error: io::Error| Error::io("empty the folder", path, &error);
-    for entry in fs::read_dir(path).map_err(fail)? {
-        let entry = entry.map_err(fail)?;
-        match entry.file_type().map_err(fail)?.is_dir() {
-            true => fs::remove_dir_all(entry.path()).map_err(fail)?,
-            false => fs::remove_file(entry.path()).map_err(fail)?,
-        }
-    }
-    Ok(())
+    let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(path).and_then(Iterator::collect);
+    let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
+        entries.map_err(fail)?.iter().map(fs::DirEntry::path).partition(|entry| entry.is_dir());
+    folders.iter().try_for_each(fs::remove_dir_all).map_err(fail)?;
+    files.iter().try_for_each(fs::remove_file).map_err(fail)
 }
 
 /// Absolute path without links; the folder must exist.

@@ -25,6 +25,7 @@ impl Check<'_, '_> {
         }
         let mut next = files.first().copied();
         while let Some(first_seq) = next {
+            report.last_file = first_seq;
             // None: removed meanwhile, its commits are in the tree.
             if let Some(Some(wal)) = self.noted(Wal::open(&folder, first_seq))? {
                 report.files += 1;
@@ -46,7 +47,6 @@ impl Check<'_, '_> {
 
     fn log_file(&mut self, wal: Wal, announced: Option<Tail>, report: &mut LogReport) -> Result<()> {
         let first_seq = wal.header.first_seq;
-        report.last_file = first_seq;
         report.manifest = Some(wal.header.manifest);
         let mut position = Position::at_start(wal);
         let mut looks = 0;

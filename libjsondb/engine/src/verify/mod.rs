@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::folder;
 use crate::log::LogFolder;
 use crate::log::tail::TailFile;
+use crate::log::wal;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::os;
 use crate::replica::ReplicaFolders;
@@ -113,6 +114,7 @@ impl Database {
     pub fn exists(folder: &Path) -> bool {
         let files = |folder: PathBuf| os::list(&folder).is_ok_and(|files| !files.is_empty());
         folder::format_path(folder).exists()
+            || wal::list(&folder.join("log")).is_ok_and(|files| !files.is_empty())
             || files(folder::manifest_folder(folder))
             || files(folder::segment_folder(folder))
     }
