@@ -17,8 +17,17 @@
 //! ```
 
 mod btree;
+#[cfg(test)]
+#[path = "../../engine/tests/common/mod.rs"]
+mod common;
 mod database;
 mod error;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
+#[cfg(test)]
+#[path = "../../engine/tests/fuzz_driver/mod.rs"]
+mod fuzz_driver;
 mod hex;
 mod ids;
 mod maintenance;

@@ -122,7 +122,7 @@ impl ModelStore {
 }
 
 /// A key as users know it, in errors about conflicts.
-fn describe_key(key: &[u8]) -> serde_json::Value {
+pub(crate) fn describe_key(key: &[u8]) -> serde_json::Value {
     let split = key.windows(2).position(|pair| pair == [0, 1]).map(|at| key.split_at(at + 2));
     match split.map(|(category, name)| (name_of(category), name_of(name))) {
         Some((Some(category), Some(name))) => format!("{category}/{name}").into(),
@@ -145,7 +145,7 @@ fn key(category: &str, name: &str) -> Result<Vec<u8>> {
 }
 
 /// A category or name as part of a key.
-fn part(what: &str, text: &str) -> Result<Vec<u8>> {
+pub(crate) fn part(what: &str, text: &str) -> Result<Vec<u8>> {
     if !(1..=PART_BYTES_MAX).contains(&text.len()) {
         let message =
             format!("a model's {what} has 1 to {PART_BYTES_MAX} bytes, this one has {}", text.len());
@@ -163,7 +163,7 @@ fn part(what: &str, text: &str) -> Result<Vec<u8>> {
 }
 
 /// The text in bytes made by [`part`].
-fn name_of(part: &[u8]) -> Option<String> {
+pub(crate) fn name_of(part: &[u8]) -> Option<String> {
     let mut text = Vec::with_capacity(part.len());
     let mut bytes = part.strip_suffix(&[0, 1])?.iter();
     while let Some(byte) = bytes.next() {

@@ -14,12 +14,16 @@
 //! its item's key: fields outside the index specification stay those it was added with.
 
 mod cursor;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod index;
 mod item;
 mod key;
 mod layout;
 mod number;
 mod options;
+#[cfg(any(test, feature = "fuzz"))]
+mod order;
 mod paging;
 mod read;
 mod record;

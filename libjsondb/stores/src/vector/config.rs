@@ -44,7 +44,7 @@ impl Config {
         }
     }
 
-    fn to_bytes(self) -> [u8; CONFIG_BYTES] {
+    pub(super) fn to_bytes(self) -> [u8; CONFIG_BYTES] {
         let mut bytes = [0; CONFIG_BYTES];
         bytes[0] = self.usage_mode as u8;
         bytes[1..5].copy_from_slice(&self.dimension.to_be_bytes());
@@ -54,7 +54,7 @@ impl Config {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let bytes: [u8; CONFIG_BYTES] =
             bytes.try_into().map_err(|_| damaged("the configuration has the wrong length"))?;
         let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);

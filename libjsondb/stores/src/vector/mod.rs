@@ -10,6 +10,8 @@ mod centroids;
 mod config;
 mod counters;
 mod filter;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod kernel;
 mod kmeans;
 mod layout;
