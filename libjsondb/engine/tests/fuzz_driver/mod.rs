@@ -5,6 +5,8 @@
 
 mod allocation;
 mod mutate;
+#[allow(unused_imports)] // Some mutate what is inside their inputs.
+pub use mutate::mutate;
 mod watch;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -27,7 +29,7 @@ pub fn run(targets: &[Target], short: u64, memory_max: usize) {
         bases.iter().for_each(|base| check(base));
         let mut random = Random::new(seed().wrapping_add(hash(name.as_bytes())));
         for _ in 0..inputs {
-            check(&mutate::mutate(&mut random, &bases));
+            check(&mutate(&mut random, &bases));
         }
         ran += bases.len() as u64 + inputs;
     }
