@@ -237,17 +237,18 @@ pub(crate) fn check_format(path: &Path, bytes: &[u8; FORMAT_LEN]) -> Result<Uuid
     if reader.take(8) != Some(MAGIC) {
         return Err(Error::corrupt(path, 0, "this is not a SOP database"));
     }
-    let version = reader.u32();
-    if version != Some(FORMAT_VERSION) {
+    let version = reader.u32().unwrap_or_default();
+    let uuid = reader.take(16).and_then(|uuid| Uuid::from_slice(uuid).ok()).unwrap_or_default();
+    // Before the version is believed: a damaged one is no newer one.
+    if !reader.u32().is_some_and(|crc| is_intact(bytes.get(..28).unwrap_or_default(), crc)) {
+        return Err(Error::corrupt(path, 0, "checksum of the format file"));
+    }
+    if version != FORMAT_VERSION {
         let what = format!(
-            "{} has format version {version:?}, this library reads version {FORMAT_VERSION}: use a newer library",
+            "{} has format version {version}, this library reads version {FORMAT_VERSION}: use a newer library",
             path.display()
         );
         return Err(Error::new(ErrorKind::Invalid, what));
-    }
-    let uuid = reader.take(16).and_then(|uuid| Uuid::from_slice(uuid).ok()).unwrap_or_default();
-    if !reader.u32().is_some_and(|crc| is_intact(bytes.get(..28).unwrap_or_default(), crc)) {
-        return Err(Error::corrupt(path, 0, "checksum of the format file"));
     }
     Ok(uuid)
 }

@@ -241,3 +241,21 @@ fn a_missing_format_file_is_noticed_though_the_log_holds_no_commit() {
     assert_eq!(refused.kind(), ErrorKind::Corrupt);
     assert!(refused.corrupt_at().unwrap().file.ends_with("FORMAT"), "{refused}");
 }
+
+#[test]
+fn a_newer_format_version_is_told_from_a_damaged_one() {
+    let folder = common::scratch();
+    Database::open(folder.path(), &Options::default()).unwrap().close().unwrap();
+    let path = folder.path().join("FORMAT");
+    let mut format = std::fs::read(&path).unwrap();
+    format[8] = 2;
+    let open = |format: &[u8]| {
+        std::fs::write(&path, format).unwrap();
+        Database::open(folder.path(), &Options::default()).map(drop).unwrap_err()
+    };
+    assert_eq!(open(&format).kind(), ErrorKind::Corrupt);
+    let crc = crc32fast::hash(&format[..28]);
+    format[28..].copy_from_slice(&crc.to_le_bytes());
+    let refused = open(&format);
+    assert!(refused.kind() == ErrorKind::Invalid && refused.message().contains("version 2"), "{refused}");
+}

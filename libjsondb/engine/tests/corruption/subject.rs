@@ -134,7 +134,7 @@ fn read(folder: &Path) -> Files {
                 let mut bytes = fs::read(&path).unwrap();
                 if is_log(&path) {
                     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-                    bytes.truncate(used.next_multiple_of(8) + 512);
+                    bytes.truncate(used.next_multiple_of(8).max(4096) + 512);
                 }
                 files.insert(path.strip_prefix(folder).unwrap().to_owned(), bytes);
             }

@@ -125,10 +125,6 @@ impl<'a> Trial<'a> {
 
     /// The error names a damaged file, and a place that is not behind the damage.
     fn check(&self, error: &Error, damage: &Damage) -> Result<(), String> {
-        // A format version that this library does not know.
-        if error.kind() == ErrorKind::Invalid && damage.touches(Path::new("FORMAT")) {
-            return Ok(());
-        }
         let Some(place) = error.corrupt_at().filter(|_| error.kind() == ErrorKind::Corrupt) else {
             return Err(format!("{:?}: {error}", error.kind()));
         };

@@ -1,0 +1,83 @@
+"""Damaged files: a CorruptionError that names the file and the place, or the answers as they were."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+
+from sop import Context, CorruptionError, Database, TransactionMode, btree
+from sop.ai import Item, Model
+
+Answers = dict[str, Any]
+
+
+def fill(ctx: Context, folder: Path) -> None:
+    with Database(ctx, storage_path=folder) as db:
+        for start in range(0, 60, 20):
+            with db.begin_transaction(ctx) as t:
+                tree = btree.Btree.new(ctx, btree.BtreeOptions("users", True), t)
+                tree.add(ctx, [btree.Item(key, "x" * 100 * key) for key in range(start, start + 20)])
+                # Too large for the log: it lies in a segment.
+                tree.add(ctx, btree.Item(1000 + start, "y" * 70_000))
+        with db.begin_transaction(ctx) as t:
+            db.open_vector_store(ctx, t, "vectors").upsert(ctx, Item("a", [1.0, 2.0], {"n": 1}))
+            db.open_model_store(ctx, t, "models").save(ctx, "c", "m", Model("m"))
+
+
+def ask(ctx: Context, folder: Path) -> Answers:
+    with Database(ctx, storage_path=folder) as db:
+        with db.begin_transaction(ctx, TransactionMode.ForReading) as t:
+            users = btree.Btree.open(ctx, "users", t)
+            return {
+                "count": users.count(ctx),
+                "users": [(item.key, item.value) for item in users.items(ctx)],
+                "vector": db.open_vector_store(ctx, t, "vectors").get(ctx, "a").payload,
+                "models": db.open_model_store(ctx, t, "models").list(ctx, "c"),
+            }
+
+
+def flip(bytes_: bytes, at: int) -> bytes:
+    return bytes_[:at] + bytes([bytes_[at] ^ 0x10]) + bytes_[at + 1 :]
+
+
+def judge(ctx: Context, whole: Path, damaged: Path, name: Path, change: Callable[[Path], None]) -> bool:
+    """Whether the damage is detected; else the answers are those of the whole folder."""
+    shutil.copytree(whole, damaged)
+    change(damaged / name)
+    try:
+        assert ask(ctx, damaged) == ask(ctx, whole), name
+        return False
+    except CorruptionError as error:
+        assert error.code == 51 and not error.retryable
+        assert Path(error.details["file"]) == damaged.resolve() / name
+        assert str(name) in str(error) and f"offset {error.details['offset']}" in str(error)
+        return True
+    finally:
+        shutil.rmtree(damaged)
+
+
+def test_flipped_bytes_and_removed_files(ctx: Context, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    fill(ctx, whole)
+    chosen = random.Random(1)
+    detected = 0
+    for path in sorted(path for path in whole.rglob("*") if path.is_file()):
+        name = path.relative_to(whole)
+        content = path.read_bytes()
+        used = len(content.rstrip(b"\0"))
+        for at in chosen.sample(range(used), min(used, 12)):
+            damage = flip(content, at)
+            detected += judge(ctx, whole, tmp_path / "d", name, lambda file: file.write_bytes(damage))
+        detected += judge(ctx, whole, tmp_path / "d", name, Path.unlink)
+    assert detected > 10
+
+
+@pytest.mark.parametrize("name", ["FORMAT", "log/00000000000000000001.wal"])
+def test_a_missing_file_is_named(ctx: Context, tmp_path: Path, name: str) -> None:
+    whole = tmp_path / "whole"
+    fill(ctx, whole)
+    assert judge(ctx, whole, tmp_path / "d", Path(name), Path.unlink)
