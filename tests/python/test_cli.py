@@ -318,7 +318,7 @@ def test_ctrl_c_stops_a_backup_and_leaves_no_database(tmp_path: Path) -> None:
     with Database(ctx, storage_path=folder) as db, db.begin_transaction(ctx) as t:
         big = btree.BtreeOptions("big", True)
         big.set_value_data_size(btree.ValueDataSize.Big)
-        btree.Btree.new(ctx, big, t).add(ctx, [btree.Item(n, "y" * 10_000_000) for n in range(20)])
+        btree.Btree.new(ctx, big, t).add(ctx, [btree.Item(n, "y" * 10_000_000) for n in range(8)])
     target = tmp_path / "copy"
     backup = subprocess.Popen(
         [sys.executable, "-m", "sop", "backup", str(folder), str(target)],
