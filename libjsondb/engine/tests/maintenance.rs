@@ -152,12 +152,6 @@ fn all_damage_is_found_not_only_the_first() {
     }
     let copy = scratch();
     write(copy.path(), &files);
-    let verification = verify(copy.path());
-    // A format version that is not known ends everything.
-    assert_eq!(verification.unwrap_err().kind(), ErrorKind::Invalid);
-    files.get_mut(Path::new("FORMAT")).unwrap()[9] ^= 0x10;
-    files.get_mut(Path::new("FORMAT")).unwrap()[20] ^= 0x10;
-    write(copy.path(), &files);
     let findings = verify(copy.path()).unwrap().findings;
     let found: Vec<_> = findings.iter().map(|finding| &finding.file).collect();
     assert!(found.contains(&&PathBuf::from("FORMAT")), "{findings:?}");
