@@ -27,5 +27,5 @@ fn every_function_of_the_header_is_called() {
 
 #[test]
 fn fuzz_every_function() {
-    fuzz_driver::run(program::TARGETS, 400, 512 << 20);
+    fuzz_driver::run(program::TARGETS, 2_000, 512 << 20);
 }

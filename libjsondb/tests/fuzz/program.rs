@@ -15,10 +15,9 @@ pub const TARGETS: &[Target] = &[("abi", run, seeds)];
 
 const STEPS_MAX: usize = 40;
 
-/// One call: four bytes. All zero but the first, it is a plausible one on the newest handles.
+/// What a call takes its arguments from. All zero, it is a plausible call on the newest handles.
 #[derive(Clone, Copy)]
 pub struct Step {
-    pub call: u8,
     pub handle: u8,
     pub text: u8,
     pub twist: u8,
@@ -192,12 +191,13 @@ impl Machine {
     }
 }
 
+/// Four bytes are a call: which, and its step.
 pub fn run(input: &[u8]) {
     let mut machine = Machine::new();
     let (steps, _) = input.as_chunks::<4>();
     for &[call, handle, text, twist] in steps.iter().take(STEPS_MAX) {
         let (_, call_it) = CALLS[usize::from(call) % CALLS.len()];
-        call_it(&mut machine, Step { call, handle, text, twist });
+        call_it(&mut machine, Step { handle, text, twist });
     }
     machine.finish();
 }
