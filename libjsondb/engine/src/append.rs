@@ -1,7 +1,6 @@
 //! The log under its lock: catching up with other processes, taking over what a dead one left, appending, starting a new
 //! file.
 
-use std::sync::atomic::Ordering;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,13 +34,31 @@ impl Inner {
     /// Takes the log lock of the folder and reads what others appended. `still_wanted` is asked while waiting.
     pub(crate) fn lock_log(&self, still_wanted: impl Fn() -> Result<()>) -> Result<LockedLog<'_>> {
         self.check_usable()?;
+        let log = self.acquire_log(still_wanted)?;
+        log.catch_up(Trust::Announcement)?;
+        Ok(log)
+    }
+
+    /// What every handle does first: from then on, what a dead writer left is either stored or gone.
+    pub(crate) fn settle_log(&self) -> Result<()> {
+        self.acquire_log(|| Ok(()))?.catch_up(Trust::Nothing)
+    }
+
+    fn acquire_log(&self, still_wanted: impl Fn() -> Result<()>) -> Result<LockedLog<'_>> {
         let file = self.log_lock.lock().unwrap_or_else(PoisonError::into_inner);
         let lock = file.as_ref().ok_or_else(|| self.read_only())?;
         acquire(lock, self.options.lock_timeout, still_wanted)?;
-        let log = LockedLog { inner: self, file };
-        log.catch_up()?;
-        Ok(log)
+        Ok(LockedLog { inner: self, file })
     }
+}
+
+/// What is believed of the log's announced end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// This handle has once looked behind it: it is kept up to date since.
+    Announcement,
+    /// A power cut may have set it back to any earlier one: even one that looks orderly may not name the newest file.
+    Nothing,
 }
 
 /// When a timeout that begins now is over; None: never, it is longer than the clock reaches.
@@ -56,7 +73,10 @@ pub(crate) fn acquire(lock: &File, timeout: Duration, still_wanted: impl Fn() ->
     while !lock.try_lock()? {
         still_wanted()?;
         if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let what = format!("another process holds {} for over {timeout:?}", lock.path().display());
+            let path = lock.path().display();
+            let what = format!(
+                "another process holds {path} for over {timeout:?}: if it is stopped, let it go on or end it"
+            );
             return Err(Error::new(ErrorKind::Locked, what));
         }
         std::thread::sleep(pause);
@@ -82,25 +102,21 @@ impl Drop for LockedLog<'_> {
 
 impl LockedLog<'_> {
     /// Reads up to the announced end, then takes over what a writer that died left beyond it.
-    fn catch_up(&self) -> Result<()> {
+    fn catch_up(&self, trust: Trust) -> Result<()> {
         let inner = self.inner;
         let tail = inner.tail()?.read()?;
         let mut replica = inner.lock_replica();
         let before = replica.position.end();
         inner.follow(&mut replica, tail.map_or(before, |tail| tail.end))?;
         let orderly = tail.is_some_and(|tail| !tail.rotating && tail.end == replica.position.end());
-        // A power cut may have set the announcement back to any earlier one: even one that looks orderly may not name the newest
-        // file. Every handle looks for itself, as another may have opened the folder first and not have come to it yet.
-        let trusted = inner.log_checked.load(Ordering::Acquire);
-        if !trusted {
+        if trust == Trust::Nothing {
             // Whoever made the database or its newest log file may have died before the name was durable.
             os::sync_folder(&inner.folders.log.path)?;
             os::sync_folder(&inner.folder)?;
         }
-        if !trusted || !orderly || !matches!(replica.position.look()?, Found::End) {
+        if trust == Trust::Nothing || !orderly || !matches!(replica.position.look()?, Found::End) {
             self.take_over(&mut replica, !orderly)?;
         }
-        inner.log_checked.store(true, Ordering::Release);
         if replica.position.end() != before {
             inner.publish(&mut replica);
         }

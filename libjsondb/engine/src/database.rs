@@ -52,8 +52,6 @@ pub(crate) struct Inner {
     /// Snapshots of open write transactions, with their number.
     writers: Mutex<BTreeMap<Seq, usize>>,
     pub(crate) background: Background,
-    /// This handle has once looked at the log behind what is announced.
-    pub(crate) log_checked: AtomicBool,
     failed: OnceLock<Error>,
     closed: AtomicBool,
 }
@@ -158,15 +156,11 @@ impl Inner {
             manifests,
             writers: Mutex::default(),
             background: Background::default(),
-            log_checked: AtomicBool::new(false),
             failed: OnceLock::new(),
             closed: AtomicBool::new(false),
         };
-        if opened.nobody_writes {
-            // Takes over what a writer that died may have left.
-            drop(inner.lock_log(|| Ok(()))?);
-        }
         if let Some(pin) = &inner.pin {
+            inner.settle_log()?;
             pin.leave()?;
         }
         Ok(inner)

@@ -40,8 +40,6 @@ pub(crate) struct Opened {
     pub(crate) pin: Option<Pin>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) replica: Replica,
-    /// No process held the log lock: what lies beyond the announced end has no living writer.
-    pub(crate) nobody_writes: bool,
 }
 
 pub(crate) fn format_path(folder: &Path) -> PathBuf {
@@ -89,28 +87,20 @@ fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> 
     }
     let log_lock = File::open_or_create(&log.path.join("LOCK"))?;
     let format_path = format_path(folder);
-    let mut locked = log_lock.try_lock()?;
-    if !locked && File::open(&format_path)?.is_none() {
-        // Somebody is making this database right now.
+    if File::open(&format_path)?.is_none() {
         acquire(&log_lock, options.lock_timeout, || Ok(()))?;
-        locked = true;
-    }
-    if locked && File::open(&format_path)?.is_none() {
-        create(folder, folders)?;
+        // Somebody may have made this database meanwhile.
+        if File::open(&format_path)?.is_none() {
+            create(folder, folders)?;
+        }
+        log_lock.unlock()?;
     }
     let format = read_format(&format_path)?;
     let pin = Pin::create(&pin_folder(folder), &log.staging, log.owner)?;
     let tail = TailFile::open_or_create(&log.path.join("TAIL"))?;
-    if !locked && tail.read()?.is_none() {
-        acquire(&log_lock, options.lock_timeout, || Ok(()))?;
-        locked = true;
-    }
     // Without an announcement nothing is trusted yet: the take-over that follows makes it durable first.
     let end = tail.read()?.map_or(LogEnd::default(), |tail| tail.end);
     let replica = Replica::open(folders.clone(), ReadLimit::Announced(end), options.memtable_bytes)?;
-    if locked {
-        log_lock.unlock()?;
-    }
     Ok(Opened {
         folders: folders.clone(),
         format,
@@ -119,7 +109,6 @@ fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> 
         pin: Some(pin),
         segments: Arc::new(Segments::new(segment_folder(folder), log.owner)),
         replica,
-        nobody_writes: locked,
     })
 }
 
@@ -144,7 +133,6 @@ fn open_read_only(
         pin: None,
         segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner)),
         replica: Replica::open(folders.clone(), limit, options.memtable_bytes)?,
-        nobody_writes: false,
     })
 }
 

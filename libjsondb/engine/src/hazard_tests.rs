@@ -13,6 +13,7 @@ use crate::log::LogEnd;
 use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Wal};
 use crate::os::File;
+use crate::os::faults::{self, Fault, Faults};
 use crate::replica::{ReadLimit, Replica};
 use crate::{Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
 
@@ -22,6 +23,19 @@ fn small() -> Options {
 
 fn process(folder: &Path) -> Arc<Inner> {
     Arc::new(Inner::open(folder, &small()).unwrap())
+}
+
+/// Opens the folder while another process holds the log lock.
+fn process_beside_another(folder: &Path) -> Arc<Inner> {
+    let lock = File::open_or_create(&folder.join("log").join("LOCK")).unwrap();
+    assert!(lock.try_lock().unwrap());
+    let opening = std::thread::spawn({
+        let folder = folder.to_owned();
+        move || process(&folder)
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    lock.unlock().unwrap();
+    opening.join().unwrap()
 }
 
 fn begin(inner: &Arc<Inner>) -> Transaction {
@@ -138,10 +152,7 @@ fn an_announcement_set_back_misleads_no_process_that_opens_beside_another() {
     let folder = tempfile::tempdir().unwrap();
     set_back(folder.path());
     // Another process is just opening the folder: it holds the lock, and has taken over nothing yet.
-    let lock = File::open_or_create(&folder.path().join("log").join("LOCK")).unwrap();
-    assert!(lock.try_lock().unwrap());
-    let second = process(folder.path());
-    lock.unlock().unwrap();
+    let second = process_beside_another(folder.path());
     put(&second, 100, 10, Placement::Auto);
     for key in (0..43).chain([100]) {
         assert!(load(&second, key).unwrap().is_some(), "key {key} in the process that wrote");
@@ -151,6 +162,25 @@ fn an_announcement_set_back_misleads_no_process_that_opens_beside_another() {
     for key in (0..43).chain([100]) {
         assert!(load(&third, key).unwrap().is_some(), "key {key} after opening again");
     }
+}
+
+#[test]
+fn the_outcome_of_a_failed_commit_is_known_once_the_folder_is_opened_beside_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let failing = process(&path);
+    put(&failing, 1, 10, Placement::Auto);
+    let fault = Fault::Error(5);
+    faults::set(&path, Faults { only: Some(("sync", "wal")), after: 0, count: 1, fault });
+    let mut transaction = begin(&failing);
+    let store = transaction.ensure_store("s", b"").unwrap();
+    transaction.put(store, &2u32.to_be_bytes(), &[2], Placement::Auto).unwrap();
+    assert_eq!(transaction.commit().unwrap_err().kind(), ErrorKind::Io);
+    faults::forget(&path);
+    let reopened = process_beside_another(&path);
+    let found = load(&reopened, 2).unwrap();
+    put(&process(&path), 3, 10, Placement::Auto);
+    assert_eq!(load(&reopened, 2).unwrap(), found);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The calls: each takes its arguments from a step, and checks what comes out.
 
+use std::ffi::c_void;
 use std::ptr::{null, null_mut};
 
 use jsondb::*;
@@ -42,6 +43,24 @@ fn opens(m: &mut Machine, s: Step, kind: Kind, call: impl Fn(i64, u64, *mut u64)
     let place = if s.twist == 199 { null_mut() } else { &raw mut out };
     let code = call(m.ctx(s), m.handle(s, kind), place);
     m.opened(code, out);
+}
+
+/// A long call on a database, with a progress function that may stop it.
+fn long(
+    m: &mut Machine,
+    s: Step,
+    call: impl Fn(i64, u64, SopProgress, *mut c_void, *mut *mut std::ffi::c_char) -> i32,
+) {
+    unsafe extern "C" fn report(left: *mut c_void, done: u64, total: u64) -> i32 {
+        assert!(done <= total);
+        let left = unsafe { &mut *left.cast::<u8>() };
+        *left = left.saturating_sub(1);
+        i32::from(*left == 0)
+    }
+    let mut left = s.twist;
+    let (progress, data): (SopProgress, _) =
+        if s.twist == 0 { (None, null_mut()) } else { (Some(report), (&raw mut left).cast()) };
+    gives(m, s, Database, |c, h, o| call(c, h, progress, data, o));
 }
 
 /// Where a store that may commit by itself is opened.
@@ -134,6 +153,14 @@ pub const CALLS: &[Call] = &[
     ("rollback", |m, s| plain(m, s, Transaction, |c, h| sop_transaction_rollback(c, h))),
     ("is_active", |m, s| counts(m, s, Transaction, |_, h, o| unsafe { sop_transaction_is_active(h, o) })),
     ("close", |m, s| plain(m, s, Database, |c, h| sop_database_close(c, h))),
+    ("verify", |m, s| long(m, s, |c, h, p, d, o| unsafe { sop_database_verify(c, h, p, d, o) })),
+    ("compact", |m, s| long(m, s, |c, h, p, d, o| unsafe { sop_database_compact(c, h, p, d, o) })),
+    ("backup", |m, s| {
+        let (t, check) = (m.backup_target(s), action(s, 0, 2));
+        long(m, s, |c, h, p, d, o| unsafe { sop_database_backup(c, h, data(&t), len(&t), check, p, d, o) });
+    }),
+    ("info", |m, s| gives(m, s, Database, |c, h, o| unsafe { sop_database_info(c, h, o) })),
+    ("stores", |m, s| gives(m, s, Database, |c, h, o| unsafe { sop_database_stores(c, h, o) })),
     ("release", |m, s| sop_handle_release(m.handle(s, Btree))),
     ("release_transaction", |m, s| sop_handle_release(m.handle(s, Transaction))),
     ("handle_count", |_, _| assert!(sop_handle_count() < 1000 && !sop_version().is_null())),

@@ -36,6 +36,7 @@ pub enum Kind {
 /// A caller of the library.
 pub struct Machine {
     folder: tempfile::TempDir,
+    backups: tempfile::TempDir,
     /// All that were ever given out, with their UUID texts, released ones too.
     handles: Vec<(u64, String)>,
     pub contexts: Vec<i64>,
@@ -73,7 +74,8 @@ fn take(text: *mut c_char) -> Option<String> {
 
 impl Machine {
     fn new() -> Machine {
-        Machine { folder: crate::common::scratch(), handles: Vec::new(), contexts: Vec::new() }
+        let (folder, backups) = (crate::common::scratch(), crate::common::scratch());
+        Machine { folder, backups, handles: Vec::new(), contexts: Vec::new() }
     }
 
     pub fn ctx(&self, step: Step) -> i64 {
@@ -123,6 +125,14 @@ impl Machine {
         let tame = text.replace(['/', '\\', '.', '~'], "_");
         let is_tame = tame.contains("$F") || !tame.contains("stor");
         is_tame.then(|| tame.replace("$F", self.folder.path().to_str().unwrap()).into_bytes())
+    }
+
+    /// Target of a backup: whatever becomes of the text, it names no folder outside of this machine's.
+    pub fn backup_target(&self, step: Step) -> Option<Vec<u8>> {
+        let text = String::from_utf8(self.text(texts::BACKUP, step)?).ok()?;
+        let Some(name) = text.strip_prefix("$B") else { return Some(Vec::new()) };
+        let tame = name.replace(['/', '\\', '.'], "_");
+        Some(format!("{}/{tame}", self.backups.path().to_str().unwrap()).into_bytes())
     }
 
     /// Checks how a call ended.
@@ -203,7 +213,7 @@ pub fn run(input: &[u8]) {
 }
 
 /// Plausible programs, a line each: names of calls, with the number of the text where it is not the first.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "open begin btree_new btree_write btree_count btree_find btree_current btree_step btree_page btree_range \
      btree_values btree_find_one btree_update_current btree_remove btree_info is_active commit begin btree_open \
      btree_write:1 btree_remove_current rollback close",
@@ -214,6 +224,8 @@ const PROGRAMS: [&str; 6] = [
     "open model_open model_save model_get model_list model_delete begin model_open model_save rollback uuid",
     "database begin_legacy btree_legacy btree_legacy:3 navigate get_from is_unique item_count end_legacy \
      begin_legacy vector_legacy:10 vector_legacy:4 model_legacy:11 model_legacy:8 end_legacy close_legacy",
+    "open begin btree_new btree_write commit vector_open vector_upsert verify info stores backup backup:1 compact \
+     verify backup",
     "create_context open begin cancel_context btree_new context_error remove_context redis_open redis_close \
      redis_open_legacy redis_close_legacy last_error release handle_count",
 ];

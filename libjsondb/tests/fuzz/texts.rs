@@ -51,6 +51,7 @@ pub const DATABASE: &[&str] = &[
     r#"{"stores_folders": ["$F"], "memory_limit": 16777216}"#,
     r#"{"stores_folders": [], "db_type": 1}"#,
 ];
+pub const BACKUP: &[&str] = &["$Bone", "$Btwo", "$B", ""];
 /// Only addresses where nobody listens: no fuzzing goes over a network.
 pub const REDIS: &[&str] = &["", "nonsense", "http://127.0.0.1", "redis://127.0.0.1:1", "x\u{e9}://["];
 pub const BEGIN: &[&str] = &["1", r#"{"mode": 1, "max_time": 5}"#, "2", r#"{"mode": 9}"#];
