@@ -19,7 +19,7 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from conftest import count
+from conftest import count, seed
 from sop import ConflictError, Context, Database
 from sop.btree import (
     Btree,
@@ -35,6 +35,7 @@ from sorted_map import UNSET, Id, Order, SortedMap
 MEMORY = Path("/dev/shm")
 # The least there is. A commit of more than a sixteenth of it starts a checkpoint.
 MEMORY_LIMIT = 16 << 20
+HISTORIES_REMEMBERED = 500
 
 SCALARS = st.one_of(
     st.none(),
@@ -278,7 +279,7 @@ class BtreeModel(RuleBasedStateMachine):
         except ConflictError as error:
             assert model.written
             assert may_lose if error.code == 10 else forgotten
-            type(self).conflicts += 1
+            BtreeModel.conflicts += 1
         else:
             assert not (model.written and must_lose)
             self.committed = {
@@ -286,7 +287,7 @@ class BtreeModel(RuleBasedStateMachine):
                 **{id: model.rows[id] for id in model.written if id in model.rows},
             }
             self.commits.append(model.written)
-            type(self).commits_done += 1
+            BtreeModel.commits_done += 1
         self.sessions[who] = Session(self)
 
     @rule(data=st.data(), filling=FILLINGS)
@@ -337,17 +338,20 @@ class BtreeModel(RuleBasedStateMachine):
 
 
 def test_a_btree_is_a_sorted_map() -> None:
-    seed = os.environ.get("SOP_SEED")
-    histories = count(300)
-    settings = hypothesis.settings(
-        max_examples=histories,
-        stateful_step_count=50,
-        deadline=None,
-        database=None,
-        derandomize=seed is None,
-        print_blob=False,
-        suppress_health_check=list(HealthCheck),
-    )
-    machine = BtreeModel if seed is None else hypothesis.seed(int(seed))(BtreeModel)
-    run_state_machine_as_test(machine, settings=settings)
-    print(f"{histories} histories, {machine.commits_done} commits, {machine.conflicts} conflicts")
+    histories, start = count(300), os.environ.get("SOP_SEED")
+    # In parts, each with the next seed: hypothesis remembers all that it tried.
+    for part, first in enumerate(range(0, histories, HISTORIES_REMEMBERED)):
+        settings = hypothesis.settings(
+            max_examples=min(HISTORIES_REMEMBERED, histories - first),
+            stateful_step_count=50,
+            deadline=None,
+            database=None,
+            derandomize=start is None and part == 0,
+            print_blob=False,
+            suppress_health_check=list(HealthCheck),
+        )
+        machine = type(BtreeModel.__name__, (BtreeModel,), {})
+        if not settings.derandomize:
+            hypothesis.seed(seed() + part)(machine)
+        run_state_machine_as_test(machine, settings=settings)
+    print(f"{histories} histories, {BtreeModel.commits_done} commits, {BtreeModel.conflicts} conflicts")
