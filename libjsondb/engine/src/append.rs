@@ -93,9 +93,10 @@ pub(crate) struct LockedLog<'a> {
 
 impl Drop for LockedLog<'_> {
     fn drop(&mut self) {
-        if let Some(lock) = self.file.as_ref() {
-            // The kernel releases it with the file at the latest.
-            let _ = lock.unlock();
+        if let Some(Err(error)) = self.file.as_ref().map(File::unlock) {
+            // Closing the file releases the lock for others; without it this handle cannot write.
+            self.inner.poison(error);
+            *self.file = None;
         }
     }
 }

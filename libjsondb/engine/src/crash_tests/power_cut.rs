@@ -134,7 +134,11 @@ impl Recording {
         // Before the state is known, a power cut may decide it either way.
         self.states.insert(number, model.clone());
         match outcome {
-            Ok(()) => self.accept(number, model),
+            Ok(()) => {
+                self.accept(number, model);
+                // What failed may have ended the handle all the same.
+                self.restart(which);
+            }
             Err(error) => {
                 self.restart(which);
                 let found = state(&self.processes[which]).unwrap();
