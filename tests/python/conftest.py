@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,10 @@ PACKAGE = ROOT / "python"
 sys.path.insert(0, str(PACKAGE))
 
 from sop import Context, Database, TransactionMode, btree  # noqa: E402
+
+# A shell starts what runs in its background with Ctrl-C ignored, and programs inherit that.
+# Those that are interrupted here must not.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def environment() -> dict[str, str]:

@@ -185,7 +185,7 @@ def test_all_damage_is_listed(folder: Path) -> None:
     ctx = Context()
     with Database(ctx, storage_path=folder) as db, pytest.raises(CorruptionError) as raised:
         db.info(ctx)
-    assert raised.value.details["path"].startswith(str(folder))
+    assert raised.value.details["file"].startswith(str(folder))
     assert raised.value.details["offset"] == 0
 
 

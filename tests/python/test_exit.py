@@ -44,6 +44,14 @@ def start(task: str, folder: Path, journal: Path, dice: random.Random) -> subpro
     )
 
 
+def finish(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Its output and its errors. One that hangs is a failure, and ends."""
+    try:
+        return process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+
+
 def check(folder: Path, journal: Path) -> None:
     acknowledged = {int(line) for line in journal.read_text().split()}
     present = set(stored(str(folder)))
@@ -58,7 +66,7 @@ def test_a_process_ends_quietly(tmp_path: Path, task: str) -> None:
     for round in range(count(1)):
         folder, journal = tmp_path / f"{round}", tmp_path / f"{round}.journal"
         process = start(task, folder, journal, dice)
-        output, errors = process.communicate(timeout=SECONDS)
+        output, errors = finish(process)
         assert (process.returncode, output, errors) == (0, "", "")
         check(folder, journal)
 
@@ -68,7 +76,7 @@ def test_an_exception_that_nobody_catches_is_all_that_is_told(tmp_path: Path) ->
     for round in range(count(1)):
         folder, journal = tmp_path / f"{round}", tmp_path / f"{round}.journal"
         process = start("with_an_exception", folder, journal, dice)
-        _, errors = process.communicate(timeout=SECONDS)
+        _, errors = finish(process)
         assert process.returncode == 1
         assert errors.startswith("Traceback")
         assert errors.count("Traceback") == 1
@@ -85,6 +93,6 @@ def test_an_interrupted_program_can_go_on(tmp_path: Path) -> None:
         assert process.stdout.readline() == "ready\n"
         time.sleep(dice.uniform(0, 0.3))
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=SECONDS)
+        output, errors = finish(process)
         assert (process.returncode, output, errors) == (0, "went on\n", "")
         check(folder, journal)

@@ -76,7 +76,7 @@ impl Recording {
         let which = self.random.below(2) as usize;
         let faulty = self.random.one_in(6);
         if self.repeatable || faulty {
-            self.processes[which].inner.background.wait();
+            self.processes.iter().for_each(|process| process.inner.background.wait());
         }
         if faulty {
             self.fail(which, number);
