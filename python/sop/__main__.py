@@ -7,13 +7,25 @@ database there, an error); 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import codecs
 import dataclasses
+import io
 import json
 import os
 import sys
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterator, NoReturn, Sequence, TextIO
 
-from . import Context, CorruptionError, Database, Error, TransactionMode, __version__, btree
+from . import (
+    Context,
+    CorruptionError,
+    Database,
+    Error,
+    StoreNotFoundError,
+    TransactionMode,
+    ValidationError,
+    __version__,
+    btree,
+)
 from .maintenance import DiskUse, Progress
 
 DONE, NO, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -28,31 +40,59 @@ def _size(count: float) -> str:
     return f"{count:.1f} {_UNITS[unit]}" if unit else f"{int(count)} B"
 
 
+def _drop(stream: TextIO) -> None:
+    """Nobody reads what is printed there: it goes nowhere, also what the interpreter flushes on exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
 def _say(text: str) -> None:
-    print(text, flush=True)
+    """Prints a report. The exit code stands, whether or not somebody reads it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _drop(sys.stdout)
+
+
+def _json(value: Any) -> str:
+    """JSON, with escapes where the encoding of the output may lack a character."""
+    encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+    return json.dumps(value, ensure_ascii=codecs.lookup(encoding).name != "utf-8")
+
+
+def _complain(text: str) -> None:
+    if sys.stderr is not None:  # else it would be printed as an answer
+        print(f"sop: {text}", file=sys.stderr)
 
 
 def _say_json(value: Any) -> None:
-    _say(json.dumps(value, ensure_ascii=False))
+    _say(_json(value))
 
 
 def _progress(arguments: argparse.Namespace) -> Progress | None:
     """Shows how far a long command is, on stderr: on one line of a terminal, else every ten percent."""
-    terminal = sys.stderr.isatty()
-    if arguments.quiet or not (terminal or arguments.progress):
+    terminal = sys.stderr is not None and sys.stderr.isatty()
+    if sys.stderr is None or arguments.quiet or not (terminal or arguments.progress):
         return None
     shown = -10
+
+    def tell(text: str, end: str = "\n") -> None:
+        try:
+            print(text, end=end, file=sys.stderr, flush=True)
+        except OSError:
+            # Progress that nobody can see is no reason to stop.
+            _drop(sys.stderr)
 
     def show(done: int, total: int) -> None:
         nonlocal shown
         percent = 100 * done // total if total else 0
         text = f"{arguments.command}: {percent} % ({_size(done)} of {_size(total)})"
         if terminal:
-            end = "\n" if done == total else ""
-            print(f"\r\x1b[K{text}", end=end, file=sys.stderr, flush=True)
+            tell(f"\r\x1b[K{text}", end="\n" if done == total else "")
         elif percent >= shown + 10 or (done == total and percent > shown):
             shown = percent
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
 
     return show
 
@@ -63,7 +103,9 @@ def _verify(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
         _say_json(dataclasses.asdict(found))
     elif not arguments.quiet:
         for finding in found.findings:
-            _say(f"{finding.file}: offset {finding.offset}: {finding.what}")
+            # What the system refused names its file itself.
+            place = f"{finding.file}: offset {finding.offset}: " if finding.file else ""
+            _say(f"{place}{finding.what}")
         verdict = "intact" if found.intact else f"{len(found.findings)} findings"
         _say(
             f"{verdict}: {len(found.stores)} stores, {found.entries} entries, {found.pages} pages, "
@@ -114,26 +156,35 @@ def _ls(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
     if arguments.json:
         _say_json([dataclasses.asdict(store) for store in stores])
     else:
-        rows = [
-            (store.kind, store.items, store.name, json.dumps(store.options, ensure_ascii=False))
-            for store in stores
-        ]
+        rows = [(store.kind, store.items, store.name, _json(store.options)) for store in stores]
         _say_table([("KIND", "ITEMS", "NAME", "OPTIONS"), *rows])
     return DONE
 
 
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
 def _key(text: str) -> Any:
-    """A key as JSON; what is no JSON is a string."""
+    """A key as JSON; what is no JSON, as NaN, is a string."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_json)
     except ValueError:
         return text
+    except RecursionError:
+        raise ValidationError("the key is nested too deeply") from None
 
 
 def _open(ctx: Context, db: Database, arguments: argparse.Namespace) -> btree.Btree[Any, Any]:
-    db.info(ctx)  # raises where there is no database
+    stores = db.stores(ctx)  # raises where there is no database
     transaction = db.begin_transaction(ctx, TransactionMode.ForReading)
-    return btree.Btree.open(ctx, arguments.store, transaction)
+    try:
+        return btree.Btree.open(ctx, arguments.store, transaction)
+    except StoreNotFoundError as error:
+        kinds = [store.kind for store in stores if store.name == arguments.store]
+        if not kinds:
+            raise
+        raise ValidationError(f"{error}: it is a {kinds[0]} store") from None
 
 
 def _get(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
@@ -147,12 +198,14 @@ def _get(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
 def _scan(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
     store = _open(ctx, db, arguments)
     start, stop = (None if text is None else _key(text) for text in (arguments.start, arguments.stop))
+    if arguments.stop is not None and stop is None:
+        return DONE  # null is the first key there can be
     walk: Callable[..., Iterator[Any]] = store.keys if arguments.keys else store.items
     for number, found in enumerate(walk(ctx, start, stop, arguments.reverse)):
         if number == arguments.limit:
             break
         row = found if arguments.keys else {"key": found.key, "value": found.value}
-        print(json.dumps(row, ensure_ascii=False))
+        print(_json(row))
     return DONE
 
 
@@ -179,10 +232,9 @@ _Command = Callable[[Context, Database, argparse.Namespace], int]
 
 
 def _limit(text: str) -> int:
-    count = int(text)
-    if count < 0:
-        raise argparse.ArgumentTypeError("a limit is 0 or more")
-    return count
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("a limit is a number, 0 or more")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -207,12 +259,14 @@ def _parser() -> argparse.ArgumentParser:
         return added
 
     long(command("verify", _verify, "check every file without changing any; lists all damage, exits with 1"))
-    command("info", _info, "size on disk, newest transaction, garbage, who has it open")
+    command("info", _info, "size on disk, newest transaction, garbage, processes that have it open")
     command("ls", _ls, "the stores")
     get = of_store(command("get", _get, "the value of a key of a B-tree; exits with 1 when there is none"))
-    get.add_argument("key", metavar="KEY", help="JSON; what is no JSON is a string")
+    get.add_argument(
+        "key", metavar="KEY", help="JSON; what is no JSON is a string; behind -- it may begin with a dash"
+    )
     scan = of_store(command("scan", _scan, "the items of a B-tree, as lines of JSON"))
-    scan.add_argument("--start", metavar="KEY", help="first key")
+    scan.add_argument("--start", metavar="KEY", help="first key; --start=KEY when it begins with a dash")
     scan.add_argument("--stop", metavar="KEY", help="key to stop before")
     scan.add_argument("--reverse", action="store_true", help="from the last key to the first")
     scan.add_argument("--limit", type=_limit, help="at most so many")
@@ -227,10 +281,14 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; gives its exit code."""
     arguments = _parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     ctx = Context()
     try:
-        code: int = arguments.run(ctx, Database(ctx, storage_path=arguments.path), arguments)
-        sys.stdout.flush()
+        with Database(ctx, storage_path=arguments.path) as db:
+            code: int = arguments.run(ctx, db, arguments)
+        if sys.stdout is not None:  # it is when the process was started without one
+            sys.stdout.flush()
         return code
     except CorruptionError as error:
         hint = (
@@ -238,15 +296,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.command == "verify"
             else f" (python -m sop verify {arguments.path} lists all damage)"
         )
-        print(f"sop: {error}{hint}", file=sys.stderr)
+        _complain(f"{error}{hint}")
         return FAILED
     except Error as error:
-        print(f"sop: {error}", file=sys.stderr)
+        _complain(str(error))
         return FAILED
     except BrokenPipeError:
-        # Whoever read the output wants no more; the interpreter flushes it once more on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the rows wants no more.
+        _drop(sys.stdout)
         return DONE
+    except OSError as error:
+        _drop(sys.stdout)
+        _complain(f"cannot write the answer: {error}")
+        return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -129,10 +129,14 @@ def test_get_and_scan(folder: Path) -> None:
     assert keys.splitlines() == ['"user499"', '"user498"']
     assert sop("scan", folder, "people", "--limit", 0).stdout == ""
     assert len(sop("scan", folder, "log", "--start", 1).stdout.splitlines()) == 5
-    for command in (("get", folder, "no such store", 1), ("scan", folder, "vectors")):
+    for command, what in (
+        (("get", folder, "no such store", 1), "not found\n"),
+        (("scan", folder, "vectors"), "not found: it is a vector store\n"),
+        (("get", folder, "models", 1), "not found: it is a model store\n"),
+    ):
         done = sop(*command)
         assert (done.returncode, done.stdout) == (2, "")
-        assert "not found" in done.stderr
+        assert done.stderr.endswith(what)
 
 
 def test_a_reader_that_wants_no_more_is_no_error(folder: Path) -> None:
@@ -147,6 +151,88 @@ def test_a_reader_that_wants_no_more_is_no_error(folder: Path) -> None:
     assert scan.stderr.read() == b""
     scan.stderr.close()
     assert scan.wait(60) == 0
+
+
+def shell(line: str, folder: Path, **variables: str) -> tuple[int, str, str]:
+    """Exit code and output of a line of shell, in which `sop` is the command line and $1 the database."""
+    script = f'sop() {{ "{sys.executable}" -m sop "$@"; }}\n{line}'
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", str(folder)],
+        env={**environment(), **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=300,
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def damage(folder: Path) -> None:
+    (manifest,) = folder.glob("man/*.man")
+    manifest.write_bytes(b"no manifest")
+
+
+def test_the_verdict_stands_when_nobody_reads_the_report(folder: Path) -> None:
+    assert shell('sop verify "$1" | true; exit "${PIPESTATUS[0]}"', folder) == (0, "", "")
+    damage(folder)
+    for options in ("", "--json"):
+        code = 'exit "${PIPESTATUS[0]}"'
+        assert shell(f'sop verify "$1" {options} | true; {code}', folder) == (1, "", "")
+    assert shell('sop verify "$1" >&-', folder) == (1, "", "")
+
+
+def test_progress_that_nobody_sees_does_not_stop_a_backup(folder: Path, tmp_path: Path) -> None:
+    for number, nowhere in enumerate(("2> >(true)", "2>/dev/full", "2>&-")):
+        copy = tmp_path / f"copy{number}"
+        line = f'sop backup "$1" "{copy}" --json --progress {nowhere}'
+        code, output, errors = shell(line, folder)
+        assert (code, json.loads(output)["verified"], errors) == (0, True, "")
+        assert answer("verify", copy)["intact"]
+
+
+def test_an_answer_that_cannot_be_written_is_a_failure(folder: Path) -> None:
+    for command in ('verify "$1"', 'ls "$1"', 'scan "$1" people', 'info "$1" --json'):
+        code, output, errors = shell(f"sop {command} >/dev/full", folder)
+        assert (code, output) == (2, "")
+        assert errors.startswith("sop: cannot write the answer: ")
+    assert shell('sop info "$1/missing" 2>&-', folder) == (2, "", "")
+
+
+def test_an_output_that_lacks_characters_gets_escapes(folder: Path) -> None:
+    for encoding in ("ascii", "latin-1"):
+        code, output, errors = shell('sop get "$1" people user001', folder, PYTHONIOENCODING=encoding)
+        assert (code, json.loads(output)["ü"], errors) == (0, "x" * 100, "")
+    renamed = folder.with_name("dß€")
+    folder.rename(renamed)
+    code, output, errors = shell('sop info "$1"', renamed, PYTHONIOENCODING="ascii")
+    assert (code, errors) == (0, "")
+    assert r"d\xdf\u20ac" in output
+
+
+def test_keys_that_look_like_json_or_like_options(tmp_path: Path) -> None:
+    folder = tmp_path / "db"
+    ctx = Context()
+    keys = ["NaN", "-Infinity", "1", 1, True, "true", None, "null", "-x", "{", [1, "a"], '"', ""]
+    with Database(ctx, storage_path=folder) as db, db.begin_transaction(ctx) as t:
+        store = btree.Btree.new(ctx, btree.BtreeOptions("keys", True), t)
+        assert store.add(ctx, [btree.Item(key, {"is": key}) for key in keys])
+    for key in keys:
+        assert json.loads(sop("get", folder, "keys", "--", json.dumps(key)).stdout) == {"is": key}
+    for text in ("NaN", "-Infinity", "-x", "{", '"', ""):
+        assert json.loads(sop("get", folder, "keys", "--", text).stdout) == {"is": text}
+    assert answer("get", folder, "keys", "null")["key"] is None
+    assert answer("get", folder, "keys", " 1 ")["key"] == 1
+    assert sop("scan", folder, "keys", "--stop", "null").stdout == ""
+    assert len(sop("scan", folder, "keys", "--start", "null").stdout.splitlines()) == len(keys)
+    assert sop("scan", folder, "keys", "--start=-x", "--limit", 1, "--keys").stdout == '"-x"\n'
+    deep = sop("get", folder, "keys", "[" * 100_000)
+    assert (deep.returncode, deep.stderr) == (2, "sop: the key is nested too deeply\n")
+
+
+def test_a_command_leaves_no_pin(folder: Path) -> None:
+    before = files(folder)
+    for command in (("info", folder), ("ls", folder), ("get", folder, "people", 1), ("scan", folder, "log")):
+        assert sop(*command).stderr == ""
+    assert files(folder) == before
 
 
 @pytest.mark.parametrize("command", ["verify", "info", "ls", "get", "scan", "backup", "compact"])
