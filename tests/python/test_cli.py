@@ -245,6 +245,21 @@ def test_where_there_is_no_database_none_is_made(command: str, tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="root is made to obey permissions by setpriv")
+def test_what_may_not_be_read_is_not_damaged(folder: Path) -> None:
+    obey = "setpriv --bounding-set=-all --inh-caps=-all" if os.geteuid() == 0 else ""
+    line = f'{obey} "{sys.executable}" -m sop verify "$1"'
+    (wal, *_), (segment, *_) = sorted(folder.glob("log/*.wal")), sorted(folder.glob("seg/*.seg"))
+    for path in (folder / "FORMAT", folder, wal, segment):
+        mode = path.stat().st_mode
+        path.chmod(0)
+        code, output, errors = shell(line, folder)
+        path.chmod(mode)
+        assert (code, output) == (2, ""), path
+        assert errors.startswith("sop: cannot open ") and "Permission denied" in errors
+    assert shell(line, folder)[0] == 0
+
+
 def test_usage_errors_exit_with_2(folder: Path) -> None:
     for arguments in ((), ("verify",), ("verify", folder, "more"), ("scan", folder, "people", "--limit", -1)):
         assert sop(*arguments).returncode == 2

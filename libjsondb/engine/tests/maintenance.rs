@@ -123,6 +123,27 @@ fn verify_sees_everything_and_changes_nothing() {
     assert!(pages > 5 && bytes > 400_000, "{pages} pages, {bytes} bytes");
 }
 
+/// They were read, but not counted, and the progress said 100 % from the first of them on.
+#[test]
+fn values_behind_the_checkpoint_are_counted_and_expected() {
+    let folder = scratch();
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    commit(&database, 0..4, 1, 2 << 20);
+    drop(database);
+    let mut reports = Vec::new();
+    let mut report = |done, total| {
+        reports.push((done, total));
+        true
+    };
+    let verification =
+        engine::verify(folder.path(), &mut Progress::new(&CancelToken::new(), &mut report)).unwrap();
+    assert_eq!((verification.pages, verification.values), (0, 8));
+    assert!(verification.bytes >= 16 << 20, "{} bytes", verification.bytes);
+    let (last, earlier) = reports.split_last().unwrap();
+    assert!(earlier.iter().any(|(done, total)| (1 << 20..total / 2).contains(done)), "{reports:?}");
+    assert!(last.0 >= 16 << 20, "{reports:?}");
+}
+
 #[test]
 fn there_is_no_database_in_an_empty_or_missing_folder() {
     let folder = scratch();

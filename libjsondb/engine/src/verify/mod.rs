@@ -92,8 +92,10 @@ pub fn verify(folder: &Path, progress: &mut Progress<'_>) -> Result<Verification
     let format = folder::format_path(folder);
     let mut check = Check::new(folder, progress);
     match folder::read_format(&format) {
+        // Not to be read by this user: there may be one or not.
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFolder => return Err(error),
         Err(_) if !Database::exists(folder) => return Err(no_database(folder)),
-        // Of another version, or not to be read by this user.
+        // Of another version.
         Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
         read => drop(check.noted(read)?),
     }
@@ -185,7 +187,10 @@ impl<'a, 'p> Check<'a, 'p> {
     fn noted<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         let error = match result {
             Ok(value) => return Ok(Some(value)),
-            Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+            // What this user may not read is not damaged: nobody knows.
+            Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::ReadOnlyFolder) => {
+                return Err(error);
+            }
             Err(error) => error,
         };
         match error.corrupt_at() {

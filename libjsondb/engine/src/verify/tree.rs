@@ -18,6 +18,9 @@ impl Check<'_, '_> {
         let path = self.folders.manifests.join(manifest.name.file_name());
         verification.manifest = path.strip_prefix(self.folder).unwrap_or(&path).to_owned();
         self.progress.expect(manifest.segments.values().map(|usage| usage.live).sum());
+        // Values of the commits behind the tree: about as much as their files hold.
+        let later = state.segments.iter().filter(|id| !manifest.segments.contains_key(id));
+        self.progress.expect(later.filter_map(|id| state.pages.segments().len(*id).ok()).sum());
         let Some(seen) = self.walk(state, verification)? else { return Ok(()) };
         for (id, usage) in &manifest.segments {
             let found = seen.live.get(id).copied().unwrap_or_default();
@@ -141,6 +144,7 @@ impl Walk<'_, '_, '_> {
             if let Some(value) = value {
                 let value = crate::snapshot::value_ref(&value);
                 if let ValueRef::Blob(blob) = value {
+                    self.verification.bytes += u64::from(blob.len);
                     self.check.progress.advance(u64::from(blob.len))?;
                     self.value(&blob)?;
                 }
