@@ -161,8 +161,9 @@ class Database:
     ) -> maintenance.Backup:
         """Copies the newest committed state to a folder that is missing or empty, while others go on.
 
-        The copy is durable and a database of its own. A backup that fails or is interrupted is none, and is
-        refused when it is opened. `verify` reads the copy back first.
+        The copy is durable and a database of its own. Of a backup that fails or is stopped an empty folder
+        is left; one whose process was killed is refused when it is opened. `verify` reads the copy back
+        first.
         """
         return maintenance.backup(self._folder, ctx, target, progress, verify)
 

@@ -112,8 +112,8 @@ class DatabaseInfo:
     sequence: int
     checkpoint: int
     disk: DiskUse
+    # Of the segments of the last checkpoint: bytes in use, and the share that is not, from 0 to 1.
     live_bytes: int
-    # Share of the segments that is not live, from 0 to 1.
     garbage: float
     # Processes that can write to it and have it open, with this one.
     processes: int
@@ -177,6 +177,8 @@ def backup(
     verify: bool,
 ) -> Backup:
     """See `Database.backup`."""
+    if not isinstance(verify, bool):
+        raise ValidationError(f"verify must be True or False, not {type(verify).__name__}")
     path = encode_text(os.fspath(target) if isinstance(target, os.PathLike) else target, "the target")
     arguments = (path, len(path), int(verify))
     return Backup(**_run(native.sop_database_backup, progress, *_of(folder, ctx), *arguments))

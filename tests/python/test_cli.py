@@ -405,6 +405,9 @@ def test_progress_and_cancelling(folder: Path, tmp_path: Path) -> None:
             db.verify(ctx, "no function")
         with pytest.raises(ValidationError):
             db.backup(ctx, "")
+        for wrong in ("yes", None, [], 1):
+            with pytest.raises(ValidationError):
+                db.backup(ctx, tmp_path / "copy", verify=wrong)
         cancelled = Context()
         cancelled.cancel()
         with pytest.raises(ContextCancelledError):
