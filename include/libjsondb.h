@@ -303,7 +303,7 @@ uint64_t sop_handle_count(void);
 // The UUID text by which the functions of 2.0.17 name the object of a handle. Free it with freeString.
 int32_t sop_handle_uuid(uint64_t handle, char **out);
 
-// Checks every file of a database without changing any, and goes on after a finding. Others may use it meanwhile; it is not opened.
+// Checks all that is stored in a database without changing anything, and goes on after a finding. Others may use it meanwhile; it is not opened.
 // Writes {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"stores":[...],"entries":0,"pages":0,"values":0,
 // "bytes":0,"log":{...}}. Damage is no error of this function. progress may be NULL. Free the text with freeString.
 int32_t sop_database_verify(int64_t ctx,

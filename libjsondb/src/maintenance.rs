@@ -33,7 +33,7 @@ unsafe fn with_progress<T>(
     work(&mut Progress::new(cancel, &mut go_on))
 }
 
-/// Checks every file of a database without changing any, and goes on after a finding. Others may use it meanwhile; it is not opened.
+/// Checks all that is stored in a database without changing anything, and goes on after a finding. Others may use it meanwhile; it is not opened.
 /// Writes {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"stores":[...],"entries":0,"pages":0,"values":0,
 /// "bytes":0,"log":{...}}. Damage is no error of this function. progress may be NULL. Free the text with freeString.
 #[unsafe(no_mangle)]

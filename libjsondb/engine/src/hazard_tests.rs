@@ -14,6 +14,7 @@ use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Wal};
 use crate::os::File;
 use crate::os::faults::{self, Fault, Faults};
+use crate::os::trace::{self, Knowledge};
 use crate::replica::{ReadLimit, Replica};
 use crate::{Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
 
@@ -162,6 +163,18 @@ fn an_announcement_set_back_misleads_no_process_that_opens_beside_another() {
     for key in (0..43).chain([100]) {
         assert!(load(&third, key).unwrap().is_some(), "key {key} after opening again");
     }
+}
+
+#[test]
+fn a_commit_is_one_sync() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    trace::start(&path);
+    let process = process(&path);
+    put(&process, 0, 10, Placement::Auto);
+    trace::note(&path, 1, Knowledge::Begun);
+    (0..10).for_each(|key| put(&process, key, 100, Placement::Auto));
+    assert_eq!(trace::finish(&path).syncs_after(1), 10);
 }
 
 #[test]

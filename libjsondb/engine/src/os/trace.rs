@@ -170,6 +170,16 @@ impl Trace {
         self.operations.len()
     }
 
+    /// Syncs of files and folders since the test noted something of this commit.
+    pub(crate) fn syncs_after(&self, commit: u64) -> usize {
+        let noted =
+            |operation: &&Operation| !matches!(operation, Operation::Commit(noted, _) if *noted == commit);
+        let is_sync = |operation: &&Operation| {
+            matches!(operation, Operation::Sync { .. } | Operation::SyncFolder { .. })
+        };
+        self.operations.iter().skip_while(noted).filter(is_sync).count()
+    }
+
     /// Places right before and after a sync, where most depends on the order.
     pub(crate) fn sync_boundaries(&self) -> Vec<usize> {
         let is_sync = |operation: &Operation| {
