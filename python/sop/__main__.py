@@ -258,7 +258,7 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument("store", metavar="STORE", help="the name of a B-tree")
         return added
 
-    long(command("verify", _verify, "check all that is stored, changing nothing; lists all damage, exits with 1"))
+    long(command("verify", _verify, "check all that is stored, lists all damage, exits with 1"))
     command("info", _info, "size on disk, newest transaction, garbage, processes that have it open")
     command("ls", _ls, "the stores")
     get = of_store(command("get", _get, "the value of a key of a B-tree; exits with 1 when there is none"))

@@ -136,7 +136,7 @@ class Database:
     def verify(
         self, ctx: Context | None = None, progress: maintenance.Progress | None = None
     ) -> maintenance.Verification:
-        """Checks all that is stored without changing anything, and lists all damage; others may go on meanwhile.
+        """Checks all that is stored, changing nothing, and lists all damage; others may go on meanwhile.
 
         `progress` is called with the bytes done and to do, about ten times a second; what it raises stops
         the call, as Ctrl-C and `ctx.cancel()` do. So it is in `backup` and `compact`.
