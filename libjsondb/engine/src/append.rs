@@ -116,7 +116,7 @@ impl LockedLog<'_> {
             os::sync_folder(&inner.folder)?;
         }
         if trust == Trust::Nothing || !orderly || !matches!(replica.position.look()?, Found::End) {
-            self.take_over(&mut replica, !orderly)?;
+            self.take_over(&mut replica, trust == Trust::Nothing || !orderly)?;
         }
         if replica.position.end() != before {
             inner.publish(&mut replica);

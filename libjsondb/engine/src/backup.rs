@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::database::Inner;
 use crate::folder;
 use crate::log::frame::{FrameKind, HEADER_LEN};
+use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Found, Wal, WalHeader};
 use crate::log::{LogFolder, Position};
 use crate::memtable::Memtable;
@@ -149,6 +150,9 @@ impl Inner {
             from.step(&frame);
         }
         to.wal.sync()?;
+        // Else the first to open the copy had to make it, which takes space.
+        let tail = Tail { end: to.end(), seq: to.last_seq(), rotating: false };
+        TailFile::open_or_create(&log.path.join("TAIL"))?.write(&tail)?;
         Ok(true)
     }
 

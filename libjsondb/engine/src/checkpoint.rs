@@ -129,7 +129,7 @@ impl Inner {
     /// Makes one checkpoint, unless its purpose is reached without. `still_wanted` is asked while waiting for another process.
     fn checkpoint(&self, purpose: Purpose, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let known = self.current.load().manifest.name;
-        let lock = File::open_or_create(&folder::checkpoint_lock_path(&self.folder))?;
+        let lock = File::open_or_create_to_lock(&folder::checkpoint_lock_path(&self.folder))?;
         if purpose != Purpose::Background {
             acquire(&lock, self.options.lock_timeout, || self.check_usable().and_then(|()| still_wanted()))?;
         } else if !lock.try_lock()? {

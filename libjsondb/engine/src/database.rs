@@ -58,12 +58,23 @@ pub(crate) struct Inner {
 
 /// Open folders of this process. A forked child starts with none: the locks of its parent are not its own.
 #[derive(Default)]
-struct Registry(Mutex<HashMap<PathBuf, Arc<Inner>>>);
+struct Registry(Mutex<HashMap<PathBuf, Arc<Slot>>>);
+
+/// What is open of one folder. Locked while it is being opened, which may wait for another process: other folders do not.
+#[derive(Default)]
+struct Slot(Mutex<Option<Arc<Inner>>>);
 
 static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
 impl Registry {
-    fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Inner>>> {
+    fn slot(&self, folder: &Path) -> Arc<Slot> {
+        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(folder.to_owned()).or_default())
+    }
+}
+
+impl Slot {
+    fn lock(&self) -> MutexGuard<'_, Option<Arc<Inner>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,17 +88,17 @@ impl Database {
             os::create_folder(folder)?;
         }
         let folder = os::canonical(folder)?;
-        let registry = REGISTRY.get();
-        let mut open = registry.lock();
-        if let Some(inner) = open.get(&folder)
+        let slot = REGISTRY.get().slot(&folder);
+        let mut open = slot.lock();
+        if let Some(inner) = open.as_ref()
             && inner.check_usable().is_ok()
             && os::identity_of(&folder::format_path(&folder))? == Some(inner.identity)
         {
             return Ok(Database { inner: Arc::clone(inner) });
         }
-        open.remove(&folder);
+        *open = None;
         let inner = Arc::new(Inner::open(&folder, options)?);
-        open.insert(folder, Arc::clone(&inner));
+        *open = Some(Arc::clone(&inner));
         Ok(Database { inner })
     }
 
@@ -124,10 +135,10 @@ impl Database {
         self.inner.check_process()?;
         self.inner.closed.store(true, Ordering::Release);
         self.inner.background.wait();
-        let registry = REGISTRY.get();
-        let mut open = registry.lock();
-        if open.get(&self.inner.folder).is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
-            open.remove(&self.inner.folder);
+        let slot = REGISTRY.get().slot(&self.inner.folder);
+        let mut open = slot.lock();
+        if open.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
+            *open = None;
         }
         Ok(())
     }

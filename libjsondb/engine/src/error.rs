@@ -34,6 +34,8 @@ pub enum ErrorKind {
     Locked,
     /// The operating system refused a file operation.
     Io,
+    /// The operating system gives this process no more open files or memory.
+    Exhausted,
     /// The handle was closed, or poisoned by an earlier write error: open the folder again.
     Closed,
     /// The handle was made in another process, before a fork: open the folder again.
@@ -150,6 +152,7 @@ impl Error {
         let kind = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
             io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => ErrorKind::ReadOnlyFolder,
+            _ if crate::os::is_exhausted(error) => ErrorKind::Exhausted,
             _ => ErrorKind::Io,
         };
         Self::new(kind, format!("cannot {action} {}: {error}", path.display()))

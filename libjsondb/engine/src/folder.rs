@@ -85,7 +85,7 @@ fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> 
     for path in [&log.path, &folders.manifests, &segment_folder(folder), &pin_folder(folder), &log.staging] {
         os::create_folder(path)?;
     }
-    let log_lock = File::open_or_create(&log.path.join("LOCK"))?;
+    let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
     let format_path = format_path(folder);
     if File::open(&format_path)?.is_none() {
         acquire(&log_lock, options.lock_timeout, || Ok(()))?;
@@ -124,30 +124,34 @@ fn open_read_only(
     }
     let format = read_format(&format_path(folder))?;
     let tail = TailFile::open(&folders.log.path.join("TAIL"))?;
-    let limit = read_limit(&folders.log, tail.as_ref())?;
+    let (limit, _nobody_writes) = read_limit(&folders.log, tail.as_ref())?;
     Ok(Opened {
         folders: folders.clone(),
         format,
         tail,
         log_lock: None,
         pin: None,
-        segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner)),
+        segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner).without_pin()),
         replica: Replica::open(folders.clone(), limit, options.memtable_bytes)?,
     })
 }
 
-/// How far a process that writes nothing may read.
-pub(crate) fn read_limit(log: &LogFolder, tail: Option<&TailFile>) -> Result<ReadLimit> {
-    let announced = tail.map(TailFile::read).transpose()?.flatten();
-    // A power cut may have set the announcement back. While somebody writes, it is kept up to date.
-    let lock = File::open(&log.path.join("LOCK"))?;
+/// How far a process that writes nothing may read. A power cut may have set the announcement back; while somebody writes, it is
+/// kept up to date. When nobody does, the log's lock is given, to be held while reading: nobody will.
+pub(crate) fn read_limit(log: &LogFolder, tail: Option<&TailFile>) -> Result<(ReadLimit, Option<File>)> {
+    let mut lock = File::open_to_lock(&log.path.join("LOCK"))?;
     let somebody_writes = match &lock {
         Some(lock) => !lock.try_lock()?,
         None => false,
     };
+    // Read after the look at the lock: what was written until then was announced.
+    let announced = tail.map(TailFile::read).transpose()?.flatten();
+    if somebody_writes {
+        lock = None;
+    }
     Ok(match announced {
-        Some(tail) if somebody_writes => ReadLimit::Announced(tail.end),
-        tail => ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) },
+        Some(tail) if somebody_writes => (ReadLimit::Announced(tail.end), lock),
+        tail => (ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) }, lock),
     })
 }
 

@@ -2,6 +2,7 @@
 //! its own name, pin and locks.
 
 use std::fs;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +11,14 @@ use crate::collect::Sweep;
 use crate::database::Inner;
 use crate::folder;
 use crate::log::LogEnd;
+use crate::log::frame::HEADER_LEN;
 use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Wal};
 use crate::os::File;
 use crate::os::faults::{self, Fault, Faults};
 use crate::os::trace::{self, Knowledge};
 use crate::replica::{ReadLimit, Replica};
-use crate::{Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
+use crate::{Database, Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
 
 fn small() -> Options {
     Options { memtable_bytes: 16 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
@@ -163,6 +165,37 @@ fn an_announcement_set_back_misleads_no_process_that_opens_beside_another() {
     for key in (0..43).chain([100]) {
         assert!(load(&third, key).unwrap().is_some(), "key {key} after opening again");
     }
+}
+
+#[test]
+fn a_zeroed_frame_behind_an_announcement_set_back_is_no_end_of_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let writer = process(folder.path());
+    put(&writer, 0, 10, Placement::Auto);
+    let (tail, end) = (fs::read(log.join("TAIL")).unwrap(), writer.lock_replica().position.end());
+    (1..4).for_each(|key| put(&writer, key, 10, Placement::Auto));
+    drop(writer);
+    fs::write(log.join("TAIL"), tail).unwrap();
+    let file = fs::File::options().write(true).open(wal::path(&log, end.wal)).unwrap();
+    file.write_all_at(&[0; HEADER_LEN], end.offset).unwrap();
+    let error = Inner::open(folder.path(), &small()).err().unwrap();
+    assert_eq!((error.kind(), error.corrupt_at().unwrap().offset), (ErrorKind::Corrupt, end.offset));
+}
+
+#[test]
+fn a_folder_that_cannot_be_opened_yet_keeps_no_other_closed() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    drop(process(one.path()));
+    let lock = File::open_or_create(&one.path().join("log").join("LOCK")).unwrap();
+    assert!(lock.try_lock().unwrap());
+    let path = one.path().to_owned();
+    let opening = std::thread::spawn(move || Database::open(&path, &small()));
+    std::thread::sleep(Duration::from_millis(50));
+    Database::open(other.path(), &small()).unwrap();
+    assert!(!opening.is_finished());
+    lock.unlock().unwrap();
+    opening.join().unwrap().unwrap();
 }
 
 #[test]

@@ -51,7 +51,7 @@ impl Pin {
         let paths = paths(folder, owner);
         let [path, lock_path] = &paths;
         let staged = staged_pin(staging, owner);
-        let lock = File::create_new(&staged)?;
+        let lock = File::create_new_to_lock(&staged)?;
         if !lock.try_lock()? {
             return Err(Error::new(ErrorKind::Internal, "a new pin is locked by somebody else"));
         }
@@ -157,7 +157,7 @@ pub(crate) fn survey(folder: &Path) -> Result<PinSurvey> {
         let Some(owner) = owner else { continue };
         let paths = paths(folder, owner);
         let [path, lock_path] = &paths;
-        let Some(lock) = File::open(lock_path)? else { continue };
+        let Some(lock) = File::open_to_lock(lock_path)? else { continue };
         if lock.try_lock()? {
             survey.dead.extend(paths);
             continue;

@@ -70,8 +70,8 @@ impl Replica {
                 return Ok(replica);
             }
         }
-        let what = "the files of the log do not fit together (or change too quickly)";
-        Err(Error::corrupt(&folders.log.path, 0, what))
+        let what = format!("{} changes too quickly to be opened: try again", folders.log.path.display());
+        Err(Error::new(ErrorKind::Locked, what))
     }
 
     /// The state of the newest manifest, before any later commit. None when a file vanished meanwhile.

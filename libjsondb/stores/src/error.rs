@@ -167,7 +167,7 @@ impl From<engine::Error> for Error {
             ErrorKind::Corrupt => ErrorCode::Corruption,
             ErrorKind::DiskFull => ErrorCode::DiskFull,
             ErrorKind::Locked => ErrorCode::Locked,
-            ErrorKind::Io => ErrorCode::Io,
+            ErrorKind::Io | ErrorKind::Exhausted => ErrorCode::Io,
             ErrorKind::Closed => ErrorCode::Closed,
             ErrorKind::Forked => ErrorCode::Forked,
             _ => ErrorCode::Internal,

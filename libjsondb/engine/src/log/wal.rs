@@ -98,6 +98,19 @@ pub(crate) fn path(folder: &Path, first_seq: Seq) -> PathBuf {
 
 /// First transactions of the files in the log folder, rising.
 pub(crate) fn list(folder: &Path) -> Result<Vec<Seq>> {
+    // A listing may miss a file that comes while it is made, and show the one before it that goes: all of the log could be missing
+    // from it. Two that agree do not.
+    let mut files = list_once(folder)?;
+    loop {
+        let again = list_once(folder)?;
+        if again == files {
+            return Ok(files);
+        }
+        files = again;
+    }
+}
+
+fn list_once(folder: &Path) -> Result<Vec<Seq>> {
     let names = os::list(folder)?;
     Ok(names.iter().filter_map(|(name, _)| first_seq_of_file_name(name)).collect())
 }

@@ -4,7 +4,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use fs2::FileExt as _;
 
@@ -55,8 +54,8 @@ fn find<T>(action: &str, path: &Path, operation: impl FnMut() -> io::Result<T>) 
 /// An open file that knows its path.
 #[derive(Debug)]
 pub(crate) struct File {
-    /// Since the file was locked first. Dropped before the file is closed.
-    lockable: OnceLock<fork::Lockable>,
+    /// Of a file that is to be locked. Dropped before the file is closed.
+    _lockable: Option<fork::Lockable>,
     file: fs::File,
     path: PathBuf,
     #[cfg(test)]
@@ -66,7 +65,7 @@ pub(crate) struct File {
 impl File {
     fn new(file: fs::File, path: &Path) -> File {
         File {
-            lockable: OnceLock::new(),
+            _lockable: None,
             file,
             path: path.to_owned(),
             #[cfg(test)]
@@ -95,6 +94,26 @@ impl File {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         Ok(File::new(call("open for writing", path, || options.open(path))?, path))
+    }
+
+    /// As [`File::open`], for a file that is to be locked.
+    pub(crate) fn open_to_lock(path: &Path) -> Result<Option<File>> {
+        Ok(File::open(path)?.map(File::into_lockable))
+    }
+
+    /// As [`File::open_or_create`], for a file that is to be locked.
+    pub(crate) fn open_or_create_to_lock(path: &Path) -> Result<File> {
+        File::open_or_create(path).map(File::into_lockable)
+    }
+
+    /// As [`File::create_new`], for a file that is to be locked.
+    pub(crate) fn create_new_to_lock(path: &Path) -> Result<File> {
+        File::create_new(path).map(File::into_lockable)
+    }
+
+    /// At once: a child forked before the lock is taken must not share it either.
+    fn into_lockable(self) -> File {
+        File { _lockable: Some(fork::Lockable::new(&self.file)), ..self }
     }
 
     /// Creates a file that must not exist yet.
@@ -180,7 +199,6 @@ impl File {
 
     /// Takes the whole-file lock if nobody holds it. It is released with the file; the kernel does so when the process dies.
     pub(crate) fn try_lock(&self) -> Result<bool> {
-        self.lockable.get_or_init(|| fork::Lockable::new(&self.file));
         call("lock", &self.path, || match self.file.try_lock_exclusive() {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == fs2::lock_contended_error().raw_os_error() => Ok(false),
@@ -291,6 +309,16 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// How many files this process may open.
+pub(crate) fn open_files_limit() -> u64 {
+    limits::open_files()
+}
+
+/// Whether a call failed because the process has too many files open, or too little memory.
+pub(crate) fn is_exhausted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::OutOfMemory || error.raw_os_error().is_some_and(limits::is_too_many_files)
+}
+
 /// Publishes a whole file under its final name: staged beside, synced, renamed, folder synced.
 pub(crate) fn write_durably(folder: &Path, name: &str, staging: &Path, bytes: &[u8]) -> Result<()> {
     let file = File::create_new(staging)?;
@@ -309,6 +337,34 @@ pub(crate) fn write_durably(folder: &Path, name: &str, staging: &Path, bytes: &[
 /// asking for the process id is a system call.
 pub fn process_generation() -> u32 {
     fork::generation()
+}
+
+#[cfg(unix)]
+mod limits {
+    pub(super) fn open_files() -> u64 {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: writes to the struct given, and fails at most.
+        let failed = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0;
+        // The least that POSIX allows, 20, would do.
+        if failed { 0 } else { limit.rlim_cur }
+    }
+
+    pub(super) fn is_too_many_files(errno: i32) -> bool {
+        matches!(errno, libc::EMFILE | libc::ENFILE)
+    }
+}
+
+#[cfg(windows)]
+mod limits {
+    /// Handles are limited by memory only.
+    pub(super) fn open_files() -> u64 {
+        u64::MAX
+    }
+
+    pub(super) fn is_too_many_files(code: i32) -> bool {
+        const ERROR_TOO_MANY_OPEN_FILES: i32 = 4;
+        code == ERROR_TOO_MANY_OPEN_FILES
+    }
 }
 
 #[cfg(unix)]

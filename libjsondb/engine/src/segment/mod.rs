@@ -84,7 +84,7 @@ pub(crate) const SEGMENT_BYTES: u64 = 64 << 20;
 /// Blobs are gathered up to this size before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
 /// Files kept open for reading.
-const OPEN_FILES: usize = 256;
+const OPEN_FILES_MAX: u64 = 256;
 
 /// What a blob is; only the index records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +102,24 @@ pub(crate) struct Segments {
     files: Cache<SegmentId, Arc<File>>,
     /// Files that stay open, and so readable whoever removes them.
     held: HashMap<SegmentId, Arc<File>>,
+    has_pin: bool,
+}
+
+/// How many segments are kept open: no more than a fair share of what the process may open.
+pub(crate) fn open_files_max() -> usize {
+    (os::open_files_limit() / 4).clamp(16, OPEN_FILES_MAX) as usize
 }
 
 impl Segments {
     pub(crate) fn new(folder: PathBuf, owner: u64) -> Segments {
-        let files = Cache::new(OPEN_FILES);
-        Segments { folder, owner, next_number: AtomicU64::new(1), files, held: HashMap::new() }
+        let files = Cache::new(open_files_max());
+        let (next_number, held) = (AtomicU64::new(1), HashMap::new());
+        Segments { folder, owner, next_number, files, held, has_pin: true }
+    }
+
+    /// For a process that cannot tell others what it reads: a segment that is gone may have been removed by a checkpoint.
+    pub(crate) fn without_pin(self) -> Segments {
+        Segments { has_pin: false, ..self }
     }
 
     /// Opens a segment to stay open. False when its file is not there.
@@ -144,7 +156,14 @@ impl Segments {
             let path = self.path(id);
             match File::open(&path)? {
                 Some(file) => Ok(Arc::new(file)),
-                None => Err(Error::missing(&path)),
+                None if self.has_pin => Err(Error::missing(&path)),
+                None => {
+                    let what = format!(
+                        "{} is gone, with what this transaction reads: begin it again",
+                        path.display()
+                    );
+                    Err(Error::new(ErrorKind::SnapshotTooOld, what))
+                }
             }
         })
     }

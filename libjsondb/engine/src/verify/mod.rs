@@ -187,8 +187,13 @@ impl<'a, 'p> Check<'a, 'p> {
     fn noted<T>(&mut self, result: Result<T>) -> Result<Option<T>> {
         let error = match result {
             Ok(value) => return Ok(Some(value)),
-            // What this user may not read is not damaged: nobody knows.
-            Err(error) if matches!(error.kind(), ErrorKind::Cancelled | ErrorKind::ReadOnlyFolder) => {
+            // What this process may not read, or cannot at the moment, is not damaged: nobody knows.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Cancelled | ErrorKind::ReadOnlyFolder | ErrorKind::Exhausted
+                ) =>
+            {
                 return Err(error);
             }
             Err(error) => error,

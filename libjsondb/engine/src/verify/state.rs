@@ -9,15 +9,15 @@ use crate::log::LogEnd;
 use crate::log::tail::TailFile;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::replica::Replica;
-use crate::segment::{SegmentId, Segments};
+use crate::segment::{self, SegmentId, Segments};
 use crate::snapshot::Snapshot;
 use crate::tree::Pages;
 use crate::{Error, ErrorKind, Options, Result};
 
 /// A folder whose files are replaced while they are being opened is looked at this often.
 const ATTEMPTS: usize = 50;
-/// Left free when the system lets no more files be opened: the rest is opened when it is read.
-const SPARE_FILES: usize = 32;
+/// Left free when the system lets no more files be opened, beside those that are opened when they are read.
+const SPARE_FILES: usize = 64;
 
 pub(super) struct State {
     pub(super) snapshot: Snapshot,
@@ -61,7 +61,7 @@ impl Check<'_, '_> {
         let mut attempt = 0;
         loop {
             let tail = TailFile::open(&log.path.join("TAIL"))?;
-            let limit = folder::read_limit(log, tail.as_ref())?;
+            let (limit, _nobody_writes) = folder::read_limit(log, tail.as_ref())?;
             match Replica::open(self.folders.clone(), limit, Options::default().memtable_bytes) {
                 // A commit that was being written when it was read looks like damage once.
                 Err(error) if error.kind() == ErrorKind::Corrupt && attempt < 2 => attempt += 1,
@@ -95,7 +95,10 @@ impl Check<'_, '_> {
                 Ok(false) => missing.push(*id),
                 Err(_) => {
                     // Too many open files; anything else is met again, and noted, when the file is read.
-                    held.iter().rev().take(SPARE_FILES).for_each(|id| segments.release(*id));
+                    held.iter()
+                        .rev()
+                        .take(segment::open_files_max() + SPARE_FILES)
+                        .for_each(|id| segments.release(*id));
                     break;
                 }
             }
