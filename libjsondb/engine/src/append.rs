@@ -46,7 +46,11 @@ impl Inner {
 
     fn acquire_log(&self, still_wanted: impl Fn() -> Result<()>) -> Result<LockedLog<'_>> {
         let file = self.log_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let lock = file.as_ref().ok_or_else(|| self.read_only())?;
+        let Some(lock) = file.as_ref() else {
+            // Given up a moment ago, or never had.
+            self.check_usable()?;
+            return Err(self.read_only());
+        };
         acquire(lock, self.options.lock_timeout, still_wanted)?;
         Ok(LockedLog { inner: self, file })
     }
