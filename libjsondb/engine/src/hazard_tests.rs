@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::collect::Sweep;
@@ -46,11 +47,15 @@ fn begin(inner: &Arc<Inner>) -> Transaction {
     Transaction::new(Arc::clone(inner), snapshot, Mode::Write)
 }
 
-fn put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) {
+fn try_put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) -> Result<()> {
     let mut transaction = begin(inner);
-    let store = transaction.ensure_store("s", b"").unwrap();
-    transaction.put(store, &key.to_be_bytes(), &vec![key as u8; len], placement).unwrap();
-    transaction.commit().unwrap();
+    let store = transaction.ensure_store("s", b"")?;
+    transaction.put(store, &key.to_be_bytes(), &vec![key as u8; len], placement)?;
+    transaction.commit().map(drop)
+}
+
+fn put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) {
+    try_put(inner, key, len, placement).unwrap();
 }
 
 fn load(inner: &Arc<Inner>, key: u32) -> Result<Option<Vec<u8>>> {
@@ -196,6 +201,42 @@ fn a_folder_that_cannot_be_opened_yet_keeps_no_other_closed() {
     assert!(!opening.is_finished());
     lock.unlock().unwrap();
     opening.join().unwrap().unwrap();
+}
+
+#[test]
+fn opening_beside_writers_that_start_and_trim_log_files_all_the_time() {
+    let folder = crate::common::scratch();
+    let path = folder.path();
+    put(&process(path), 0, 10, Placement::Auto);
+    let done = AtomicBool::new(false);
+    let tiny = || Arc::new(Inner::open(path, &Options { memtable_bytes: 4096, ..small() }).unwrap());
+    std::thread::scope(|scope| {
+        let writer = |first: u32| {
+            let process = tiny();
+            for key in (first..first + 50).cycle() {
+                match try_put(&process, key, 300, Placement::Auto) {
+                    // The other one made two checkpoints meanwhile.
+                    Err(error) if error.kind() == ErrorKind::SnapshotTooOld => {}
+                    stored => stored.unwrap(),
+                }
+                if done.load(Ordering::Relaxed) {
+                    return process.background.wait();
+                }
+            }
+        };
+        scope.spawn(move || writer(1000));
+        scope.spawn(move || writer(2000));
+        let openers = [0; 2].map(|_| {
+            scope.spawn(|| {
+                for _ in 0..1500 {
+                    assert_eq!(load(&tiny(), 0).unwrap(), Some(vec![0; 10]));
+                }
+            })
+        });
+        let ended = openers.map(|opener| opener.join());
+        done.store(true, Ordering::Relaxed);
+        ended.into_iter().for_each(|ended| ended.unwrap());
+    });
 }
 
 #[test]
