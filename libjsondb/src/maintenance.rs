@@ -3,7 +3,8 @@
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 
-use stores::{BackupCheck, CancelToken, Progress, Result};
+use serde::Serialize;
+use stores::{BackupCheck, CancelToken, Database, Progress, Result};
 
 use crate::boundary;
 use crate::database::OpenDatabase;
@@ -33,6 +34,27 @@ unsafe fn with_progress<T>(
     work(&mut Progress::new(cancel, &mut go_on))
 }
 
+/// Asks a database, and writes the answer as JSON.
+///
+/// # Safety
+/// `out` is NULL or may be written to.
+unsafe fn answer<T: Serialize>(
+    ctx: i64,
+    database: u64,
+    out: *mut *mut c_char,
+    ask: impl FnOnce(&Database, &CancelToken) -> Result<T>,
+) -> i32 {
+    boundary::code(|| {
+        let process = process::current();
+        let cancel = process.contexts.token(ctx)?;
+        let held = process.handles.get::<OpenDatabase>(database)?;
+        // SAFETY: the same contract.
+        let out = unsafe { Out::new("out", out) }?;
+        out.set_text(&to_json(&ask(&held.database, &cancel)?)?);
+        Ok(())
+    })
+}
+
 /// Checks all that is stored in a database without changing anything, and goes on after a finding. Others may use it meanwhile; it is not opened.
 /// Writes {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"stores":[...],"entries":0,"pages":0,"values":0,
 /// "bytes":0,"log":{...}}. Damage is no error of this function. progress may be NULL. Free the text with freeString.
@@ -44,47 +66,28 @@ pub unsafe extern "C" fn sop_database_verify(
     user_data: *mut c_void,
     out: *mut *mut c_char,
 ) -> i32 {
-    boundary::code(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
-        let held = process.handles.get::<OpenDatabase>(database)?;
-        // SAFETY: the caller's part, see the crate's documentation.
-        let out = unsafe { Out::new("out", out) }?;
-        // SAFETY: as above.
-        let found = unsafe { with_progress(&cancel, progress, user_data, |p| held.database.verify(p)) }?;
-        out.set_text(&to_json(&found)?);
-        Ok(())
-    })
+    // SAFETY: the caller's part, see the crate's documentation.
+    let ask = |database: &Database, cancel: &CancelToken| unsafe {
+        with_progress(cancel, progress, user_data, |p| database.verify(p))
+    };
+    // SAFETY: as above.
+    unsafe { answer(ctx, database, out, ask) }
 }
 
 /// Writes what a database takes on disk, its newest transaction, and how many processes have it open, as JSON. Free it with
 /// freeString.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_database_info(ctx: i64, database: u64, out: *mut *mut c_char) -> i32 {
-    boundary::code(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
-        let held = process.handles.get::<OpenDatabase>(database)?;
-        // SAFETY: the caller's part, see the crate's documentation.
-        let out = unsafe { Out::new("out", out) }?;
-        out.set_text(&to_json(&held.database.info(&cancel)?)?);
-        Ok(())
-    })
+    // SAFETY: the caller's part, see the crate's documentation.
+    unsafe { answer(ctx, database, out, Database::info) }
 }
 
 /// Writes the stores of a database: [{"name":"...","kind":"btree","items":0,"options":{...}}]; kind is btree, vector or model. Free
 /// it with freeString.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_database_stores(ctx: i64, database: u64, out: *mut *mut c_char) -> i32 {
-    boundary::code(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
-        let held = process.handles.get::<OpenDatabase>(database)?;
-        // SAFETY: the caller's part, see the crate's documentation.
-        let out = unsafe { Out::new("out", out) }?;
-        out.set_text(&to_json(&held.database.stores(&cancel)?)?);
-        Ok(())
-    })
+    // SAFETY: the caller's part, see the crate's documentation.
+    unsafe { answer(ctx, database, out, Database::stores) }
 }
 
 /// Copies the newest committed state to a folder that is missing or empty, while others read and write. The copy is durable and a
@@ -126,16 +129,10 @@ pub unsafe extern "C" fn sop_database_compact(
     user_data: *mut c_void,
     out: *mut *mut c_char,
 ) -> i32 {
-    boundary::code(|| {
-        let process = process::current();
-        let cancel = process.contexts.token(ctx)?;
-        let held = process.handles.get::<OpenDatabase>(database)?;
-        // SAFETY: the caller's part, see the crate's documentation.
-        let out = unsafe { Out::new("out", out) }?;
-        let compact = |p: &mut Progress<'_>| held.database.compact(&cancel, p);
-        // SAFETY: as above.
-        let made = unsafe { with_progress(&cancel, progress, user_data, compact) }?;
-        out.set_text(&to_json(&made)?);
-        Ok(())
-    })
+    // SAFETY: the caller's part, see the crate's documentation.
+    let ask = |database: &Database, cancel: &CancelToken| unsafe {
+        with_progress(cancel, progress, user_data, |p| database.compact(cancel, p))
+    };
+    // SAFETY: as above.
+    unsafe { answer(ctx, database, out, ask) }
 }

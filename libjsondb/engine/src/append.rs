@@ -119,8 +119,9 @@ impl LockedLog<'_> {
             os::sync_folder(&inner.folders.log.path)?;
             os::sync_folder(&inner.folder)?;
         }
-        if trust == Trust::Nothing || !orderly || !matches!(replica.position.look()?, Found::End) {
-            self.take_over(&mut replica, trust == Trust::Nothing || !orderly)?;
+        let doubtful = trust == Trust::Nothing || !orderly;
+        if doubtful || !matches!(replica.position.look()?, Found::End) {
+            self.take_over(&mut replica, doubtful)?;
         }
         if replica.position.end() != before {
             inner.publish(&mut replica);

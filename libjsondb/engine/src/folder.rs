@@ -139,20 +139,18 @@ fn open_read_only(
 /// How far a process that writes nothing may read. A power cut may have set the announcement back; while somebody writes, it is
 /// kept up to date. When nobody does, the log's lock is given, to be held while reading: nobody will.
 pub(crate) fn read_limit(log: &LogFolder, tail: Option<&TailFile>) -> Result<(ReadLimit, Option<File>)> {
-    let mut lock = File::open_to_lock(&log.path.join("LOCK"))?;
+    let lock = File::open_to_lock(&log.path.join("LOCK"))?;
     let somebody_writes = match &lock {
         Some(lock) => !lock.try_lock()?,
         None => false,
     };
     // Read after the look at the lock: what was written until then was announced.
     let announced = tail.map(TailFile::read).transpose()?.flatten();
-    if somebody_writes {
-        lock = None;
-    }
-    Ok(match announced {
-        Some(tail) if somebody_writes => (ReadLimit::Announced(tail.end), lock),
-        tail => (ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) }, lock),
-    })
+    let limit = match announced {
+        Some(tail) if somebody_writes => ReadLimit::Announced(tail.end),
+        tail => ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) },
+    };
+    Ok((limit, lock.filter(|_| !somebody_writes)))
 }
 
 /// Makes an empty database. FORMAT comes last: before it there is none.
