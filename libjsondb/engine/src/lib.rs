@@ -38,6 +38,7 @@ pub mod fuzz;
 #[cfg(test)]
 #[path = "../tests/fuzz_driver/mod.rs"]
 mod fuzz_driver;
+mod get;
 #[cfg(test)]
 mod hazard_tests;
 mod info;
