@@ -11,7 +11,7 @@ use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::record;
 use crate::read_set::ReadSet;
 use crate::snapshot::WriteSet;
-use crate::{CancelToken, Error, ErrorKind, Result, Seq, Value};
+use crate::{CancelToken, Durability, Error, ErrorKind, Result, Seq, Value};
 
 /// Largest group: more waits for the next sync.
 const GROUP_TRANSACTIONS_MAX: usize = 1024;
@@ -30,6 +30,7 @@ pub(crate) struct Prepared {
     pub(crate) bytes: u64,
     pub(crate) cancel: CancelToken,
     pub(crate) deadline: Option<Instant>,
+    pub(crate) durability: Durability,
 }
 
 impl Prepared {

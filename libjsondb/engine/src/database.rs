@@ -126,6 +126,11 @@ impl Database {
         self.inner.checkpoint_now()
     }
 
+    /// Makes every commit of every process so far durable, the relaxed ones included.
+    pub fn flush(&self) -> Result<()> {
+        self.inner.check_usable()
+    }
+
     /// The folder, absolute.
     pub fn folder(&self) -> &Path {
         &self.inner.folder

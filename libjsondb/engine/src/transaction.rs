@@ -14,7 +14,7 @@ use crate::read_set::ReadSet;
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
 use crate::snapshot::{Merge, Snapshot, Source, WriteSet};
 use crate::{
-    CancelToken, Direction, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId, Value, ValueRef,
+    CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId, Value, ValueRef,
 };
 
 /// Values above this go to a value segment when they are put, and are not written to the log.
@@ -40,6 +40,7 @@ pub struct Transaction {
     bytes: u64,
     cancel: CancelToken,
     deadline: Option<Instant>,
+    durability: Durability,
 }
 
 impl Transaction {
@@ -57,6 +58,7 @@ impl Transaction {
             bytes: 0,
             cancel: CancelToken::new(),
             deadline: None,
+            durability: Durability::Full,
         }
     }
 
@@ -83,6 +85,11 @@ impl Transaction {
     /// Latest moment at which a commit may still wait for locks; later it fails with Timeout. None waits as long as the options say.
     pub fn set_deadline(&mut self, deadline: Option<Instant>) {
         self.deadline = deadline;
+    }
+
+    /// When the commit returns: once it is durable, which is the default, or once all processes see it.
+    pub fn set_durability(&mut self, durability: Durability) {
+        self.durability = durability;
     }
 
     fn check_writable(&self) -> Result<()> {
@@ -453,6 +460,7 @@ impl Transaction {
             bytes: self.bytes,
             cancel: self.cancel.clone(),
             deadline: self.deadline.or_else(|| append::after(timeout)),
+            durability: self.durability,
         };
         let committed = self.inner.commit(prepared);
         if committed.is_err() && self.inner.check_usable().is_ok() {

@@ -32,6 +32,17 @@ pub enum Mode {
     Write,
 }
 
+/// When a commit returns. Every commit is whole and visible to all processes by then, whichever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once it is on disk: it survives kill -9 of any process and a power cut. So does everything committed before it.
+    #[default]
+    Full,
+    /// Once it is with the operating system: it survives kill -9 of any process. A power cut may take it, and then everything
+    /// committed after it. The next full commit, [`crate::Database::flush`], checkpoint or close makes it durable.
+    Relaxed,
+}
+
 /// Where a value is kept. Changes cost, never meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
