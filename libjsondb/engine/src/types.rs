@@ -95,12 +95,12 @@ pub struct BlobRef {
 }
 
 impl BlobRef {
-    /// Length of the value in bytes.
+    /// Bytes that the value takes in its segment; compressed, it may be longer in memory.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// True for a value of no bytes.
+    /// Never: also an empty value takes a byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -53,7 +53,7 @@ pub(super) fn plant(reader: &mut Reader<'_>, folder: &Path) -> Planted {
     while let Some(page) = reader.u16().and_then(|len| reader.take(usize::from(len))) {
         let (page, below) = refer_to(&pages, page).unwrap_or((page.to_vec(), 0));
         let blob = writer.add(BlobKind::Page, b"", &page).unwrap();
-        pages.push(PlantedPage { blob, live: below.saturating_add(page.len() as u64) });
+        pages.push(PlantedPage { blob, live: below.saturating_add(u64::from(blob.len)) });
         if pages.len() == PAGES_MAX {
             break;
         }

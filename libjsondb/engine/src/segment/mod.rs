@@ -1,10 +1,11 @@
 //! Segments: immutable files of pages and values, written once under a name that is never used again.
 //!
 //! A segment is a header, blobs one after the other, an index of the blobs (kind, offset, length, key) and a trailer.
-//! Whoever refers to a blob holds its [`BlobRef`]: name, offset, length and CRC-32, so every read is checked against
-//! what was written, and a read that went to the wrong place is noticed. The index serves garbage collection only.
+//! Whoever refers to a blob holds its [`BlobRef`]: name, offset, length and CRC-32 of its stored form, so every read is checked
+//! against what was written, and a read that went to the wrong place is noticed. The index serves garbage collection only.
 
 pub(crate) mod index;
+mod packing;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -181,7 +182,8 @@ impl Segments {
         if !is_intact(&bytes, blob.crc) {
             return Err(Error::corrupt(file.path(), blob.offset, format!("checksum of {} bytes", blob.len)));
         }
-        Ok(bytes)
+        packing::unpack(bytes)
+            .ok_or_else(|| Error::corrupt(file.path(), blob.offset, "what is no stored page or value"))
     }
 
     /// Length of a segment's file.
@@ -251,22 +253,31 @@ impl OpenSegment {
     }
 
     fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
-        let len = u32::try_from(bytes.len())
-            .map_err(|_| Error::new(ErrorKind::Invalid, "a value is larger than 4 GiB"))?;
         let offset = self.end();
-        if bytes.len() >= BUFFER_BYTES {
-            self.flush()?;
-            self.file.write_all_at(bytes, self.written)?;
-            self.written += u64::from(len);
+        let start = self.buffer.len();
+        let mut checksum = crc32fast::Hasher::new();
+        if packing::pack_shorter(bytes, &mut self.buffer) {
+            checksum.update(self.buffer.get(start..).unwrap_or_default());
         } else {
-            self.buffer.extend_from_slice(bytes);
-            if self.buffer.len() >= BUFFER_BYTES {
+            checksum.update(bytes);
+            checksum.update(&packing::raw_end());
+            if bytes.len() >= BUFFER_BYTES {
                 self.flush()?;
+                self.file.write_all_at(bytes, self.written)?;
+                self.written += bytes.len() as u64;
+            } else {
+                self.buffer.extend_from_slice(bytes);
             }
+            self.buffer.extend_from_slice(&packing::raw_end());
+        }
+        let len = u32::try_from(self.end() - offset)
+            .map_err(|_| Error::new(ErrorKind::Invalid, "a value is larger than 4 GiB"))?;
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()?;
         }
         self.blob_bytes += u64::from(len);
         index::put_entry(kind, offset, len, key, &mut self.index);
-        Ok(BlobRef { segment: self.id, offset, len, crc: crc32fast::hash(bytes) })
+        Ok(BlobRef { segment: self.id, offset, len, crc: checksum.finalize() })
     }
 
     fn seal(&mut self) -> Result<()> {
@@ -311,9 +322,9 @@ impl SegmentWriter {
             && let Some(start) = blob.offset.checked_sub(open.written)
         {
             let start = start as usize;
-            let bytes = open.buffer.get(start..start + blob.len as usize);
-            return bytes
-                .map(<[u8]>::to_vec)
+            let stored = open.buffer.get(start..start + blob.len as usize);
+            return stored
+                .and_then(|stored| packing::unpack(stored.to_vec()))
                 .ok_or_else(|| Error::new(ErrorKind::Internal, "a value is not where its writer put it"));
         }
         self.segments.read(blob)
@@ -368,7 +379,7 @@ mod tests {
         let large = writer.add(BlobKind::Value, b"b", &vec![7; 3 << 20]).unwrap();
         assert_eq!(writer.read(&small).unwrap(), b"hello");
         let files = writer.finish().unwrap();
-        assert_eq!(files, vec![(small.segment, 5 + (3 << 20))]);
+        assert_eq!(files, vec![(small.segment, u64::from(small.len + large.len))]);
         assert_eq!(segments.read(&large).unwrap(), vec![7; 3 << 20]);
         assert_eq!(segments.index_keys(small.segment).unwrap(), vec![b"a".to_vec(), b"b".to_vec()]);
         let name = segments.path(small.segment);
