@@ -73,7 +73,9 @@ pub use os::process_generation;
 pub use per_process::PerProcess;
 pub use progress::Progress;
 pub use transaction::Transaction;
-pub use types::{BlobRef, Direction, Durability, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef};
+pub use types::{
+    BlobRef, Direction, Durability, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef,
+};
 pub use verify::{Finding, LogReport, StoreContents, Verification, verify};
 
 /// 64 random bits, for names that must never repeat.

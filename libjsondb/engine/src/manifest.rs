@@ -151,7 +151,7 @@ mod tests {
     fn round_trip_and_every_flipped_byte_is_noticed() {
         let id = SegmentId { owner: 1, number: 2 };
         let mut manifest = Manifest::empty(id);
-        manifest.root = Some(BlobRef { segment: id, offset: 3, len: 4, crc: 5 });
+        manifest.root = Some(BlobRef { segment: id, offset: 3, len: 9, stored_len: 4, crc: 5 });
         manifest.segments.insert(id, SegmentUse { total: 10, live: 7 });
         manifest.retired.push((SegmentId { owner: 8, number: 9 }, Seq(4)));
         let bytes = manifest.encode();

@@ -113,7 +113,7 @@ impl Memtable {
             Some(Value::Inline(bytes)) => bytes.len() as u64,
             Some(Value::Blob(blob)) => {
                 self.value_segments.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.segment, seq);
-                self.blob_bytes.fetch_add(u64::from(blob.len), Ordering::Relaxed);
+                self.blob_bytes.fetch_add(u64::from(blob.stored_len), Ordering::Relaxed);
                 0
             }
             None => 0,

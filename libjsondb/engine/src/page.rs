@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn search_finds_keys_and_gaps() {
-        let blob = BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 4, crc: 5 };
+        let blob =
+            BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 9, stored_len: 4, crc: 5 };
         let entries = [
             (&b"user:1"[..], ValueRef::Inline(b"Alice")),
             (b"user:3", ValueRef::Blob(blob)),

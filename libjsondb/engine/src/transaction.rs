@@ -14,7 +14,8 @@ use crate::read_set::ReadSet;
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
 use crate::snapshot::{Merge, Snapshot, Source, WriteSet};
 use crate::{
-    CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId, Value, ValueRef,
+    CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId,
+    Value, ValueRef,
 };
 
 /// Values above this go to a value segment when they are put, and are not written to the log.

@@ -90,17 +90,21 @@ impl Default for Options {
 pub struct BlobRef {
     pub(crate) segment: crate::segment::SegmentId,
     pub(crate) offset: u64,
+    /// Its length in memory.
     pub(crate) len: u32,
+    /// Its length in the file. Less than `len`: it is compressed.
+    pub(crate) stored_len: u32,
+    /// Of what is in the file.
     pub(crate) crc: u32,
 }
 
 impl BlobRef {
-    /// Bytes that the value takes in its segment; compressed, it may be longer in memory.
+    /// Length of the value in bytes.
     pub fn len(&self) -> u32 {
         self.len
     }
 
-    /// Never: also an empty value takes a byte.
+    /// True for a value of no bytes.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod common;
+
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use common::Random;
 use engine::{Database, Direction, Mode, Options, Placement};
 
 fn small() -> Options {
@@ -106,7 +109,7 @@ fn overwriting_large_values_does_not_grow_the_folder() {
     let folder = tempfile::tempdir().unwrap();
     let database = Database::open(folder.path(), &Options::default()).unwrap();
     for round in 0..100u32 {
-        fill(&database, 0, 4, &vec![round as u8; 1 << 20]);
+        fill(&database, 0, 4, &Random::new(round.into()).bytes(1 << 20));
     }
     database.close().unwrap();
     // 400 MiB were written, 4 MiB are live. Values that wait for a checkpoint: at most four times 64 MiB.

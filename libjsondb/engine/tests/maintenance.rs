@@ -40,7 +40,7 @@ fn commit(database: &Database, keys: std::ops::Range<u32>, number: u32, len: usi
     for name in ["one", "two"] {
         let store = transaction.ensure_store(name, b"metadata").unwrap();
         for key in keys.clone() {
-            let value = number.to_be_bytes().repeat(len / 4);
+            let value = Random::new(u64::from(number) << 32 | u64::from(key)).bytes(len);
             transaction.put(store, &key.to_be_bytes(), &value, Placement::Auto).unwrap();
         }
         transaction.add_to_counter(store, b"commits", 1).unwrap();

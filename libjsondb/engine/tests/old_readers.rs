@@ -40,6 +40,13 @@ fn len(index: u64) -> usize {
     }
 }
 
+/// The round, and what no compression makes shorter: space is measured here.
+fn value(index: u64, round: u64) -> Vec<u8> {
+    let mut value = Random::new(index * 3 + round).bytes(len(index));
+    value[..8].copy_from_slice(&round.to_be_bytes());
+    value
+}
+
 /// Sets the keys of a group to values of this round. Nobody else writes them; a writer that was kept waiting too long is told.
 fn overwrite(database: &Database, group: u64, round: u64) {
     while let Err(error) = try_overwrite(database, group, round) {
@@ -51,8 +58,7 @@ fn try_overwrite(database: &Database, group: u64, round: u64) -> Result<()> {
     let mut transaction = database.begin(Mode::Write)?;
     let store = transaction.ensure_store("s", b"")?;
     for index in group * GROUP..(group + 1) * GROUP {
-        let mut value = vec![(index * 3 + round) as u8; len(index)];
-        value[..8].copy_from_slice(&round.to_be_bytes());
+        let value = value(index, round);
         let placement = if (index + round).is_multiple_of(7) { Placement::Eager } else { Placement::Auto };
         transaction.put(store, &index.to_be_bytes(), &value, placement)?;
     }
@@ -73,9 +79,7 @@ fn rounds(transaction: &mut Transaction, store: StoreId) -> Result<Vec<u64>> {
             rounds.push(round);
         }
         assert_eq!(rounds.last(), Some(&round), "a transaction in part");
-        assert!(
-            value.len() == len(index) && value[8..].iter().all(|byte| *byte == (index * 3 + round) as u8)
-        );
+        assert!(value == self::value(index, round), "key {index}");
     }
     Ok(rounds)
 }

@@ -17,7 +17,7 @@ use crate::segment::{BlobKind, SegmentId};
 use crate::{BlobRef, Seq, Value, catalog, pin};
 
 const ID: SegmentId = SegmentId { owner: 0x0123_4567_89ab_cdef, number: 2 };
-const BLOB: BlobRef = BlobRef { segment: ID, offset: 32, len: 4096, crc: 5 };
+const BLOB: BlobRef = BlobRef { segment: ID, offset: 32, len: 4096, stored_len: 70, crc: 5 };
 const NAME: ManifestRef = ManifestRef { id: ID, checkpoint: Seq(7) };
 
 /// The input with the checksum at `at` mended, if it is that long.

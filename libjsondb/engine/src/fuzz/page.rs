@@ -80,7 +80,8 @@ fn comes_back(page: &Page) {
 
 /// A leaf with values of both kinds, a branch, and a page of one entry.
 pub(super) fn seeds() -> Vec<Vec<u8>> {
-    let blob = BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 4, crc: 5 };
+    let blob =
+        BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 9, stored_len: 4, crc: 5 };
     let inline = |text: &str| Value::Inline(text.as_bytes().into());
     let leaf = [("user:1", inline("Alice")), ("user:3", Value::Blob(blob)), ("user:5", inline(""))];
     let branch = ["", "b", "user:3", "z"].map(|key| (key, Value::Blob(blob)));

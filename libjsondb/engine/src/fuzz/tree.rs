@@ -53,7 +53,7 @@ pub(super) fn plant(reader: &mut Reader<'_>, folder: &Path) -> Planted {
     while let Some(page) = reader.u16().and_then(|len| reader.take(usize::from(len))) {
         let (page, below) = refer_to(&pages, page).unwrap_or((page.to_vec(), 0));
         let blob = writer.add(BlobKind::Page, b"", &page).unwrap();
-        pages.push(PlantedPage { blob, live: below.saturating_add(u64::from(blob.len)) });
+        pages.push(PlantedPage { blob, live: below.saturating_add(u64::from(blob.stored_len)) });
         if pages.len() == PAGES_MAX {
             break;
         }
@@ -71,7 +71,7 @@ fn refer_to(pages: &[PlantedPage], bytes: &[u8]) -> Option<(Vec<u8>, u64)> {
             let chosen = pages[blob.offset as usize % pages.len()];
             *blob = chosen.blob;
             let is_child = page.kind() == PageKind::Branch;
-            below = below.saturating_add(if is_child { chosen.live } else { u64::from(blob.len) });
+            below = below.saturating_add(if is_child { chosen.live } else { u64::from(blob.stored_len) });
         }
     }
     Some((encode(page.kind(), &entries)?, below))
@@ -145,7 +145,13 @@ fn put_page(out: &mut Vec<u8>, kind: PageKind, entries: &[(&str, Value)]) {
 
 /// A reference that [`plant`] makes one to the page of this index.
 fn reference(index: u64) -> Value {
-    Value::Blob(BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: index, len: 4, crc: 5 })
+    Value::Blob(BlobRef {
+        segment: SegmentId { owner: 1, number: 2 },
+        offset: index,
+        len: 9,
+        stored_len: 4,
+        crc: 5,
+    })
 }
 
 /// Two leaves under a branch under a branch; one leaf alone; nothing.

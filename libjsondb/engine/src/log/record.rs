@@ -108,7 +108,8 @@ mod tests {
 
     #[test]
     fn round_trip_and_truncations() {
-        let blob = BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 4, crc: 5 };
+        let blob =
+            BlobRef { segment: SegmentId { owner: 1, number: 2 }, offset: 3, len: 9, stored_len: 4, crc: 5 };
         let writes: Vec<(&[u8], Option<Value>)> = vec![
             (b"user:1", Some(Value::Inline(b"Alice"[..].into()))),
             (b"user:10", None),

@@ -53,21 +53,24 @@ impl fmt::Display for SegmentId {
 }
 
 impl BlobRef {
-    /// Encoded size: segment 16, offset 8, length 4, CRC 4.
+    /// Encoded size: segment 16, offset 4, length 4, stored length 4, CRC 4.
     pub(crate) const ENCODED_LEN: usize = 32;
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
         self.segment.put(out);
-        out.put_u64(self.offset);
+        // Segments are closed long before 4 GiB.
+        out.put_u32(self.offset as u32);
         out.put_u32(self.len);
+        out.put_u32(self.stored_len);
         out.put_u32(self.crc);
     }
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Option<BlobRef> {
         Some(BlobRef {
             segment: SegmentId::read(reader)?,
-            offset: reader.u64()?,
+            offset: u64::from(reader.u32()?),
             len: reader.u32()?,
+            stored_len: reader.u32()?,
             crc: reader.u32()?,
         })
     }
@@ -173,17 +176,18 @@ impl Segments {
     pub(crate) fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
         let file = self.file(blob.segment)?;
         // A length that damage made large is not worth that much memory.
-        let is_large = blob.len as usize > BUFFER_BYTES;
-        if is_large && blob.offset.saturating_add(u64::from(blob.len)) > file.len()? {
+        let is_large = blob.stored_len as usize > BUFFER_BYTES;
+        if is_large && blob.offset.saturating_add(u64::from(blob.stored_len)) > file.len()? {
             return Err(Error::corrupt(file.path(), blob.offset, "a value ends behind the file"));
         }
-        let mut bytes = vec![0; blob.len as usize];
+        let mut bytes = vec![0; blob.stored_len as usize];
         file.read_exact_at(&mut bytes, blob.offset)?;
         if !is_intact(&bytes, blob.crc) {
-            return Err(Error::corrupt(file.path(), blob.offset, format!("checksum of {} bytes", blob.len)));
+            let what = format!("checksum of {} bytes", blob.stored_len);
+            return Err(Error::corrupt(file.path(), blob.offset, what));
         }
-        packing::unpack(bytes)
-            .ok_or_else(|| Error::corrupt(file.path(), blob.offset, "what is no stored page or value"))
+        packing::unpack(bytes, blob.len)
+            .ok_or_else(|| Error::corrupt(file.path(), blob.offset, "what is stored is no page or value"))
     }
 
     /// Length of a segment's file.
@@ -253,31 +257,33 @@ impl OpenSegment {
     }
 
     fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
-        let offset = self.end();
-        let start = self.buffer.len();
-        let mut checksum = crc32fast::Hasher::new();
-        if packing::pack_shorter(bytes, &mut self.buffer) {
-            checksum.update(self.buffer.get(start..).unwrap_or_default());
-        } else {
-            checksum.update(bytes);
-            checksum.update(&packing::raw_end());
-            if bytes.len() >= BUFFER_BYTES {
-                self.flush()?;
-                self.file.write_all_at(bytes, self.written)?;
-                self.written += bytes.len() as u64;
-            } else {
-                self.buffer.extend_from_slice(bytes);
-            }
-            self.buffer.extend_from_slice(&packing::raw_end());
-        }
-        let len = u32::try_from(self.end() - offset)
+        let len = u32::try_from(bytes.len())
             .map_err(|_| Error::new(ErrorKind::Invalid, "a value is larger than 4 GiB"))?;
+        let (offset, start) = (self.end(), self.buffer.len());
+        let crc = if packing::pack_shorter(bytes, &mut self.buffer) {
+            crc32fast::hash(self.buffer.get(start..).unwrap_or_default())
+        } else {
+            self.add_raw(bytes)?;
+            crc32fast::hash(bytes)
+        };
+        let stored_len = (self.end() - offset) as u32;
         if self.buffer.len() >= BUFFER_BYTES {
             self.flush()?;
         }
-        self.blob_bytes += u64::from(len);
-        index::put_entry(kind, offset, len, key, &mut self.index);
-        Ok(BlobRef { segment: self.id, offset, len, crc: checksum.finalize() })
+        self.blob_bytes += u64::from(stored_len);
+        index::put_entry(kind, offset, stored_len, key, &mut self.index);
+        Ok(BlobRef { segment: self.id, offset, len, stored_len, crc })
+    }
+
+    fn add_raw(&mut self, bytes: &[u8]) -> Result<()> {
+        if bytes.len() < BUFFER_BYTES {
+            self.buffer.extend_from_slice(bytes);
+            return Ok(());
+        }
+        self.flush()?;
+        self.file.write_all_at(bytes, self.written)?;
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
     fn seal(&mut self) -> Result<()> {
@@ -322,9 +328,9 @@ impl SegmentWriter {
             && let Some(start) = blob.offset.checked_sub(open.written)
         {
             let start = start as usize;
-            let stored = open.buffer.get(start..start + blob.len as usize);
+            let stored = open.buffer.get(start..start + blob.stored_len as usize);
             return stored
-                .and_then(|stored| packing::unpack(stored.to_vec()))
+                .and_then(|stored| packing::unpack(stored.to_vec(), blob.len))
                 .ok_or_else(|| Error::new(ErrorKind::Internal, "a value is not where its writer put it"));
         }
         self.segments.read(blob)
@@ -379,7 +385,7 @@ mod tests {
         let large = writer.add(BlobKind::Value, b"b", &vec![7; 3 << 20]).unwrap();
         assert_eq!(writer.read(&small).unwrap(), b"hello");
         let files = writer.finish().unwrap();
-        assert_eq!(files, vec![(small.segment, u64::from(small.len + large.len))]);
+        assert_eq!(files, vec![(small.segment, u64::from(small.stored_len + large.stored_len))]);
         assert_eq!(segments.read(&large).unwrap(), vec![7; 3 << 20]);
         assert_eq!(segments.index_keys(small.segment).unwrap(), vec![b"a".to_vec(), b"b".to_vec()]);
         let name = segments.path(small.segment);
@@ -399,7 +405,7 @@ mod tests {
         let mut writer = SegmentWriter::new(&segments);
         let blob = writer.add(BlobKind::Value, b"a", b"hello").unwrap();
         writer.finish().unwrap();
-        for damaged in [BlobRef { len: u32::MAX, ..blob }, BlobRef { offset: u64::MAX, ..blob }] {
+        for damaged in [BlobRef { stored_len: u32::MAX, ..blob }, BlobRef { offset: u64::MAX, ..blob }] {
             assert_eq!(segments.read(&damaged).unwrap_err().kind(), ErrorKind::Corrupt);
         }
     }

@@ -37,11 +37,11 @@ pub(crate) struct Accounting {
 
 impl Accounting {
     fn add(&mut self, blob: &BlobRef) {
-        *self.added.entry(blob.segment).or_default() += u64::from(blob.len);
+        *self.added.entry(blob.segment).or_default() += u64::from(blob.stored_len);
     }
 
     fn free(&mut self, blob: &BlobRef) {
-        *self.freed.entry(blob.segment).or_default() += u64::from(blob.len);
+        *self.freed.entry(blob.segment).or_default() += u64::from(blob.stored_len);
     }
 }
 
@@ -337,20 +337,14 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
         match value {
             Value::Inline(bytes) if bytes.len() <= INLINE_VALUE_MAX => Ok(LeafValue::Inline(bytes.to_vec())),
             Value::Inline(bytes) => self.write_value(key, &bytes),
-            Value::Blob(blob) => self.place_blob(blob),
-        }
-    }
-
-    fn place_blob(&mut self, blob: BlobRef) -> Result<LeafValue> {
-        if blob.len as usize <= INLINE_VALUE_MAX {
-            // Stored it is short; it need not be in memory.
-            let bytes = self.pages.segments().read(&blob)?;
-            if bytes.len() <= INLINE_VALUE_MAX {
-                return Ok(LeafValue::Inline(bytes));
+            Value::Blob(blob) if blob.len as usize <= INLINE_VALUE_MAX => {
+                Ok(LeafValue::Inline(self.pages.segments().read(&blob)?))
+            }
+            Value::Blob(blob) => {
+                self.accounting.add(&blob);
+                Ok(LeafValue::Blob(blob))
             }
         }
-        self.accounting.add(&blob);
-        Ok(LeafValue::Blob(blob))
     }
 
     fn keep(&mut self, key: &[u8], old: ValueRef<'_>) -> Result<LeafValue> {

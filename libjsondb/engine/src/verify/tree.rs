@@ -144,8 +144,8 @@ impl Walk<'_, '_, '_> {
             if let Some(value) = value {
                 let value = crate::snapshot::value_ref(&value);
                 if let ValueRef::Blob(blob) = value {
-                    self.verification.bytes += u64::from(blob.len);
-                    self.check.progress.advance(u64::from(blob.len))?;
+                    self.verification.bytes += u64::from(blob.stored_len);
+                    self.check.progress.advance(u64::from(blob.stored_len))?;
                     self.value(&blob)?;
                 }
                 self.newest(&newer, value)?;
@@ -191,9 +191,9 @@ impl Walk<'_, '_, '_> {
     }
 
     fn use_blob(&mut self, blob: &BlobRef) -> Result<()> {
-        *self.seen.live.entry(blob.segment).or_default() += u64::from(blob.len);
-        self.verification.bytes += u64::from(blob.len);
-        self.check.progress.advance(u64::from(blob.len))
+        *self.seen.live.entry(blob.segment).or_default() += u64::from(blob.stored_len);
+        self.verification.bytes += u64::from(blob.stored_len);
+        self.check.progress.advance(u64::from(blob.stored_len))
     }
 
     fn wrong(&mut self, page: &BlobRef, what: &str) -> Result<()> {

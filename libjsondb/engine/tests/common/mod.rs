@@ -30,6 +30,11 @@ impl Random {
         (self.next() >> 11) % limit
     }
 
+    /// Bytes that nothing makes shorter.
+    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| (self.next() >> 56) as u8).collect()
+    }
+
     /// True once in `of` times.
     pub fn one_in(&mut self, of: u64) -> bool {
         self.below(of) == 0
