@@ -17,6 +17,7 @@
 
 mod actions;
 mod boundary;
+mod cpython;
 mod handles;
 mod process;
 
@@ -47,6 +48,7 @@ pub use actions::{
 };
 pub use btree::*;
 pub use context::{cancelContext, contextError, createContext, removeContext};
+pub use cpython::{sop_cpython_bind, sop_cpython_names};
 pub use database::{
     sop_database_close, sop_database_open, sop_handle_count, sop_handle_release, sop_handle_uuid,
 };

@@ -1,0 +1,130 @@
+//! One binding to an interpreter: its functions and objects, found and checked at run time.
+
+use std::ffi::c_void;
+
+use super::api::{Api, Py};
+use super::function::finds_pointers;
+use super::names::Names;
+
+macro_rules! objects {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The objects of Python that this library uses, borrowed from [`Bind`].
+        pub(super) struct Objects {
+            $($(#[$doc])* pub(super) $name: Py,)*
+        }
+
+        impl Objects {
+            /// How many there are.
+            const COUNT: isize = [$(stringify!($name)),*].len() as isize;
+
+            fn new(mut next: impl FnMut() -> Py) -> Self {
+                Self { $($name: next(),)* }
+            }
+        }
+    };
+}
+
+// In the order of `_native.py`.
+objects! {
+    dict, list, tuple, str, int, float, bytes,
+    none, yes, no,
+    type_error,
+    /// `report(code, message, retryable, details)` raises the error of a call.
+    report,
+    /// `dumps(value, what) -> bytes`: JSON text of what the codec leaves to Python.
+    dumps,
+    /// `loads(text) -> value`: the same the other way.
+    loads,
+    /// The class of items, and the names of its fields.
+    item, key, value, id,
+    /// The id of items that have none.
+    nil,
+}
+
+/// The binding. It belongs to one interpreter, whose lock (GIL) the caller of every method holds.
+pub(super) struct Bind {
+    pub(super) api: Api,
+    pub(super) objects: Objects,
+    pub(super) names: Names,
+    /// The tuple that owns the objects.
+    owner: Py,
+}
+
+impl Bind {
+    /// None when this is no build of CPython that this library knows its way in.
+    ///
+    /// # Safety
+    /// The addresses are those of the functions in `NAMES`; `owner` is a tuple of [`Objects`]; the caller holds the GIL.
+    pub(super) unsafe fn new(addresses: &[*const c_void], owner: Py) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        let api = unsafe { Api::new(addresses) }?;
+        // SAFETY: `owner` is a tuple.
+        if unsafe { (api.PyTuple_Size)(owner) } != Objects::COUNT {
+            return None;
+        }
+        let mut index = 0;
+        let objects = Objects::new(|| {
+            index += 1;
+            // SAFETY: the tuple has so many items, and lives as long as the binding.
+            unsafe { (api.PyTuple_GetItem)(owner, index - 1) }
+        });
+        // SAFETY: the GIL is held; given back when the binding goes.
+        unsafe { (api.Py_IncRef)(owner) };
+        let bind = Self { api, objects, names: Names::new(), owner };
+        bind.finds_types().then_some(bind)
+    }
+
+    /// True when the type of an object is where this library looks for it.
+    fn finds_types(&self) -> bool {
+        let objects = &self.objects;
+        // SAFETY: the GIL is held.
+        let made = unsafe { [(self.api.PyDict_New)(), (self.api.PyFloat_FromDouble)(0.5)] };
+        let right = made.iter().zip([objects.dict, objects.float]).all(|(object, kind)| {
+            // SAFETY: an object is larger than its first two fields.
+            !object.is_null() && unsafe { (**object).kind } == kind
+        });
+        made.into_iter().filter(|object| !object.is_null()).for_each(|object| self.release(object));
+        // SAFETY: as above.
+        let kinds = unsafe { [(*objects.nil).kind, (*self.owner).kind] };
+        right && kinds == [objects.str, objects.tuple] && finds_pointers(&self.api)
+    }
+
+    /// One reference more.
+    pub(super) fn keep(&self, object: Py) -> Py {
+        // SAFETY: `object` is alive; the GIL is held.
+        unsafe { (self.api.Py_IncRef)(object) };
+        object
+    }
+
+    /// One reference less.
+    pub(super) fn release(&self, object: Py) {
+        // SAFETY: the caller gives up a reference of its own; the GIL is held.
+        unsafe { (self.api.Py_DecRef)(object) }
+    }
+
+    /// A new reference to None.
+    pub(super) fn none(&self) -> Py {
+        self.keep(self.objects.none)
+    }
+
+    /// A new reference to True or False.
+    pub(super) fn truth(&self, truth: bool) -> Py {
+        self.keep(if truth { self.objects.yes } else { self.objects.no })
+    }
+}
+
+impl Drop for Bind {
+    fn drop(&mut self) {
+        self.names.take(|name| {
+            // SAFETY: the names' own references; the GIL is held.
+            unsafe { (self.api.Py_DecRef)(name) }
+        });
+        self.release(self.owner);
+    }
+}
+
+/// The exact type of an object.
+pub(super) fn kind(object: Py) -> Py {
+    // SAFETY: every pointer to an object that Python hands out is alive while it is looked at, and larger than this.
+    unsafe { (*object).kind }
+}
