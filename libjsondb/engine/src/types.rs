@@ -78,7 +78,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             memtable_bytes: 32 << 20,
-            page_cache_bytes: 64 << 20,
+            page_cache_bytes: 256 << 20,
             write_set_bytes: 64 << 20,
             lock_timeout: Duration::from_secs(60),
         }

@@ -3,10 +3,13 @@
 //! A leaf entry is a key and a value (its bytes, or a reference to a value blob); a branch entry is the lowest key a
 //! child may hold and the reference to the child. Layout in libjsondb/docs/format.md.
 
+mod slots;
+
 use std::cmp::Ordering;
 
 use crate::bytes::{Put, Reader};
 use crate::{BlobRef, ValueRef};
+use slots::{REFERENCE, Slot, Slots, head_of};
 
 /// Pages are closed at about this size. A page with one large key or value may be larger.
 pub(crate) const PAGE_BYTES: usize = 8 << 10;
@@ -23,17 +26,19 @@ const TAG_INLINE: u8 = 0;
 const TAG_BLOB: u8 = 1;
 /// kind 1, zero 1, prefix length 2, count 4.
 const HEADER_LEN: usize = 8;
+/// key length 2, tag 1, value length 2.
+const ENTRY_HEADER_LEN: u32 = 5;
 
-/// A decoded page: its bytes, with every offset inside them checked once.
+/// A decoded page: its bytes, and where in them the entries lie, checked once.
 pub(crate) struct Page {
+    slots: Slots,
     bytes: Box<[u8]>,
     kind: PageKind,
     prefix_len: usize,
-    count: usize,
 }
 
 impl Page {
-    /// Checks the structure; None when it is not a page.
+    /// Checks the structure, and that keys rise, which searches rely on; None when it is not a page.
     pub(crate) fn decode(bytes: Vec<u8>) -> Option<Page> {
         let mut reader = Reader::new(&bytes);
         let kind = match reader.u8()? {
@@ -45,24 +50,18 @@ impl Page {
         let prefix_len = usize::from(reader.u16()?);
         let count = usize::try_from(reader.u32()?).ok()?;
         reader.take(prefix_len)?;
-        reader.take(count.checked_mul(4)?)?;
-        let page = Page { kind, prefix_len, count, bytes: bytes.into_boxed_slice() };
-        page.check_entries()?;
-        (count > 0).then_some(page)
-    }
-
-    /// None unless keys rise, which searches rely on, and branches hold references only.
-    fn check_entries(&self) -> Option<()> {
-        let mut previous = None;
-        for index in 0..self.count {
-            let (suffix, value) = self.checked_entry(index)?;
-            let is_wrong_kind = self.kind == PageKind::Branch && matches!(value, ValueRef::Inline(_));
-            if is_wrong_kind || previous.is_some_and(|previous| previous >= suffix) {
+        let offsets = reader.take(count.checked_mul(4)?)?;
+        let mut slots: Vec<Slot> = Vec::with_capacity(count);
+        for offset in offsets.as_chunks().0 {
+            let slot = read_entry(&bytes, u32::from_le_bytes(*offset))?;
+            let is_wrong_kind = kind == PageKind::Branch && slot.value_len != REFERENCE;
+            let rises = slots.last().is_none_or(|previous| compare_keys(&bytes, previous, &slot).is_lt());
+            if is_wrong_kind || !rises {
                 return None;
             }
-            previous = Some(suffix);
+            slots.push(slot);
         }
-        Some(())
+        Some(Page { slots: Slots::new(slots)?, bytes: bytes.into_boxed_slice(), kind, prefix_len })
     }
 
     pub(crate) fn kind(&self) -> PageKind {
@@ -70,37 +69,27 @@ impl Page {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.count
+        self.slots.len()
     }
 
     /// Bytes of memory, for the cache.
     pub(crate) fn weight(&self) -> u64 {
-        self.bytes.len() as u64 + 64
+        (self.bytes.len() + self.slots.len() * size_of::<Slot>() + size_of::<Page>()) as u64
     }
 
     pub(crate) fn prefix(&self) -> &[u8] {
         &self.bytes[HEADER_LEN..HEADER_LEN + self.prefix_len]
     }
 
-    fn checked_entry(&self, index: usize) -> Option<(&[u8], ValueRef<'_>)> {
-        let slot = HEADER_LEN + self.prefix_len + 4 * index;
-        let offset = u32::from_le_bytes(self.bytes.get(slot..slot + 4)?.try_into().ok()?);
-        let mut reader = Reader::new(self.bytes.get(usize::try_from(offset).ok()?..)?);
-        let suffix_len = usize::from(reader.u16()?);
-        let (tag, value_len) = (reader.u8()?, usize::from(reader.u16()?));
-        let suffix = reader.take(suffix_len)?;
-        let value = match tag {
-            TAG_INLINE => ValueRef::Inline(reader.take(value_len)?),
-            TAG_BLOB => ValueRef::Blob(BlobRef::read(&mut reader)?),
-            _ => return None,
-        };
-        Some((suffix, value))
-    }
-
     /// Key without the prefix, and value. `index` is below `count`.
     pub(crate) fn entry(&self, index: usize) -> (&[u8], ValueRef<'_>) {
-        // Every entry was checked by `decode`.
-        self.checked_entry(index).unwrap_or((&[], ValueRef::Inline(&[])))
+        let slot = self.slots.get(index);
+        let (key, rest) = self.bytes[slot.offset as usize..].split_at(usize::from(slot.key_len));
+        let value = match slot.value_len {
+            REFERENCE => ValueRef::Blob(read_reference(rest).expect("`decode` read it before")),
+            len => ValueRef::Inline(&rest[..usize::from(len)]),
+        };
+        (key, value)
     }
 
     /// The child of a branch entry.
@@ -120,22 +109,15 @@ impl Page {
     /// Position of `key` (Ok), or where it would be (Err).
     pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
         let prefix = self.prefix();
-        let head = &key[..key.len().min(prefix.len())];
-        let rest = match head.cmp(prefix) {
-            Ordering::Less => return Err(0),
-            Ordering::Greater => return Err(self.count),
-            Ordering::Equal => &key[prefix.len()..],
-        };
-        let (mut low, mut high) = (0, self.count);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.entry(middle).0.cmp(rest) {
-                Ordering::Equal => return Ok(middle),
-                Ordering::Less => low = middle + 1,
-                Ordering::Greater => high = middle,
+        let shared = &key[..key.len().min(prefix.len())];
+        match shared.cmp(prefix) {
+            Ordering::Less => Err(0),
+            Ordering::Greater => Err(self.count()),
+            Ordering::Equal => {
+                let rest = &key[prefix.len()..];
+                self.slots.search(head_of(rest), |slot| key_of(&self.bytes, slot).cmp(rest))
             }
         }
-        Err(low)
     }
 
     /// Index of the child of a branch that covers `key`: the last whose lowest key is not above it.
@@ -145,6 +127,39 @@ impl Page {
             Err(index) => index.saturating_sub(1),
         }
     }
+}
+
+/// The entry that begins at `offset`; None when it does not lie inside the page.
+fn read_entry(page: &[u8], offset: u32) -> Option<Slot> {
+    let mut reader = Reader::new(page.get(usize::try_from(offset).ok()?..)?);
+    let key_len = reader.u16()?;
+    let (tag, value_len) = (reader.u8()?, reader.u16()?);
+    let key = reader.take(usize::from(key_len))?;
+    let value_len = match tag {
+        TAG_INLINE if value_len != REFERENCE => {
+            reader.take(usize::from(value_len))?;
+            value_len
+        }
+        TAG_BLOB => {
+            BlobRef::read(&mut reader)?;
+            REFERENCE
+        }
+        _ => return None,
+    };
+    Some(Slot { head: head_of(key), offset: offset.checked_add(ENTRY_HEADER_LEN)?, key_len, value_len })
+}
+
+fn read_reference(bytes: &[u8]) -> Option<BlobRef> {
+    BlobRef::read(&mut Reader::new(bytes))
+}
+
+/// The key of an entry, without the prefix.
+fn key_of<'a>(page: &'a [u8], slot: &Slot) -> &'a [u8] {
+    &page[slot.offset as usize..][..usize::from(slot.key_len)]
+}
+
+fn compare_keys(page: &[u8], one: &Slot, other: &Slot) -> Ordering {
+    one.head.cmp(&other.head).then_with(|| key_of(page, one).cmp(key_of(page, other)))
 }
 
 /// Bytes an entry takes in a page, without what the prefix saves.
@@ -225,6 +240,47 @@ mod tests {
         assert!(matches!(page.entry(1).1, ValueRef::Blob(found) if found == blob));
         assert_eq!(page.child_index(b"user:4"), 1);
         assert_eq!(page.child_index(b"a"), 0);
+    }
+
+    /// Finds each key of a page, and each gap, as a plain search does.
+    fn check_searches(keys: &std::collections::BTreeSet<Vec<u8>>) {
+        let entries: Vec<_> = keys.iter().map(|key| (key.as_slice(), ValueRef::Inline(b"x"))).collect();
+        let page = Page::decode(encode(PageKind::Leaf, entries.iter().copied()).unwrap()).unwrap();
+        let sorted: Vec<&Vec<u8>> = keys.iter().collect();
+        for key in keys {
+            for probe in
+                [&key[..], &key[..key.len() / 2], &[key, &[0][..]].concat(), &[key, &[255][..]].concat()]
+            {
+                assert_eq!(
+                    page.search(probe),
+                    sorted.binary_search_by(|key| key.as_slice().cmp(probe)),
+                    "{probe:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn keys_that_begin_alike_are_told_apart() {
+        let zeros = |len: usize| vec![0; len];
+        check_searches(&(0..20).map(zeros).collect());
+        check_searches(&(0..200_u32).map(|n| format!("the same beginning {n}").into_bytes()).collect());
+        check_searches(
+            &(0..200_u32)
+                .map(|n| [b"a".repeat(9), n.to_be_bytes().to_vec()].concat())
+                .chain([vec![0], vec![255; 9]])
+                .collect(),
+        );
+    }
+
+    #[test]
+    fn keys_spread_evenly_or_not_are_found() {
+        check_searches(&(0..300_u64).map(|n| (n * n * n * n).to_be_bytes().to_vec()).collect());
+        check_searches(&(0..300_u64).map(|n| n.to_be_bytes().to_vec()).collect());
+        check_searches(&(0..63).map(|n| (1_u64 << n).to_be_bytes().to_vec()).collect());
+        check_searches(
+            &(0..300_u64).map(|n| (u64::MAX - n).to_be_bytes().to_vec()).chain([vec![]]).collect(),
+        );
     }
 
     #[test]
