@@ -16,6 +16,8 @@ use crate::{Direction, Error, ErrorKind, Result, StoreId, Transaction, Value};
 pub(crate) const STORE_LEN: usize = 8;
 /// Longest key inside a store.
 pub(crate) const KEY_MAX: usize = 16 << 10;
+/// Keys up to this length are put together on the stack.
+const SHORT_KEY_MAX: usize = 120;
 /// Longest key of the one key space: that of a counter.
 pub(crate) const FULL_KEY_MAX: usize = 2 * STORE_LEN + 1 + KEY_MAX;
 /// Longest value.
@@ -42,6 +44,20 @@ pub(crate) fn full_key(store: StoreId, key: &[u8]) -> Vec<u8> {
     out.extend_from_slice(&store.0.to_be_bytes());
     out.extend_from_slice(key);
     out
+}
+
+/// Gives `then` the key of the engine's one key space. Asks for no memory unless the key is long.
+pub(crate) fn with_full_key<R>(store: StoreId, key: &[u8], then: impl FnOnce(&[u8]) -> R) -> R {
+    let mut short = [0; STORE_LEN + SHORT_KEY_MAX];
+    match short.get_mut(..STORE_LEN + key.len()) {
+        Some(full) => {
+            let (head, rest) = full.split_at_mut(STORE_LEN);
+            head.copy_from_slice(&store.0.to_be_bytes());
+            rest.copy_from_slice(key);
+            then(full)
+        }
+        None => then(&full_key(store, key)),
+    }
 }
 
 /// Key of a store's entry.

@@ -1,6 +1,7 @@
 //! Point reads: one key, its value seen in place.
 
-use crate::{Database, Mode, Result, StoreId, Transaction};
+use crate::tree::Wait;
+use crate::{BlobRef, Database, Error, ErrorKind, Mode, Result, StoreId, Transaction, ValueRef};
 
 impl Database {
     /// Shows `look` the value of a key in the newest committed state, None when there is none; gives what `look` gives.
@@ -20,7 +21,7 @@ impl Database {
         key: &[u8],
         look: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<Option<R>> {
-        self.get_with(store, key, look).map(Some)
+        self.begin_brief(Mode::Read)?.get_cached_with(store, key, look)
     }
 }
 
@@ -32,18 +33,50 @@ impl Transaction {
         key: &[u8],
         look: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R> {
-        let bytes = self.get(store, key)?.map(|value| self.load(&value)).transpose()?;
-        Ok(look(bytes.as_deref()))
+        match show(look, |show| self.find(store, key, Wait::AsLongAsNeeded, show))? {
+            Shown::Done(answer) => Ok(answer),
+            Shown::Elsewhere(blob, look) => Ok(look(Some(&self.load_ref(ValueRef::Blob(blob))?))),
+            Shown::Nothing => Err(Error::new(ErrorKind::Internal, "a read that may wait has no answer")),
+        }
     }
 
     /// As [`Transaction::get_with`]; None, and `look` is not called, when the answer would take a look at the disk or wait for a
-    /// lock. The key does not count as read then.
+    /// lock.
     pub fn get_cached_with<R>(
         &mut self,
         store: StoreId,
         key: &[u8],
         look: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<Option<R>> {
-        self.get_with(store, key, look).map(Some)
+        match show(look, |show| self.find(store, key, Wait::Never, show))? {
+            Shown::Done(answer) => Ok(Some(answer)),
+            Shown::Elsewhere(..) | Shown::Nothing => Ok(None),
+        }
     }
+}
+
+/// What came of showing a value to `F`.
+enum Shown<R, F> {
+    Done(R),
+    /// The value lies in a segment of values: it is shown once it was loaded.
+    Elsewhere(BlobRef, F),
+    /// That would have taken a wait that is not allowed.
+    Nothing,
+}
+
+/// Shows what `find` finds to `look`.
+fn show<R, F: FnOnce(Option<&[u8]>) -> R>(
+    look: F,
+    find: impl FnOnce(&mut dyn FnMut(Option<ValueRef<'_>>)) -> Result<bool>,
+) -> Result<Shown<R, F>> {
+    let (mut look, mut shown) = (Some(look), Shown::Nothing);
+    find(&mut |value| {
+        let Some(look) = look.take() else { return };
+        shown = match value {
+            Some(ValueRef::Inline(bytes)) => Shown::Done(look(Some(bytes))),
+            Some(ValueRef::Blob(blob)) => Shown::Elsewhere(blob, look),
+            None => Shown::Done(look(None)),
+        };
+    })?;
+    Ok(shown)
 }

@@ -149,12 +149,12 @@ impl Memtable {
         self.counters.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// The newest version of a key inside `window`: None when this memtable has none, Some(None) when it was deleted.
-    pub(crate) fn get(&self, key: &[u8], window: Window) -> Option<Option<Value>> {
+    /// The newest version of a key inside `window`, value or tombstone; None when this memtable has none.
+    pub(crate) fn find(&self, key: &[u8], window: Window) -> Option<MemEntry<'_>> {
         let bound = (key, window.upto);
         let entry = self.map.lower_bound(Bound::Included(&bound as &dyn KeyView))?;
         let found = entry.key();
-        (&*found.key == key && found.seq > window.after).then(|| entry.value().clone())
+        (&*found.key == key && found.seq > window.after).then_some(entry)
     }
 
     /// The commit that last wrote a key, if this memtable holds one.
@@ -355,11 +355,12 @@ mod tests {
         assert_eq!(walk(&table, 9, false), ["a=3", "b=-", "c=4"]);
         assert_eq!(walk(&table, 3, true), ["b=2", "a=3"]);
         assert_eq!(walk(&table, 9, true), ["c=4", "b=-", "a=3"]);
-        let get = |key: &[u8], upto| table.get(key, Window { after: Seq(0), upto: Seq(upto) });
+        let find = |key: &[u8], window| table.find(key, window).map(|entry| entry.value().clone());
+        let get = |key, upto| find(key, Window { after: Seq(0), upto: Seq(upto) });
         assert_eq!(get(b"a", 2), Some(value("1")));
         assert_eq!(get(b"b", 5), Some(None));
         assert_eq!(get(b"c", 3), None);
-        assert_eq!(table.get(b"a", Window { after: Seq(3), upto: Seq(9) }), None);
+        assert_eq!(find(b"a", Window { after: Seq(3), upto: Seq(9) }), None);
         let mut cursor = table.cursor(Window { after: Seq(3), upto: Seq(9) });
         cursor.seek_forward(Bound::Unbounded);
         assert_eq!(cursor.current().unwrap().0, b"b");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::log::LogEnd;
 use crate::manifest::Manifest;
 use crate::memtable::{MemCursor, Memtable, Window};
-use crate::tree::{Pages, TreeCursor};
+use crate::tree::{Pages, TreeCursor, Wait};
 use crate::{Direction, Result, Seq, Value, ValueRef};
 
 /// Everything committed up to `seq`.
@@ -28,20 +28,36 @@ impl Snapshot {
     }
 
     pub(crate) fn get(&self, pages: &Pages, key: &[u8]) -> Result<Option<Value>> {
-        for memtable in self.memtables.iter() {
-            if let Some(value) = memtable.get(key, self.window()) {
-                return Ok(value);
+        let mut found = None;
+        self.find(pages, key, Wait::AsLongAsNeeded, &mut |value| found = value.map(ValueRef::to_value))?;
+        Ok(found)
+    }
+
+    /// Shows the value of a key, None when there is none. False, and nothing is shown, when that takes a wait that is not allowed.
+    pub(crate) fn find(
+        &self,
+        pages: &Pages,
+        key: &[u8],
+        wait: Wait,
+        show: &mut dyn FnMut(Option<ValueRef<'_>>),
+    ) -> Result<bool> {
+        for memtable in self.memtables.iter().filter(|memtable| !memtable.is_empty()) {
+            if let Some(entry) = memtable.find(key, self.window()) {
+                show(entry.value().as_ref().map(value_ref));
+                return Ok(true);
             }
         }
-        pages.get(self.manifest.root, key)
+        pages.find(self.manifest.root, key, wait, show)
     }
 
     /// A counter's sum: what the tree holds, and what the memtables add.
     pub(crate) fn counter(&self, pages: &Pages, key: &[u8]) -> Result<i64> {
-        let mut sum = match pages.get(self.manifest.root, key)? {
-            Some(Value::Inline(bytes)) => bytes.as_ref().try_into().map_or(0, i64::from_le_bytes),
-            _ => 0,
-        };
+        let mut sum = 0;
+        pages.find(self.manifest.root, key, Wait::AsLongAsNeeded, &mut |value| {
+            if let Some(ValueRef::Inline(bytes)) = value {
+                sum = bytes.try_into().map_or(0, i64::from_le_bytes);
+            }
+        })?;
         for memtable in self.memtables.iter() {
             // A memtable may reach back before the checkpoint: those additions are in the tree already.
             let counted = memtable.counter(key, self.manifest.name.checkpoint);

@@ -12,7 +12,8 @@ use crate::database::Inner;
 use crate::range::{FullRange, successor};
 use crate::read_set::ReadSet;
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
-use crate::snapshot::{Merge, Snapshot, Source, WriteSet};
+use crate::snapshot::{Merge, Snapshot, Source, WriteSet, value_ref};
+use crate::tree::Wait;
 use crate::{
     CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId,
     Value, ValueRef,
@@ -276,15 +277,30 @@ impl Transaction {
 
     /// The value of a key, or None. In write mode the key counts as read, present or not.
     pub fn get(&mut self, store: StoreId, key: &[u8]) -> Result<Option<Value>> {
-        let full = catalog::full_key(store, key);
-        if let Some(written) = self.writes.get(full.as_slice()) {
-            return Ok(written.clone());
-        }
-        let found = self.state()?.get(&self.inner.pages, &full)?;
-        if self.is_tracked(store) {
-            self.reads.add_key(&full);
-        }
+        let mut found = None;
+        self.find(store, key, Wait::AsLongAsNeeded, &mut |value| found = value.map(ValueRef::to_value))?;
         Ok(found)
+    }
+
+    /// As [`Transaction::get`], showing the value. False, and nothing is shown, when that takes a wait that is not allowed.
+    pub(crate) fn find(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        wait: Wait,
+        show: &mut dyn FnMut(Option<ValueRef<'_>>),
+    ) -> Result<bool> {
+        catalog::with_full_key(store, key, |full| {
+            if let Some(written) = self.writes.get(full) {
+                show(written.as_ref().map(value_ref));
+                return Ok(true);
+            }
+            let is_shown = self.state()?.find(&self.inner.pages, full, wait, show)?;
+            if is_shown && self.is_tracked(store) {
+                self.reads.add_key(full);
+            }
+            Ok(is_shown)
+        })
     }
 
     /// Sets a key. Keys up to 16 KiB, values up to 1 GiB.

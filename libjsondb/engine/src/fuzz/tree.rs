@@ -14,7 +14,7 @@ use crate::bytes::{Put, Reader};
 use crate::page::{Page, PageKind};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter, Segments};
 use crate::tree::build::{Builder, Change};
-use crate::tree::{Pages, TreeCursor};
+use crate::tree::{Pages, TreeCursor, Wait};
 use crate::{BlobRef, CancelToken, Value};
 
 const PAGES_MAX: usize = 8;
@@ -83,7 +83,9 @@ pub(super) fn tree(input: &[u8]) {
     let pages = Pages::new(Arc::clone(&planted.segments), 1 << 20);
     let root = planted.root();
     let probe = &input[input.len() / 2..];
-    let _ = pages.get(root, probe);
+    for wait in [Wait::Never, Wait::AsLongAsNeeded, Wait::Never] {
+        let _ = pages.find(root, probe, wait, &mut |_| {});
+    }
     walk(&pages, root, probe);
     let victims: [HashSet<SegmentId>; 2] =
         [HashSet::new(), planted.files.iter().map(|(id, _)| *id).collect()];

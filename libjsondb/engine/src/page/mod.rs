@@ -3,13 +3,19 @@
 //! A leaf entry is a key and a value (its bytes, or a reference to a value blob); a branch entry is the lowest key a
 //! child may hold and the reference to the child. Layout in libjsondb/docs/format.md.
 
+mod prefix;
 mod slots;
 
 use std::cmp::Ordering;
+use std::sync::atomic::{self, AtomicBool};
+use std::sync::{Arc, OnceLock, Weak};
+
+use arc_swap::ArcSwapWeak;
 
 use crate::bytes::{Put, Reader};
 use crate::{BlobRef, ValueRef};
-use slots::{REFERENCE, Slot, Slots, head_of};
+use prefix::Prefix;
+use slots::{REFERENCE, Slot, Spread, head_of};
 
 /// Pages are closed at about this size. A page with one large key or value may be larger.
 pub(crate) const PAGE_BYTES: usize = 8 << 10;
@@ -26,15 +32,25 @@ const TAG_INLINE: u8 = 0;
 const TAG_BLOB: u8 = 1;
 /// kind 1, zero 1, prefix length 2, count 4.
 const HEADER_LEN: usize = 8;
+/// Keys that begin alike are searched on their own when they are at least one in so many.
+const CORE_SHARE_MIN: usize = 4;
+/// What a branch keeps of a child in memory.
+const CHILD_BYTES: usize = size_of::<ArcSwapWeak<Page>>() + size_of::<Page>();
 /// key length 2, tag 1, value length 2.
 const ENTRY_HEADER_LEN: u32 = 5;
 
 /// A decoded page: its bytes, and where in them the entries lie, checked once.
 pub(crate) struct Page {
-    slots: Slots,
     bytes: Box<[u8]>,
+    /// By rising key.
+    slots: Box<[Slot]>,
+    core: Core,
     kind: PageKind,
     prefix_len: usize,
+    /// Pages of a branch's children that were read before, as long as somebody keeps them.
+    children: OnceLock<Box<[ArcSwapWeak<Page>]>>,
+    /// Reached through its parent.
+    is_used: AtomicBool,
 }
 
 impl Page {
@@ -61,7 +77,43 @@ impl Page {
             }
             slots.push(slot);
         }
-        Some(Page { slots: Slots::new(slots)?, bytes: bytes.into_boxed_slice(), kind, prefix_len })
+        if slots.is_empty() {
+            return None;
+        }
+        let prefix = &bytes[HEADER_LEN..HEADER_LEN + prefix_len];
+        let core = Core::choose(&bytes, prefix, &mut slots);
+        Some(Page {
+            bytes: bytes.into_boxed_slice(),
+            slots: slots.into_boxed_slice(),
+            core,
+            kind,
+            prefix_len,
+            children: OnceLock::new(),
+            is_used: AtomicBool::new(false),
+        })
+    }
+
+    /// The page of a branch's child, when it was remembered and is still in memory.
+    pub(crate) fn known_child(&self, index: usize) -> Option<Arc<Page>> {
+        let page = self.children.get()?.get(index)?.load().upgrade()?;
+        // Read before it is written: pages in use by all would be fought for.
+        if !page.is_used.load(atomic::Ordering::Relaxed) {
+            page.is_used.store(true, atomic::Ordering::Relaxed);
+        }
+        Some(page)
+    }
+
+    pub(crate) fn remember_child(&self, index: usize, page: &Arc<Page>) {
+        let nobody = || ArcSwapWeak::from(Weak::new());
+        let children = self.children.get_or_init(|| (0..self.count()).map(|_| nobody()).collect());
+        if let Some(child) = children.get(index) {
+            child.store(Arc::downgrade(page));
+        }
+    }
+
+    /// Whether the page was reached through its parent since the last time this was asked.
+    pub(crate) fn take_used(&self) -> bool {
+        self.is_used.swap(false, atomic::Ordering::Relaxed)
     }
 
     pub(crate) fn kind(&self) -> PageKind {
@@ -74,7 +126,9 @@ impl Page {
 
     /// Bytes of memory, for the cache.
     pub(crate) fn weight(&self) -> u64 {
-        (self.bytes.len() + self.slots.len() * size_of::<Slot>() + size_of::<Page>()) as u64
+        // What is left of a child that was dropped stays until its place is taken.
+        let per_entry = size_of::<Slot>() + if self.kind == PageKind::Branch { CHILD_BYTES } else { 0 };
+        (self.bytes.len() + self.slots.len() * per_entry + size_of::<Page>()) as u64
     }
 
     pub(crate) fn prefix(&self) -> &[u8] {
@@ -83,7 +137,7 @@ impl Page {
 
     /// Key without the prefix, and value. `index` is below `count`.
     pub(crate) fn entry(&self, index: usize) -> (&[u8], ValueRef<'_>) {
-        let slot = self.slots.get(index);
+        let slot = self.slots[index];
         let (key, rest) = self.bytes[slot.offset as usize..].split_at(usize::from(slot.key_len));
         let value = match slot.value_len {
             REFERENCE => ValueRef::Blob(read_reference(rest).expect("`decode` read it before")),
@@ -108,16 +162,29 @@ impl Page {
 
     /// Position of `key` (Ok), or where it would be (Err).
     pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let prefix = self.prefix();
+        let Core { start, end, ref prefix, spread } = self.core;
         let shared = &key[..key.len().min(prefix.len())];
-        match shared.cmp(prefix) {
-            Ordering::Less => Err(0),
-            Ordering::Greater => Err(self.count()),
+        let (from, found) = match shared.cmp(prefix) {
             Ordering::Equal => {
                 let rest = &key[prefix.len()..];
-                self.slots.search(head_of(rest), |slot| key_of(&self.bytes, slot).cmp(rest))
+                let skipped = prefix.len() - self.prefix_len;
+                let compare = |slot: &Slot| key_of(&self.bytes, slot)[skipped..].cmp(rest);
+                (start, spread.search(&self.slots[start..end], head_of(rest), compare))
             }
-        }
+            Ordering::Less => (0, self.search_whole_keys(&self.slots[..start], key)),
+            Ordering::Greater => (end, self.search_whole_keys(&self.slots[end..], key)),
+        };
+        found.map(|index| from + index).map_err(|index| from + index)
+    }
+
+    /// As [`Page::search`], among the few slots outside the core.
+    fn search_whole_keys(&self, slots: &[Slot], key: &[u8]) -> Result<usize, usize> {
+        let prefix = self.prefix();
+        slots.binary_search_by(|slot| {
+            let shared = &key[..key.len().min(prefix.len())];
+            let rest = &key[shared.len()..];
+            prefix.cmp(shared).then_with(|| key_of(&self.bytes, slot).cmp(rest))
+        })
     }
 
     /// Index of the child of a branch that covers `key`: the last whose lowest key is not above it.
@@ -126,6 +193,36 @@ impl Page {
             Ok(index) => index,
             Err(index) => index.saturating_sub(1),
         }
+    }
+}
+
+/// The slots that searches are made for: nearly always all. A page that begins in one store and goes on in another has keys that
+/// share little; then it is the longest part whose keys begin alike.
+struct Core {
+    start: usize,
+    end: usize,
+    /// What the keys of these slots share; their heads are of what follows. It begins with the page's prefix.
+    prefix: Prefix,
+    spread: Spread,
+}
+
+impl Core {
+    /// `slots`: all of the page, with heads of what follows the page's prefix; those of the core are made anew.
+    fn choose(page: &[u8], prefix: &[u8], slots: &mut [Slot]) -> Core {
+        let middle = slots[slots.len() / 2].head;
+        let start = slots.partition_point(|slot| slot.head < middle);
+        let end = slots.partition_point(|slot| slot.head <= middle);
+        if (end - start) * CORE_SHARE_MIN < slots.len() || end - start == 1 {
+            let spread = Spread::of(slots);
+            return Core { start: 0, end: slots.len(), prefix: Prefix::new(&[prefix]), spread };
+        }
+        let core = &mut slots[start..end];
+        let shared = shared_len(key_of(page, &core[0]), key_of(page, &core[core.len() - 1]));
+        let prefix = Prefix::new(&[prefix, &key_of(page, &core[0])[..shared]]);
+        for slot in core.iter_mut() {
+            slot.head = head_of(&key_of(page, slot)[shared..]);
+        }
+        Core { start, end, prefix, spread: Spread::of(core) }
     }
 }
 
@@ -162,6 +259,10 @@ fn compare_keys(page: &[u8], one: &Slot, other: &Slot) -> Ordering {
     one.head.cmp(&other.head).then_with(|| key_of(page, one).cmp(key_of(page, other)))
 }
 
+fn shared_len(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
 /// Bytes an entry takes in a page, without what the prefix saves.
 pub(crate) fn entry_bytes(key: &[u8], value: &ValueRef<'_>) -> usize {
     let value_len = match value {
@@ -183,7 +284,7 @@ pub(crate) fn encode<'a>(
     let count = entries.len();
     let first = entries.clone().next().map_or(&[][..], |(key, _)| key);
     let last = entries.clone().last().map_or(&[][..], |(key, _)| key);
-    let prefix_len = first.iter().zip(last).take_while(|(a, b)| a == b).count();
+    let prefix_len = shared_len(first, last);
     let mut out = Vec::with_capacity(PAGE_BYTES + PAGE_BYTES / 4);
     out.put_u8(kind as u8);
     out.put_u8(0);
@@ -270,6 +371,19 @@ mod tests {
                 .map(|n| [b"a".repeat(9), n.to_be_bytes().to_vec()].concat())
                 .chain([vec![0], vec![255; 9]])
                 .collect(),
+        );
+    }
+
+    #[test]
+    fn keys_of_several_stores_in_one_page_are_told_apart() {
+        let store = |store: u64, key: u64| [store.to_be_bytes(), key.to_be_bytes()].concat();
+        check_searches(
+            &(0..200).map(|n| store(7, n)).chain([store(0, 1), store(9, 1), store(9, 2)]).collect(),
+        );
+        check_searches(&(0..200).map(|n| store(n / 90, n)).chain([b"a".repeat(90)]).collect());
+        let long = |n: u64| [b"b".repeat(90), n.to_be_bytes().to_vec()].concat();
+        check_searches(
+            &(0..200).map(long).chain([b"a".repeat(90), b"b".repeat(90), b"b".repeat(89)]).collect(),
         );
     }
 

@@ -117,11 +117,10 @@ impl<'a> TreeCursor<'a> {
             if page.kind() == PageKind::Leaf {
                 return Ok(());
             }
-            let blob = page.child(*index);
             if self.path.len() >= DEPTH_MAX {
-                return Err(self.pages.too_deep(&blob));
+                return Err(self.pages.too_deep(&page.child(*index)));
             }
-            let child = self.pages.read(&blob)?;
+            let child = self.pages.child(page, *index)?;
             let index = choose(&child);
             self.path.push((child, index));
         }

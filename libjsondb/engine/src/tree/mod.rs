@@ -5,17 +5,20 @@ mod cursor;
 
 use std::sync::Arc;
 
-use quick_cache::Weighter;
 use quick_cache::sync::Cache;
+use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 
 use crate::page::{Page, PageKind};
-use crate::segment::Segments;
-use crate::{BlobRef, Error, Result, Value};
+use crate::segment::{SegmentId, Segments};
+use crate::{BlobRef, Error, Result, ValueRef};
 
 pub(crate) use cursor::TreeCursor;
 
 /// Deeper than any tree of 2^64 entries: more is a cycle made by damage.
 pub(crate) const DEPTH_MAX: usize = 64;
+
+/// Segment and offset: never reused, so a cached page is never stale.
+type BlobKey = (SegmentId, u64);
 
 #[derive(Clone)]
 struct PageWeight;
@@ -26,19 +29,39 @@ impl Weighter<BlobKey, Arc<Page>> for PageWeight {
     }
 }
 
-/// Segment and offset: never reused, so a cached page is never stale.
-type BlobKey = (crate::segment::SegmentId, u64);
+/// Keeps pages that were reached through their parent since the last look: the cache itself did not see that.
+#[derive(Clone)]
+struct SecondChance;
+
+impl Lifecycle<BlobKey, Arc<Page>> for SecondChance {
+    type RequestState = ();
+
+    fn is_pinned(&self, _: &BlobKey, page: &Arc<Page>) -> bool {
+        page.take_used()
+    }
+
+    fn on_evict(&self, (): &mut (), _: BlobKey, _: Arc<Page>) {}
+}
+
+/// Whether a read may wait for the disk or a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    AsLongAsNeeded,
+    Never,
+}
 
 /// Reads pages through a cache bounded in bytes.
 pub(crate) struct Pages {
     segments: Arc<Segments>,
-    cache: Cache<BlobKey, Arc<Page>, PageWeight>,
+    cache: Cache<BlobKey, Arc<Page>, PageWeight, DefaultHashBuilder, SecondChance>,
 }
 
 impl Pages {
     pub(crate) fn new(segments: Arc<Segments>, cache_bytes: u64) -> Pages {
         let expected = (cache_bytes / crate::page::PAGE_BYTES as u64).max(16) as usize;
-        Pages { segments, cache: Cache::with_weighter(expected, cache_bytes, PageWeight) }
+        let cache =
+            Cache::with(expected, cache_bytes, PageWeight, DefaultHashBuilder::default(), SecondChance);
+        Pages { segments, cache }
     }
 
     pub(crate) fn segments(&self) -> &Arc<Segments> {
@@ -53,6 +76,26 @@ impl Pages {
         let page = Arc::new(self.read_uncached(blob)?);
         self.cache.insert(key, Arc::clone(&page));
         Ok(page)
+    }
+
+    /// The page of a branch's child. One that is in memory is found without a look into the cache.
+    pub(crate) fn child(&self, branch: &Page, index: usize) -> Result<Arc<Page>> {
+        if let Some(page) = branch.known_child(index) {
+            return Ok(page);
+        }
+        let page = self.read(&branch.child(index))?;
+        branch.remember_child(index, &page);
+        Ok(page)
+    }
+
+    /// As [`Pages::child`]; None when it would have to be read from disk.
+    fn child_in_memory(&self, branch: &Page, index: usize) -> Option<Arc<Page>> {
+        branch.known_child(index).or_else(|| {
+            let blob = branch.child(index);
+            let page = self.cache.get(&(blob.segment, blob.offset))?;
+            branch.remember_child(index, &page);
+            Some(page)
+        })
     }
 
     /// For walks over the whole tree, which would only push useful pages out.
@@ -70,18 +113,44 @@ impl Pages {
         self.damaged(blob, &format!("the tree is deeper than {DEPTH_MAX} pages"))
     }
 
-    /// The value of a key in the tree under `root`.
-    pub(crate) fn get(&self, root: Option<BlobRef>, key: &[u8]) -> Result<Option<Value>> {
-        let Some(mut blob) = root else { return Ok(None) };
+    /// Shows the value of a key in the tree under `root`, None when there is none. False, and nothing is shown, when that takes a wait
+    /// that is not allowed.
+    pub(crate) fn find(
+        &self,
+        root: Option<BlobRef>,
+        key: &[u8],
+        wait: Wait,
+        show: &mut dyn FnMut(Option<ValueRef<'_>>),
+    ) -> Result<bool> {
+        let Some(root) = root else {
+            show(None);
+            return Ok(true);
+        };
+        let Some(leaf) = self.leaf(&root, key, wait)? else { return Ok(false) };
+        show(leaf.search(key).ok().map(|index| leaf.entry(index).1));
+        Ok(true)
+    }
+
+    /// The leaf that covers `key`; None when that takes a wait that is not allowed.
+    fn leaf(&self, root: &BlobRef, key: &[u8], wait: Wait) -> Result<Option<Arc<Page>>> {
+        let top = match wait {
+            Wait::AsLongAsNeeded => Some(self.read(root)?),
+            Wait::Never => self.cache.get(&(root.segment, root.offset)),
+        };
+        let Some(mut page) = top else { return Ok(None) };
         for _ in 0..DEPTH_MAX {
-            let page = self.read(&blob)?;
-            match page.kind() {
-                PageKind::Leaf => {
-                    return Ok(page.search(key).ok().map(|index| page.entry(index).1.to_value()));
-                }
-                PageKind::Branch => blob = page.child(page.child_index(key)),
+            if page.kind() == PageKind::Leaf {
+                return Ok(Some(page));
             }
+            let index = page.child_index(key);
+            page = match wait {
+                Wait::AsLongAsNeeded => self.child(&page, index)?,
+                Wait::Never => match self.child_in_memory(&page, index) {
+                    Some(child) => child,
+                    None => return Ok(None),
+                },
+            };
         }
-        Err(self.too_deep(&blob))
+        Err(self.too_deep(root))
     }
 }
