@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::database::Inner;
+use crate::database::{Hold, Inner};
 use crate::folder;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::{Tail, TailFile};
@@ -82,7 +82,7 @@ impl Inner {
         let snapshot = self.snapshot_with_log(&log)?;
         let copied = self.copy_files(&snapshot, target, &log, progress);
         let seq = snapshot.seq;
-        self.release(snapshot, Mode::Read);
+        self.release(snapshot, Mode::Read, Hold::Pinned);
         let (files, bytes) = copied?;
         if check == BackupCheck::Full
             && let Some(finding) = verify_contents(target, progress)?.findings.first()
@@ -101,11 +101,11 @@ impl Inner {
     /// A snapshot whose log is copied. To be given back with `release`: its pin keeps all its files in place meanwhile.
     fn snapshot_with_log(&self, log: &LogFolder) -> Result<std::sync::Arc<Snapshot>> {
         for _ in 0..ATTEMPTS {
-            let snapshot = self.newest_snapshot(Mode::Read)?;
+            let snapshot = self.newest_snapshot(Mode::Read, Hold::Pinned)?;
             match self.copy_log(&snapshot, log) {
                 Ok(true) => return Ok(snapshot),
                 copied => {
-                    self.release(snapshot, Mode::Read);
+                    self.release(snapshot, Mode::Read, Hold::Pinned);
                     copied?;
                 }
             }

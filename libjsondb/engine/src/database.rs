@@ -1,6 +1,6 @@
 //! One open folder: its files, its newest snapshot, and what its threads share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -18,7 +18,8 @@ use crate::per_process::PerProcess;
 use crate::pin::Pin;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::snapshot::Snapshot;
-use crate::tree::Pages;
+use crate::tree::{Pages, Wait};
+use crate::writers::Writers;
 use crate::{Error, ErrorKind, Mode, Options, Result, Seq, Transaction};
 
 /// Memory kept of commits that the tree already holds, to validate long transactions, as a multiple of a memtable.
@@ -28,6 +29,15 @@ const HISTORY_MEMTABLES: u64 = 4;
 #[derive(Clone)]
 pub struct Database {
     pub(crate) inner: Arc<Inner>,
+}
+
+/// Whether the files that a snapshot reads are kept for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// No process removes them.
+    Pinned,
+    /// A checkpoint may remove them; then the snapshot is too old.
+    Unpinned,
 }
 
 /// Everything the handles of one folder share.
@@ -49,8 +59,7 @@ pub(crate) struct Inner {
     pub(crate) pin: Option<Pin>,
     /// Manifests that some snapshot of this process may still read.
     manifests: Mutex<Vec<Weak<Manifest>>>,
-    /// Snapshots of open write transactions, with their number.
-    writers: Mutex<BTreeMap<Seq, usize>>,
+    writers: Mutex<Writers>,
     pub(crate) background: Background,
     failed: OnceLock<Error>,
     closed: AtomicBool,
@@ -110,14 +119,15 @@ impl Database {
 
     /// Starts a transaction on the newest committed state of all processes.
     pub fn begin(&self, mode: Mode) -> Result<Transaction> {
-        let snapshot = self.inner.newest_snapshot(mode)?;
-        Ok(Transaction::new(Arc::clone(&self.inner), snapshot, mode))
+        let snapshot = self.inner.newest_snapshot(mode, Hold::Pinned)?;
+        Ok(Transaction::new(Arc::clone(&self.inner), snapshot, mode, Hold::Pinned))
     }
 
     /// As [`Database::begin`], for a transaction that ends within milliseconds: it keeps no files from being removed, so it is cheaper
     /// to begin and end. Where a checkpoint has removed what it needs it fails with the retryable SnapshotTooOld.
     pub fn begin_brief(&self, mode: Mode) -> Result<Transaction> {
-        self.begin(mode)
+        let snapshot = self.inner.newest_snapshot(mode, Hold::Unpinned)?;
+        Ok(Transaction::new(Arc::clone(&self.inner), snapshot, mode, Hold::Unpinned))
     }
 
     /// Moves everything committed so far into the tree and removes what is no longer needed. Waits for a checkpoint of another
@@ -247,13 +257,15 @@ impl Inner {
     }
 
     /// Everything committed by any process before this call. To be given back with [`Inner::release`].
-    pub(crate) fn newest_snapshot(&self, mode: Mode) -> Result<Arc<Snapshot>> {
+    pub(crate) fn newest_snapshot(&self, mode: Mode, hold: Hold) -> Result<Arc<Snapshot>> {
         self.check_usable()?;
-        if let Some(pin) = &self.pin {
+        if hold == Hold::Pinned
+            && let Some(pin) = &self.pin
+        {
             pin.enter(self.current.load().manifest.name.checkpoint)?;
         }
-        if let Err(error) = self.refresh() {
-            self.leave_pin();
+        if let Err(error) = self.refresh(Wait::AsLongAsNeeded) {
+            self.leave_pin(hold);
             return Err(error);
         }
         if mode == Mode::Read {
@@ -262,30 +274,51 @@ impl Inner {
         // Entered while the snapshot is chosen, so that no commit forgets what it will be validated against.
         let mut writers = self.lock_writers();
         let snapshot = self.current.load_full();
-        *writers.entry(snapshot.seq).or_default() += 1;
+        writers.enter(snapshot.seq);
         Ok(snapshot)
     }
 
-    fn leave_pin(&self) {
-        if let Some(pin) = &self.pin {
+    fn leave_pin(&self, hold: Hold) {
+        if hold == Hold::Pinned
+            && let Some(pin) = &self.pin
+        {
             // A pin that stays too old only keeps files longer.
             let _ = pin.leave();
         }
     }
 
-    /// Applies what other processes announced since.
-    fn refresh(&self) -> Result<()> {
-        let Some(file) = &self.tail else { return Ok(()) };
-        let Some(tail) = file.read()? else { return self.announce_anew() };
-        if tail.end <= self.current.load().log_end {
-            return Ok(());
+    /// Applies what other processes announced since. False when that takes a wait that is not allowed.
+    pub(crate) fn refresh(&self, wait: Wait) -> Result<bool> {
+        let Some(file) = &self.tail else { return Ok(true) };
+        let announced = file.read()?;
+        if announced.is_some_and(|tail| tail.end <= self.current.load().log_end) {
+            return Ok(true);
         }
+        if wait == Wait::Never {
+            return Ok(false);
+        }
+        let Some(tail) = announced else { return self.announce_anew().map(|()| true) };
         let mut replica = self.lock_replica();
         if tail.end > replica.position.end() {
             self.follow(&mut replica, tail.end)?;
             self.publish(&mut replica);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Why a read of a snapshot failed: of one that is not pinned, a checkpoint may have removed the files.
+    pub(crate) fn explain(&self, snapshot: &Snapshot, hold: Hold, error: Error) -> Error {
+        if hold == Hold::Pinned || !error.is_missing_file() {
+            return error;
+        }
+        // Files are removed once the checkpoint that does without them was announced.
+        let is_superseded = self.refresh(Wait::AsLongAsNeeded).is_ok()
+            && self.current.load().manifest.name != snapshot.manifest.name;
+        if !is_superseded {
+            return error;
+        }
+        let what = "a checkpoint removed files that this brief transaction reads: run it again";
+        Error::new(ErrorKind::SnapshotTooOld, what)
     }
 
     /// The announcement is damaged: what is in the log by now is read and announced under the lock.
@@ -322,14 +355,14 @@ impl Inner {
         {
             let writers = self.lock_writers();
             self.current.store(Arc::new(snapshot));
-            let oldest = writers.keys().next().copied().unwrap_or(Seq(u64::MAX));
+            let oldest = writers.oldest().unwrap_or(Seq(u64::MAX));
             replica.forget_history(oldest, HISTORY_MEMTABLES * self.options.memtable_bytes);
         }
         // A pin that stays too old only keeps files longer.
         let _ = self.publish_pin();
     }
 
-    fn lock_writers(&self) -> MutexGuard<'_, BTreeMap<Seq, usize>> {
+    fn lock_writers(&self) -> MutexGuard<'_, Writers> {
         self.writers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -350,22 +383,16 @@ impl Inner {
     }
 
     /// A transaction ended.
-    pub(crate) fn release(&self, snapshot: Arc<Snapshot>, mode: Mode) {
+    pub(crate) fn release(&self, snapshot: Arc<Snapshot>, mode: Mode, hold: Hold) {
         if self.generation != os::process_generation() {
             return;
         }
         if mode == Mode::Write {
-            let mut writers = self.lock_writers();
-            if let Some(count) = writers.get_mut(&snapshot.seq) {
-                *count -= 1;
-                if *count == 0 {
-                    writers.remove(&snapshot.seq);
-                }
-            }
+            self.lock_writers().leave(snapshot.seq);
         }
         let superseded = !Arc::ptr_eq(&snapshot.manifest, &self.current.load().manifest);
         drop(snapshot);
-        self.leave_pin();
+        self.leave_pin(hold);
         if superseded {
             // A pin that stays too old only keeps files longer.
             let _ = self.publish_pin();

@@ -57,6 +57,7 @@ pub struct Error {
 enum Place {
     Conflict(ConflictAt),
     Corrupt(CorruptAt),
+    Missing(CorruptAt),
 }
 
 /// Where two transactions met.
@@ -97,15 +98,24 @@ impl Error {
 
     /// Damaged bytes in a file.
     pub fn corrupt(path: &Path, offset: u64, what: impl fmt::Display) -> Self {
-        let what = what.to_string();
-        let message = format!("{} is damaged at offset {offset}: {what}", path.display());
-        let place = Place::Corrupt(CorruptAt { file: path.to_owned(), offset, what });
-        Self { kind: ErrorKind::Corrupt, message, place: Some(Box::new(place)) }
+        let at = CorruptAt { file: path.to_owned(), offset, what: what.to_string() };
+        Self::damage(at, Place::Corrupt)
     }
 
     /// A file that the others name is not there.
     pub fn missing(path: &Path) -> Self {
-        Self::corrupt(path, 0, "the file is missing")
+        let at = CorruptAt { file: path.to_owned(), offset: 0, what: "the file is missing".to_owned() };
+        Self::damage(at, Place::Missing)
+    }
+
+    fn damage(at: CorruptAt, place: impl Fn(CorruptAt) -> Place) -> Self {
+        let message = format!("{} is damaged at offset {}: {}", at.file.display(), at.offset, at.what);
+        Self { kind: ErrorKind::Corrupt, message, place: Some(Box::new(place(at))) }
+    }
+
+    /// True of [`Error::missing`]: somebody may have removed the file for a reason.
+    pub(crate) fn is_missing_file(&self) -> bool {
+        matches!(self.place.as_deref(), Some(Place::Missing(_)))
     }
 
     /// The same error with another message.
@@ -134,7 +144,7 @@ impl Error {
     /// File and offset, when this is damage.
     pub fn corrupt_at(&self) -> Option<&CorruptAt> {
         match self.place.as_deref() {
-            Some(Place::Corrupt(at)) => Some(at),
+            Some(Place::Corrupt(at) | Place::Missing(at)) => Some(at),
             _ => None,
         }
     }

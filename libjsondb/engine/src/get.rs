@@ -1,7 +1,7 @@
 //! Point reads: one key, its value seen in place.
 
 use crate::tree::Wait;
-use crate::{BlobRef, Database, Error, ErrorKind, Mode, Result, StoreId, Transaction, ValueRef};
+use crate::{BlobRef, Database, Error, ErrorKind, Mode, Result, StoreId, Transaction, ValueRef, catalog};
 
 impl Database {
     /// Shows `look` the value of a key in the newest committed state, None when there is none; gives what `look` gives.
@@ -11,7 +11,16 @@ impl Database {
         key: &[u8],
         look: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<R> {
-        self.begin_brief(Mode::Read)?.get_with(store, key, look)
+        let look = match show(look, |show| self.find(store, key, Wait::AsLongAsNeeded, show))? {
+            Shown::Done(answer) => return Ok(answer),
+            Shown::Elsewhere(blob, look) => match self.inner.pages.segments().read(&blob) {
+                Err(error) if error.is_missing_file() => look,
+                bytes => return Ok(look(Some(&bytes?))),
+            },
+            Shown::Nothing => return Err(no_answer()),
+        };
+        // A checkpoint removed the value's file meanwhile.
+        self.begin(Mode::Read)?.get_with(store, key, look)
     }
 
     /// As [`Database::get_with`]; None, and `look` is not called, when the answer would take a look at the disk or wait for a lock.
@@ -21,7 +30,28 @@ impl Database {
         key: &[u8],
         look: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<Option<R>> {
-        self.begin_brief(Mode::Read)?.get_cached_with(store, key, look)
+        Ok(show(look, |show| self.find(store, key, Wait::Never, show))?.in_memory())
+    }
+
+    /// Shows the value of a key in the newest committed state. False, and nothing is shown, when that takes a wait that is not allowed.
+    fn find(
+        &self,
+        store: StoreId,
+        key: &[u8],
+        wait: Wait,
+        show: &mut dyn FnMut(Option<ValueRef<'_>>),
+    ) -> Result<bool> {
+        let inner = &self.inner;
+        inner.check_usable()?;
+        if !inner.refresh(wait)? {
+            return Ok(false);
+        }
+        let snapshot = inner.current.load();
+        // Not pinned, which would take longer than the read.
+        match catalog::with_full_key(store, key, |full| snapshot.find(&inner.pages, full, wait, show)) {
+            Err(error) if error.is_missing_file() => self.begin(Mode::Read)?.find(store, key, wait, show),
+            found => found,
+        }
     }
 }
 
@@ -36,7 +66,7 @@ impl Transaction {
         match show(look, |show| self.find(store, key, Wait::AsLongAsNeeded, show))? {
             Shown::Done(answer) => Ok(answer),
             Shown::Elsewhere(blob, look) => Ok(look(Some(&self.load_ref(ValueRef::Blob(blob))?))),
-            Shown::Nothing => Err(Error::new(ErrorKind::Internal, "a read that may wait has no answer")),
+            Shown::Nothing => Err(no_answer()),
         }
     }
 
@@ -48,10 +78,7 @@ impl Transaction {
         key: &[u8],
         look: impl FnOnce(Option<&[u8]>) -> R,
     ) -> Result<Option<R>> {
-        match show(look, |show| self.find(store, key, Wait::Never, show))? {
-            Shown::Done(answer) => Ok(Some(answer)),
-            Shown::Elsewhere(..) | Shown::Nothing => Ok(None),
-        }
+        Ok(show(look, |show| self.find(store, key, Wait::Never, show))?.in_memory())
     }
 }
 
@@ -62,6 +89,19 @@ enum Shown<R, F> {
     Elsewhere(BlobRef, F),
     /// That would have taken a wait that is not allowed.
     Nothing,
+}
+
+impl<R, F> Shown<R, F> {
+    fn in_memory(self) -> Option<R> {
+        match self {
+            Shown::Done(answer) => Some(answer),
+            Shown::Elsewhere(..) | Shown::Nothing => None,
+        }
+    }
+}
+
+fn no_answer() -> Error {
+    Error::new(ErrorKind::Internal, "a read that may wait has no answer")
 }
 
 /// Shows what `find` finds to `look`.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::collect::Sweep;
-use crate::database::Inner;
+use crate::database::{Hold, Inner};
 use crate::folder;
 use crate::log::LogEnd;
 use crate::log::frame::HEADER_LEN;
@@ -43,8 +43,8 @@ fn process_beside_another(folder: &Path) -> Arc<Inner> {
 }
 
 fn begin(inner: &Arc<Inner>) -> Transaction {
-    let snapshot = inner.newest_snapshot(Mode::Write).unwrap();
-    Transaction::new(Arc::clone(inner), snapshot, Mode::Write)
+    let snapshot = inner.newest_snapshot(Mode::Write, Hold::Pinned).unwrap();
+    Transaction::new(Arc::clone(inner), snapshot, Mode::Write, Hold::Pinned)
 }
 
 fn try_put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) -> Result<()> {

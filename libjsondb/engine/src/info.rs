@@ -1,6 +1,6 @@
 //! What a database takes on disk, and what of it is in use.
 
-use crate::database::Inner;
+use crate::database::{Hold, Inner};
 use crate::folder::{self, FORMAT_VERSION};
 use crate::pin;
 use crate::{Database, Mode, Result, Seq, os};
@@ -64,12 +64,12 @@ impl Database {
 
 impl Inner {
     fn info(&self) -> Result<Info> {
-        let snapshot = self.newest_snapshot(Mode::Read)?;
+        let snapshot = self.newest_snapshot(Mode::Read, Hold::Pinned)?;
         let (name, seq) = (snapshot.manifest.name, snapshot.seq);
         let usage = snapshot.manifest.segments.values();
         let (tree_bytes, live_bytes) =
             usage.fold((0, 0), |(total, live), usage| (total + usage.total, live + usage.live));
-        self.release(snapshot, Mode::Read);
+        self.release(snapshot, Mode::Read, Hold::Pinned);
         let pins = pin::survey(&folder::pin_folder(&self.folder))?;
         Ok(Info {
             format_version: FORMAT_VERSION,

@@ -61,6 +61,7 @@ mod tree;
 mod types;
 mod validate;
 mod verify;
+mod writers;
 
 pub use backup::{Backup, BackupCheck};
 pub use cancel::CancelToken;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::append;
 use crate::catalog::{self, KEY_MAX, STORE_LEN, VALUE_MAX};
 use crate::commit::Prepared;
-use crate::database::Inner;
+use crate::database::{Hold, Inner};
 use crate::range::{FullRange, successor};
 use crate::read_set::ReadSet;
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
@@ -32,6 +32,7 @@ pub struct Transaction {
     /// Taken by `drop`.
     snapshot: Option<Arc<Snapshot>>,
     mode: Mode,
+    hold: Hold,
     writes: WriteSet,
     ensures: BTreeMap<Box<[u8]>, Vec<u8>>,
     counters: BTreeMap<Box<[u8]>, i64>,
@@ -46,11 +47,12 @@ pub struct Transaction {
 }
 
 impl Transaction {
-    pub(crate) fn new(inner: Arc<Inner>, snapshot: Arc<Snapshot>, mode: Mode) -> Transaction {
+    pub(crate) fn new(inner: Arc<Inner>, snapshot: Arc<Snapshot>, mode: Mode, hold: Hold) -> Transaction {
         Transaction {
             inner,
             snapshot: Some(snapshot),
             mode,
+            hold,
             writes: WriteSet::new(),
             ensures: BTreeMap::new(),
             counters: BTreeMap::new(),
@@ -67,6 +69,14 @@ impl Transaction {
     fn state(&self) -> Result<&Arc<Snapshot>> {
         self.inner.check_open()?;
         self.snapshot.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "the transaction has ended"))
+    }
+
+    /// A file that is missing is no damage, if a checkpoint removed it and nothing kept it.
+    fn explained<T>(&self, read: Result<T>) -> Result<T> {
+        read.map_err(|error| match &self.snapshot {
+            Some(snapshot) => self.inner.explain(snapshot, self.hold, error),
+            None => error,
+        })
     }
 
     /// Read or write.
@@ -165,7 +175,7 @@ impl Transaction {
         }
         let found = match self.writes.get(key) {
             Some(written) => written.clone(),
-            None => self.state()?.get(&self.inner.pages, key)?,
+            None => self.explained(self.state()?.get(&self.inner.pages, key))?,
         };
         found.map(|value| self.load(&value)).transpose()
     }
@@ -260,7 +270,8 @@ impl Transaction {
     pub fn counter(&self, store: StoreId, name: &[u8]) -> Result<i64> {
         let key = catalog::counter_key(store, name);
         let own = self.counters.get(key.as_slice()).copied().unwrap_or(0);
-        Ok(self.state()?.counter(&self.inner.pages, &key)?.wrapping_add(own))
+        let committed = self.explained(self.state()?.counter(&self.inner.pages, &key))?;
+        Ok(committed.wrapping_add(own))
     }
 
     /// Adds to a counter. Additions of concurrent transactions sum up and never conflict.
@@ -295,7 +306,7 @@ impl Transaction {
                 show(written.as_ref().map(value_ref));
                 return Ok(true);
             }
-            let is_shown = self.state()?.find(&self.inner.pages, full, wait, show)?;
+            let is_shown = self.explained(self.state()?.find(&self.inner.pages, full, wait, show))?;
             if is_shown && self.is_tracked(store) {
                 self.reads.add_key(full);
             }
@@ -362,7 +373,7 @@ impl Transaction {
         if range.is_empty() {
             return Ok(());
         }
-        let stopped_at = self.walk(&range, direction, visitor);
+        let stopped_at = self.explained(self.walk(&range, direction, visitor));
         if self.is_tracked(store) {
             let (first, end) = match (direction, &stopped_at) {
                 (Direction::Forward, Ok(Some(key))) => (range.first(), Some(successor(key))),
@@ -441,8 +452,8 @@ impl Transaction {
         match value {
             ValueRef::Inline(bytes) => Ok(bytes.to_vec()),
             ValueRef::Blob(blob) => match &self.values {
-                Some(writer) => writer.read(&blob),
-                None => self.inner.pages.segments().read(&blob),
+                Some(writer) => self.explained(writer.read(&blob)),
+                None => self.explained(self.inner.pages.segments().read(&blob)),
             },
         }
     }
@@ -518,7 +529,7 @@ impl Transaction {
 impl Drop for Transaction {
     fn drop(&mut self) {
         if let Some(snapshot) = self.snapshot.take() {
-            self.inner.release(snapshot, self.mode);
+            self.inner.release(snapshot, self.mode, self.hold);
         }
     }
 }
