@@ -1,6 +1,6 @@
 //! The numbers by which callers name modes, moves and actions.
 
-use stores::Result;
+use stores::{Durability, Result};
 
 use crate::strings::invalid;
 
@@ -14,6 +14,27 @@ pub enum SopTransactionMode {
     ForWriting = 1,
     /// Reads one snapshot.
     ForReading = 2,
+}
+
+/// When a commit returns. It is whole, and visible to all processes, whichever it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SopDurability {
+    /// Once it is on disk: it survives a power cut.
+    Full = 0,
+    /// Once it is with the operating system: it survives the end of every process, kill -9 too. A power cut may take it,
+    /// and what was committed after it; sop_database_flush, and the next full commit, make it durable.
+    Relaxed = 1,
+}
+
+impl SopDurability {
+    pub(crate) fn from_number(number: i32) -> Result<Durability> {
+        match number {
+            0 => Ok(Durability::Full),
+            1 => Ok(Durability::Relaxed),
+            _ => Err(invalid(format!("durability is 0 (full) or 1 (relaxed), not {number}"))),
+        }
+    }
 }
 
 /// What sop_btree_write does with its items.

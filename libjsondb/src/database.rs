@@ -53,6 +53,16 @@ pub extern "C" fn sop_database_close(ctx: i64, database: u64) -> i32 {
     })
 }
 
+/// Makes every relaxed commit durable that was acknowledged before this call (see sop_transaction_set_durability).
+#[unsafe(no_mangle)]
+pub extern "C" fn sop_database_flush(ctx: i64, database: u64) -> i32 {
+    boundary::code(|| {
+        let process = process::current();
+        let cancel = process.contexts.token(ctx)?;
+        process.handles.get::<OpenDatabase>(database)?.database.flush(&cancel)
+    })
+}
+
 /// Gives a handle of any kind back. A transaction that is neither committed nor rolled back is rolled back, after a
 /// call that is running on it; a database is not closed. 0 and handles released before are ignored.
 #[unsafe(no_mangle)]

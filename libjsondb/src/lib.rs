@@ -43,14 +43,15 @@ mod redis;
 mod legacy;
 
 pub use actions::{
-    SopBtreeAction, SopDatabaseAction, SopModelAction, SopMove, SopTransactionAction, SopTransactionMode,
-    SopVectorAction, SopWriteAction,
+    SopBtreeAction, SopDatabaseAction, SopDurability, SopModelAction, SopMove, SopTransactionAction,
+    SopTransactionMode, SopVectorAction, SopWriteAction,
 };
 pub use btree::*;
 pub use context::{cancelContext, contextError, createContext, removeContext};
 pub use cpython::{sop_cpython_bind, sop_cpython_names};
 pub use database::{
-    sop_database_close, sop_database_open, sop_handle_count, sop_handle_release, sop_handle_uuid,
+    sop_database_close, sop_database_flush, sop_database_open, sop_handle_count, sop_handle_release,
+    sop_handle_uuid,
 };
 pub use error::{SopErrorCode, sop_last_error, sop_last_error_code};
 pub use legacy::*;
@@ -60,6 +61,7 @@ pub use redis::{closeRedisConnection, openRedisConnection, sop_redis_close, sop_
 pub use strings::freeString;
 pub use transaction::{
     sop_transaction_begin, sop_transaction_commit, sop_transaction_is_active, sop_transaction_rollback,
+    sop_transaction_set_durability,
 };
 pub use vector::*;
 pub use version::*;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use stores::{CancelToken, Error, ErrorCode, Result, Transaction, TransactionMode, max_time_from_minutes};
 
+use crate::actions::SopDurability;
 use crate::boundary;
 use crate::database::OpenDatabase;
 use crate::handles::Held;
@@ -90,6 +91,16 @@ pub unsafe extern "C" fn sop_transaction_begin(
         let max_time = max_time_from_minutes(max_time_minutes);
         let transaction = held.database.begin(TransactionMode::try_from(mode)?, max_time, &cancel)?;
         out.set(process.handles.insert(OpenTransaction::new(transaction, database))?);
+        Ok(())
+    })
+}
+
+/// Says when the transaction's commit returns: SopDurability. Without this call: full.
+#[unsafe(no_mangle)]
+pub extern "C" fn sop_transaction_set_durability(transaction: u64, durability: i32) -> i32 {
+    boundary::code(|| {
+        let held = process::current().handles.get::<OpenTransaction>(transaction)?;
+        held.transaction.set_durability(SopDurability::from_number(durability)?);
         Ok(())
     })
 }

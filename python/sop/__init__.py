@@ -27,8 +27,16 @@ from .errors import (
     UnsupportedError,
     ValidationError,
 )
+from .map import Map
 from .redis import Redis
-from .transaction import DBType, ErasureCodingConfig, Transaction, TransactionMode, TransactionOptions
+from .transaction import (
+    DBType,
+    Durability,
+    ErasureCodingConfig,
+    Transaction,
+    TransactionMode,
+    TransactionOptions,
+)
 
 from . import ai, btree  # isort: skip
 
@@ -46,6 +54,7 @@ __all__ = [
     "Database",
     "DimensionMismatchError",
     "DiskFullError",
+    "Durability",
     "ErasureCodingConfig",
     "Error",
     "FilterError",
@@ -54,6 +63,7 @@ __all__ = [
     "Item",
     "ItemNotFoundError",
     "LockedError",
+    "Map",
     "NativePanicError",
     "PagingDirection",
     "PagingInfo",

@@ -42,6 +42,7 @@ _OF_HANDLE = (_CONTEXT, _HANDLE)
 _CHECKED: dict[str, tuple[Any, ...]] = {
     "sop_database_open": (_CONTEXT, *_TEXT, _HANDLE_OUT),
     "sop_database_close": _OF_HANDLE,
+    "sop_database_flush": _OF_HANDLE,
     "sop_database_verify": (*_OF_HANDLE, *_PROGRESS, _TEXT_OUT),
     "sop_database_info": (*_OF_HANDLE, _TEXT_OUT),
     "sop_database_stores": (*_OF_HANDLE, _TEXT_OUT),
@@ -49,6 +50,7 @@ _CHECKED: dict[str, tuple[Any, ...]] = {
     "sop_database_compact": (*_OF_HANDLE, *_PROGRESS, _TEXT_OUT),
     "sop_handle_uuid": (_HANDLE, _TEXT_OUT),
     "sop_transaction_begin": (*_OF_HANDLE, c_int32, c_double, _HANDLE_OUT),
+    "sop_transaction_set_durability": (_HANDLE, c_int32),
     "sop_transaction_commit": _OF_HANDLE,
     "sop_transaction_rollback": _OF_HANDLE,
     "sop_transaction_is_active": (_HANDLE, _FLAG_OUT),

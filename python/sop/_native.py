@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import sysconfig
-from typing import Any, Callable, NamedTuple, NoReturn, Optional
+from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 from . import _json, errors
 from ._library import native
@@ -20,11 +20,31 @@ from ._library import native
 _FIELDS = (sys.intern("key"), sys.intern("value"), sys.intern("id"))
 
 
+class MapFunctions(NamedTuple):
+    """What a map is made of, in the order of `libjsondb/src/cpython/map.rs`. `sop.Map` says what they do."""
+
+    get: Callable[..., Any]
+    contains: Callable[[Any], bool]
+    get_many: Callable[..., List[Any]]
+    length: Callable[[], int]
+    page: Callable[..., List[Tuple[Any, Any]]]
+    # (start, stop, reverse, parts: 0 items, 1 keys, 2 values, raw): gives batch after batch, then None.
+    walk: Callable[[Any, Any, bool, int, bool], Callable[[], Optional[List[Any]]]]
+    put: Callable[[Any, Any], None]
+    put_many: Callable[[Any], None]
+    remove: Callable[[Any], bool]
+    remove_many: Callable[[Any], int]
+    modify: Callable[..., Any]
+    # (context, transaction): the same map in a transaction.
+    within: Optional[Callable[[int, int], Tuple[Any, ...]]]
+
+
 class Functions(NamedTuple):
     """The builtin functions, in the order of `libjsondb/src/cpython/mod.rs`."""
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
+    open_map: Callable[[int, int, bytes, Optional[bytes], int], Tuple[Any, ...]]
 
 
 def bind(item: type, nil: str) -> Optional[Functions]:
@@ -40,15 +60,13 @@ def bind(item: type, nil: str) -> Optional[Functions]:
         ctypes.py_object,
     )
     try:
-        addresses = [
-            ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in names
-        ]
+        addresses = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in names]
         table = (ctypes.c_void_p * len(names))(*addresses)
         objects = (
             *(dict, list, tuple, str, int, float, bytes),
             *(None, True, False),
             TypeError,
-            *(_report, _json.encode, _loads),
+            *(_report, _json.encode, _loads, _pairs, _pair),
             *(item, *_FIELDS, nil),
         )
         return Functions(*library.sop_cpython_bind(table, len(names), objects))
@@ -71,3 +89,20 @@ def _report(code: int, message: str, retryable: bool, details: str) -> NoReturn:
 
 def _loads(text: bytes) -> Any:
     return json.loads(text)
+
+
+def _pairs(items: Any) -> Iterable[Any]:
+    """What gives the pairs of a mapping, or of an iterable of them."""
+    if isinstance(items, Mapping):
+        return items.items()
+    if isinstance(items, Iterable) and not isinstance(items, (str, bytes)):
+        return items
+    raise errors.ValidationError(f"expected a mapping or (key, value) pairs, not {type(items).__name__}")
+
+
+def _pair(pair: Any) -> Tuple[Any, Any]:
+    try:
+        key, value = pair
+    except (TypeError, ValueError) as error:
+        raise errors.ValidationError(f"expected (key, value) pairs, not {pair!r}") from error
+    return key, value

@@ -9,6 +9,7 @@ from typing import Any, Generic, Iterable, Iterator, List, Mapping, Optional, Ty
 
 from . import _json
 from ._library import Handle, call_count, call_flag, call_handle, call_json, call_text, native
+from ._native import bind
 from .context import Context, context_id
 from .errors import BtreeError, ValidationError, raises_btree_errors
 from .transaction import NIL, Transaction, transaction_handle
@@ -128,6 +129,10 @@ class Item(Generic[TK, TV]):
     id: str = _NIL
 
 
+# The fast path, where there is one.
+fast = bind(Item, _NIL)
+
+
 class _Unset:
     """No value argument was given; None is a value."""
 
@@ -155,13 +160,8 @@ class Btree(Generic[TK, TV]):
         index_spec: IndexSpecification | None = None,
     ) -> Btree[Any, Any]:
         """Creates the B-tree, or opens it when one of this name exists with equal options."""
-        if not isinstance(options, BtreeOptions):
-            raise ValidationError(f"the options must be BtreeOptions, not {type(options).__name__}")
-        fields = {**_json.fields_of(options), "cache_config": _cache_fields(options.cache_config)}
-        if index_spec is not None:
-            fields["index_specification"] = _index_text(index_spec)
+        text = options_text(options, index_spec)
         handle = transaction_handle(trans)
-        text = _json.encode(fields, "the B-tree options")
         return cls(call_handle(native.sop_btree_new, context_id(ctx), handle.value, text, len(text)), trans)
 
     @classmethod
@@ -401,6 +401,16 @@ class Btree(Generic[TK, TV]):
     def _range_batch(self, ctx: Context, query: Mapping[str, Any]) -> Any:
         text = _json.encode(query, "the range")
         return call_json(native.sop_btree_range, *self._of(ctx), text, len(text))
+
+
+def options_text(options: BtreeOptions, index_spec: IndexSpecification | None) -> bytes:
+    """JSON text of the options of a B-tree."""
+    if not isinstance(options, BtreeOptions):
+        raise ValidationError(f"the options must be BtreeOptions, not {type(options).__name__}")
+    fields = {**_json.fields_of(options), "cache_config": _cache_fields(options.cache_config)}
+    if index_spec is not None:
+        fields["index_specification"] = _index_text(index_spec)
+    return _json.encode(fields, "the B-tree options")
 
 
 def _cache_fields(config: Any) -> dict[str, Any] | None:

@@ -6,16 +6,23 @@ import os
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, TypeVar
 
-from . import btree, maintenance
+from . import _json, btree, maintenance
 from ._folder import Folder
+from ._library import call, native
+from ._native import MapFunctions
+from ._pure import PureMap, open_pure
+from .btree import fast
 from .context import Context, context_id
-from .errors import ValidationError
+from .errors import ValidationError, raises_btree_errors
+from .map import Map
 from .transaction import (
     DBType,
+    Durability,
     ErasureCodingConfig,
     Transaction,
     TransactionMode,
     TransactionOptions,
+    durability_number,
     transaction_handle,
 )
 
@@ -110,6 +117,59 @@ class Database:
         transaction_handle(trans, self._folder.path)
         return btree.Btree.open(ctx, name, trans)
 
+    @raises_btree_errors
+    def open_map(
+        self,
+        ctx: Context,
+        name: str,
+        options: btree.BtreeOptions | None = None,
+        index_spec: btree.IndexSpecification | None = None,
+        durability: int = Durability.Full,
+    ) -> Map:
+        """The unique B-tree `name` as a `Map`: the fastest calls, each a transaction of its own.
+
+        It is made when there is none. Without options and index_spec an existing one is opened as it is.
+        `durability` is that of the map's own transactions.
+        """
+        commits = durability_number(durability)
+        text = _json.encode_text(name, "the name of a B-tree")
+        if options is None and index_spec is not None:
+            options = btree.BtreeOptions(name, is_unique=True)
+        if options is not None and options.name != name:
+            raise ValidationError(f"the options are for a B-tree called {options.name!r}, not {name!r}")
+        options_text = None if options is None else btree.options_text(options, index_spec)
+        if fast is None:
+            return self._pure_map(ctx, name, options, index_spec, commits)
+        context = context_id(ctx)
+        functions = fast.open_map(context, self._folder.open(context).value, text, options_text, commits)
+
+        def within(trans: Transaction) -> MapFunctions:
+            handle = transaction_handle(trans, self._folder.path)
+            return MapFunctions(*functions[-1](context_id(trans.ctx), handle.value))
+
+        return Map(MapFunctions(*functions), within)
+
+    def _pure_map(
+        self,
+        ctx: Context,
+        name: str,
+        options: btree.BtreeOptions | None,
+        index_spec: btree.IndexSpecification | None,
+        durability: int,
+    ) -> Map:
+        def begin(writing: bool) -> Transaction:
+            mode = TransactionMode.ForWriting if writing else TransactionMode.ForReading
+            return Transaction(
+                ctx, TransactionOptions(mode=mode, durability=durability), _folder=self._folder
+            )
+
+        def within(trans: Transaction) -> MapFunctions:
+            transaction_handle(trans, self._folder.path)
+            return PureMap(trans.ctx, name, begin, trans).functions()
+
+        open_pure(ctx, name, options, index_spec, begin)
+        return Map(PureMap(ctx, name, begin).functions(), within)
+
     def open_vector_store(self, ctx: Context, trans: Transaction, name: str) -> VectorStore:
         """The vector store `name` inside a transaction."""
         from .ai.vector import VectorStore
@@ -130,6 +190,11 @@ class Database:
         if isinstance(trans, str):
             raise ValidationError("open_model_store takes (ctx, name) or (ctx, transaction, name)")
         return ModelStore._open(ctx, transaction_handle(trans, self._folder.path), name, trans)
+
+    def flush(self, ctx: Context | None = None) -> None:
+        """Makes durable what was committed with Durability.Relaxed, in whichever process, before this call."""
+        context = context_id(ctx)
+        call(native.sop_database_flush, context, self._folder.open(context).value)
 
     # Looking after it. None of these makes a database: where there is none, they raise ValidationError.
 

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_HASH_MOD_VALUE",
     "MIN_HASH_MOD_VALUE",
     "DBType",
+    "Durability",
     "ErasureCodingConfig",
     "InvalidTransactionStateError",
     "Transaction",
@@ -42,6 +43,18 @@ class TransactionMode(IntEnum):
     NoCheck = 0
     ForWriting = 1
     ForReading = 2
+
+
+class Durability(IntEnum):
+    """When a commit returns. It is whole, and visible to all processes, whichever it is.
+
+    Full: once it is on disk; it survives a power cut. Relaxed: once it is with the operating system; it
+    survives the end of every process, kill -9 too. A power cut may take the newest relaxed commits, and what
+    was committed after them; never a part of one. `Database.flush`, and the next full commit, make them durable.
+    """
+
+    Full = 0
+    Relaxed = 1
 
 
 class DBType(IntEnum):
@@ -78,6 +91,7 @@ class TransactionOptions:
     stores_folders: Optional[List[str]] = None
     erasure_config: Optional[Dict[str, ErasureCodingConfig]] = None
     db_type: int = DBType.Standalone
+    durability: int = Durability.Full
 
     def folder(self, stores_folders: Sequence[str] | None = None) -> Folder:
         """The database these options name, in `stores_folders` if they name none."""
@@ -135,6 +149,7 @@ class Transaction:
         context_id(ctx)
         self._mode = _mode(options.mode)
         self._max_time = _minutes(options.max_time)
+        self._durability = durability_number(options.durability)
         self._folder = shared(options.folder()) if _folder is None else _folder
 
     @property
@@ -181,6 +196,8 @@ class Transaction:
                     self._mode,
                     self._max_time,
                 )
+                if self._durability:
+                    call(native.sop_transaction_set_durability, handle.value, self._durability)
                 self._state = _State(handle, self._folder.path)
             elif self._begun().finished:
                 raise InvalidTransactionStateError("the transaction has ended; begin a new one")
@@ -232,6 +249,14 @@ def _mode(mode: Any) -> int:
         return TransactionMode(mode).value
     except ValueError as error:
         raise ValidationError(f"mode must be a TransactionMode, 0, 1 or 2, not {mode!r}") from error
+
+
+def durability_number(durability: Any) -> int:
+    """The library's number for a durability argument."""
+    try:
+        return Durability(durability).value
+    except ValueError as error:
+        raise ValidationError(f"durability must be a Durability, 0 or 1, not {durability!r}") from error
 
 
 def _minutes(max_time: Any) -> float:

@@ -1,10 +1,16 @@
 //! One binding to an interpreter: its functions and objects, found and checked at run time.
 
+use std::cell::Cell;
 use std::ffi::c_void;
+
+use stores::map::Chunk;
 
 use super::api::{Api, Py};
 use super::function::finds_pointers;
 use super::names::Names;
+
+/// So much memory is kept from one call to the next.
+const SCRATCH_MAX: usize = 64 << 10;
 
 macro_rules! objects {
     ($($(#[$doc:meta])* $name:ident,)*) => {
@@ -35,6 +41,8 @@ objects! {
     dumps,
     /// `loads(text) -> value`: the same the other way.
     loads,
+    /// `pairs(items)`: what gives the (key, value) of a mapping or an iterable. `pair(pair)`: a tuple of two.
+    pairs, pair,
     /// The class of items, and the names of its fields.
     item, key, value, id,
     /// The id of items that have none.
@@ -46,6 +54,10 @@ pub(super) struct Bind {
     pub(super) api: Api,
     pub(super) objects: Objects,
     pub(super) names: Names,
+    /// Memory for single calls, taken out while it is used: a call that runs in between finds it empty.
+    pub(super) scratch: Cell<Vec<u8>>,
+    pub(super) key_scratch: Cell<Vec<u8>>,
+    pub(super) chunk: Cell<Chunk>,
     /// The tuple that owns the objects.
     owner: Py,
 }
@@ -70,7 +82,15 @@ impl Bind {
         });
         // SAFETY: the GIL is held; given back when the binding goes.
         unsafe { (api.Py_IncRef)(owner) };
-        let bind = Self { api, objects, names: Names::new(), owner };
+        let bind = Self {
+            api,
+            objects,
+            names: Names::new(),
+            scratch: Cell::default(),
+            key_scratch: Cell::default(),
+            chunk: Cell::default(),
+            owner,
+        };
         bind.finds_types().then_some(bind)
     }
 
@@ -100,6 +120,13 @@ impl Bind {
     pub(super) fn release(&self, object: Py) {
         // SAFETY: the caller gives up a reference of its own; the GIL is held.
         unsafe { (self.api.Py_DecRef)(object) }
+    }
+
+    /// Keeps the memory of a call for the next one, unless it was much.
+    pub(super) fn give_back(&self, mut scratch: Vec<u8>) {
+        scratch.clear();
+        scratch.shrink_to(SCRATCH_MAX);
+        self.scratch.set(scratch);
     }
 
     /// A new reference to None.

@@ -16,7 +16,14 @@ mod codec;
 mod decode;
 mod encode;
 mod function;
+mod iterate;
+mod key;
+mod map;
+mod map_read;
+mod map_walk;
+mod map_write;
 mod names;
+mod owned;
 mod scan;
 
 use std::ffi::{c_char, c_void};
@@ -56,7 +63,7 @@ fn functions(bind: &Arc<Bind>) -> Outcome {
     fn one(definition: &'static Definition<()>, bind: &Arc<Bind>) -> Outcome {
         make(definition, bind, ())
     }
-    let all = [one(&codec::ENCODE, bind)?, one(&codec::DECODE, bind)?];
+    let all = [one(&codec::ENCODE, bind)?, one(&codec::DECODE, bind)?, one(&map::OPEN, bind)?];
     tuple(bind, &all)
 }
 

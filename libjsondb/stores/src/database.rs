@@ -249,6 +249,11 @@ impl Database {
         }
     }
 
+    /// Makes every relaxed commit durable that was acknowledged before this call, in whichever process.
+    pub fn flush(&self, cancel: &CancelToken) -> Result<()> {
+        self.with_existing(cancel, engine::Database::flush)
+    }
+
     /// Starts a transaction of the engine. Opening is cheap when the folder is open already, and notices a folder
     /// that was closed, poisoned, or removed and made anew.
     pub(crate) fn begin_engine(
@@ -275,7 +280,14 @@ impl Database {
         Ok(self.with_engine(work)?)
     }
 
-    fn check_open(&self, cancel: &CancelToken) -> Result<()> {
+    /// The opened folder, for calls that do not look whether it was removed and made anew.
+    pub(crate) fn engine(&self, cancel: &CancelToken) -> Result<engine::Database> {
+        self.check_open(cancel)?;
+        Ok(self.with_engine(|engine| Ok(engine.clone()))?)
+    }
+
+    /// Fails when this database was closed, or the call is cancelled.
+    pub(crate) fn check_open(&self, cancel: &CancelToken) -> Result<()> {
         cancel.check()?;
         if self.closed.load(Ordering::Acquire) {
             let message = format!("the database {} was closed; open it again", self.folder.display());

@@ -39,12 +39,13 @@ mod transaction;
 mod vector;
 mod walk;
 
+pub use btree::map;
 pub use btree::{
-    Btree, BtreeOptions, IndexField, IndexSpecification, Item, ItemInput, Move, Paging, RangeBatch,
-    RangeQuery, WriteOp,
+    Btree, BtreeOptions, IndexField, IndexSpecification, Item, ItemInput, KeySource, Move, Paging,
+    RangeBatch, RangeQuery, Shape, WriteOp,
 };
 pub use database::{Database, DatabaseOptions};
-pub use engine::{BackupCheck, CancelToken, Progress, process_generation};
+pub use engine::{BackupCheck, CancelToken, Direction, Durability, Progress, process_generation};
 pub use error::{Error, ErrorCode, Result};
 pub use model::ModelStore;
 pub use report::{

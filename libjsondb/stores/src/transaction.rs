@@ -1,9 +1,11 @@
 //! One transaction: active until a commit, a rollback or a broken engine call ends it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
+use engine::Durability;
 use serde_json::Value;
 
 use crate::{CancelToken, Database, Error, ErrorCode, Result, hex, names};
@@ -81,6 +83,7 @@ pub struct Transaction {
     database: Arc<Database>,
     mode: TransactionMode,
     max_time: Duration,
+    is_relaxed: AtomicBool,
     state: Mutex<State>,
     /// By the engine's name of the store.
     key_namers: Mutex<HashMap<String, KeyNamer>>,
@@ -95,7 +98,14 @@ impl Transaction {
     ) -> Result<Transaction> {
         let max_time = if max_time.is_zero() { DEFAULT_MAX_TIME } else { max_time.min(LONGEST_MAX_TIME) };
         let state = Mutex::new(begin_state(database, mode, max_time, cancel)?);
-        Ok(Transaction { database: database.clone(), mode, max_time, state, key_namers: Mutex::default() })
+        Ok(Transaction {
+            database: database.clone(),
+            mode,
+            max_time,
+            is_relaxed: AtomicBool::new(false),
+            state,
+            key_namers: Mutex::default(),
+        })
     }
 
     /// What the transaction may do.
@@ -106,6 +116,15 @@ impl Transaction {
     /// The database it runs on.
     pub fn database(&self) -> &Arc<Database> {
         &self.database
+    }
+
+    /// Says when its commit returns; without this call, once everything is on disk.
+    pub fn set_durability(&self, durability: Durability) {
+        self.is_relaxed.store(durability == Durability::Relaxed, Ordering::Release);
+    }
+
+    fn durability(&self) -> Durability {
+        if self.is_relaxed.load(Ordering::Acquire) { Durability::Relaxed } else { Durability::Full }
     }
 
     /// True until a commit, a rollback or an error ends it. Waits for a call that is running.
@@ -153,6 +172,19 @@ impl Transaction {
         self.run(cancel, work, leaves_it_broken)
     }
 
+    /// As [`Transaction::with`]; None, and `work` is not run, while another call is running.
+    pub(crate) fn try_with<R>(
+        &self,
+        cancel: &CancelToken,
+        work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
+    ) -> Result<Option<R>> {
+        match self.state.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Poisoned(_)) => Err(ended_by_panic()),
+            Ok(mut state) => run_in(&mut state, cancel, work, leaves_it_broken).map(Some),
+        }
+    }
+
     /// As [`Transaction::with`] for `work` of several writes that count as one: any error ends the transaction, so that
     /// a part of them can never be committed.
     pub(crate) fn with_all_or_end<R>(
@@ -170,16 +202,7 @@ impl Transaction {
         work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
         ends: impl FnOnce(ErrorCode) -> bool,
     ) -> Result<R> {
-        let mut state = self.lock()?;
-        let State::Active { engine, .. } = &mut *state else {
-            return Err(already_ended(&state));
-        };
-        cancel.check()?;
-        engine.set_cancel(cancel);
-        match work(engine) {
-            Err(error) if ends(error.code()) => Err(end(&mut state, error)),
-            result => result,
-        }
+        run_in(&mut *self.lock()?, cancel, work, ends)
     }
 
     /// Fails unless the transaction may write; `action` completes "can't …".
@@ -201,12 +224,7 @@ impl Transaction {
     }
 
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
-        self.state.lock().map_err(|_| {
-            Error::new(
-                ErrorCode::InvalidState,
-                "transaction was ended by an internal error in an earlier call; begin a new one",
-            )
-        })
+        self.state.lock().map_err(|_| ended_by_panic())
     }
 
     fn commit_state(&self, state: &mut State, cancel: &CancelToken) -> Result<()> {
@@ -224,6 +242,7 @@ impl Transaction {
             Err(Error::new(ErrorCode::Timeout, message))
         } else {
             engine.set_cancel(cancel);
+            engine.set_durability(self.durability());
             engine.commit().map_err(|error| self.commit_error(error))
         };
         match result {
@@ -237,26 +256,56 @@ impl Transaction {
 
     /// The engine's error, with store and key as the user knows them.
     fn commit_error(&self, error: engine::Error) -> Error {
-        let Some(at) = error.conflict_at() else {
-            return error.into();
-        };
-        let store = names::user_name(&at.store);
-        if at.key.is_empty() {
-            let message =
-                format!("another transaction changed store {store:?} first; run this transaction again");
-            return Error::new(ErrorCode::Conflict, message).with_detail("store", store);
-        }
-        let namer = self.key_namers.lock().ok().and_then(|namers| namers.get(&at.store).cloned());
-        let key = match namer {
-            Some(namer) => namer(&at.key),
-            None => Value::String(hex::encode(&at.key)),
-        };
-        let shown: String = key.to_string().chars().take(KEY_CHARS_IN_MESSAGE).collect();
-        let message = format!(
-            "another transaction changed key {shown} of store {store:?} first; run this transaction again"
-        );
-        Error::new(ErrorCode::Conflict, message).with_detail("store", store).with_detail("key", key)
+        commit_error_of(error, |store, key| {
+            let namer = self.key_namers.lock().ok().and_then(|namers| namers.get(store).cloned());
+            namer.map_or_else(|| Value::String(hex::encode(key)), |namer| namer(key))
+        })
     }
+}
+
+/// As [`Transaction::commit_error`], for a transaction on one store, whose keys `name` tells.
+pub(crate) fn commit_error(error: engine::Error, name: impl FnOnce(&[u8]) -> Value) -> Error {
+    commit_error_of(error, |_, key| name(key))
+}
+
+fn commit_error_of(error: engine::Error, name: impl FnOnce(&str, &[u8]) -> Value) -> Error {
+    let Some(at) = error.conflict_at() else {
+        return error.into();
+    };
+    let store = names::user_name(&at.store);
+    if at.key.is_empty() {
+        let message =
+            format!("another transaction changed store {store:?} first; run this transaction again");
+        return Error::new(ErrorCode::Conflict, message).with_detail("store", store);
+    }
+    let key = name(&at.store, &at.key);
+    let shown: String = key.to_string().chars().take(KEY_CHARS_IN_MESSAGE).collect();
+    let message = format!(
+        "another transaction changed key {shown} of store {store:?} first; run this transaction again"
+    );
+    Error::new(ErrorCode::Conflict, message).with_detail("store", store).with_detail("key", key)
+}
+
+fn run_in<R>(
+    state: &mut State,
+    cancel: &CancelToken,
+    work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
+    ends: impl FnOnce(ErrorCode) -> bool,
+) -> Result<R> {
+    let State::Active { engine, .. } = &mut *state else {
+        return Err(already_ended(state));
+    };
+    cancel.check()?;
+    engine.set_cancel(cancel);
+    match work(engine) {
+        Err(error) if ends(error.code()) => Err(end(state, error)),
+        result => result,
+    }
+}
+
+fn ended_by_panic() -> Error {
+    let message = "transaction was ended by an internal error in an earlier call; begin a new one";
+    Error::new(ErrorCode::InvalidState, message)
 }
 
 fn begin_state(

@@ -14,10 +14,11 @@
 //! tag MISSING, each field's bytes complemented when it is descending.
 
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 use super::index::{IndexField, IndexSpecification};
 use super::number;
+use super::shape::{KeySource, Shape};
 use crate::{Error, ErrorCode, Result};
 
 /// Ends a list or object; smaller than every tag, so that a shorter one comes first.
@@ -74,69 +75,115 @@ fn encode_with(
 ) -> Result<EncodedKey> {
     let key: Value = serde_json::from_str(text.get())
         .map_err(|error| invalid(format!("a key is not valid JSON: {error}")))?;
-    let mut encoder = Encoder { out: Vec::with_capacity(16), saw_suspect: false };
-    match specification {
-        None => encoder.value(&key, 0)?,
-        Some(specification) => encoder.fields(&key, specification, trailing)?,
-    }
-    if encoder.saw_suspect {
+    let mut bytes = Vec::with_capacity(16);
+    let traits = append_with(&key, specification, trailing, &mut bytes)?;
+    if traits.saw_suspect {
         check_integers(text.get())?;
     }
-    if encoder.out.len() > KEY_BYTES_MAX {
-        let len = encoder.out.len();
-        return Err(invalid(format!("a key takes at most {KEY_BYTES_MAX} bytes, this one takes {len}")));
-    }
-    let is_canonical = specification.is_none() && is_canonical(&key);
-    Ok(EncodedKey { bytes: encoder.out, is_canonical })
+    Ok(EncodedKey { bytes, is_canonical: traits.is_canonical })
 }
 
-fn is_canonical(key: &Value) -> bool {
-    match key {
-        Value::Null | Value::Bool(_) | Value::String(_) => true,
-        Value::Number(number) => !number.is_f64(),
-        Value::Array(elements) => elements.iter().all(is_canonical),
-        Value::Object(_) => false,
-    }
+/// Appends the encoding of a key; True when decoding the bytes gives the key back exactly. What was appended before a failure
+/// is the caller's to remove.
+pub(super) fn append<'a, K: KeySource<'a>>(
+    key: K,
+    specification: Option<&IndexSpecification>,
+    out: &mut Vec<u8>,
+) -> std::result::Result<bool, K::Error> {
+    Ok(append_with(key, specification, Trailing::Kept, out)?.is_canonical)
 }
 
-struct Encoder {
-    out: Vec<u8>,
+/// As [`append`] for a bound, see [`encode_bound`].
+pub(super) fn append_bound<'a, K: KeySource<'a>>(
+    key: K,
+    specification: Option<&IndexSpecification>,
+    out: &mut Vec<u8>,
+) -> std::result::Result<(), K::Error> {
+    append_with(key, specification, Trailing::Open, out).map(drop)
+}
+
+fn append_with<'a, K: KeySource<'a>>(
+    key: K,
+    specification: Option<&IndexSpecification>,
+    trailing: Trailing,
+    out: &mut Vec<u8>,
+) -> std::result::Result<Traits, K::Error> {
+    let start = out.len();
+    let mut encoder = Encoder { out, traits: Traits { is_canonical: true, saw_suspect: false } };
+    match specification {
+        None => encoder.value(key, 0)?,
+        Some(specification) => {
+            encoder.fields(key, specification, trailing)?;
+            encoder.traits.is_canonical = false;
+        }
+    }
+    let traits = encoder.traits;
+    let len = out.len() - start;
+    if len > KEY_BYTES_MAX {
+        return Err(
+            invalid(format!("a key takes at most {KEY_BYTES_MAX} bytes, this one takes {len}")).into()
+        );
+    }
+    Ok(traits)
+}
+
+/// What was noticed while a key was encoded.
+struct Traits {
+    /// Nothing was met that its bytes do not tell exactly: a float, or the order of an object's fields.
+    is_canonical: bool,
     /// A number was met that may be an integer beyond 64 bits, rounded.
     saw_suspect: bool,
 }
 
-impl Encoder {
-    fn value(&mut self, value: &Value, depth: usize) -> Result<()> {
-        match value {
-            Value::Null => self.out.push(NULL),
-            Value::Bool(false) => self.out.push(FALSE),
-            Value::Bool(true) => self.out.push(TRUE),
-            Value::Number(number) => self.number(number),
-            Value::String(string) => self.string(string),
-            Value::Array(elements) => self.list(elements, depth + 1)?,
-            Value::Object(fields) => self.object(fields, depth + 1)?,
+struct Encoder<'o> {
+    out: &'o mut Vec<u8>,
+    traits: Traits,
+}
+
+impl Encoder<'_> {
+    fn value<'a, K: KeySource<'a>>(&mut self, value: K, depth: usize) -> std::result::Result<(), K::Error> {
+        match value.shape()? {
+            Shape::Null => self.out.push(NULL),
+            Shape::Bool(false) => self.out.push(FALSE),
+            Shape::Bool(true) => self.out.push(TRUE),
+            Shape::Integer(integer) => {
+                self.out.push(NUMBER);
+                number::encode_integer(integer, self.out);
+            }
+            Shape::Unsigned(integer) => {
+                self.out.push(NUMBER);
+                number::encode_unsigned(integer, self.out);
+            }
+            Shape::Float(float) => {
+                self.traits.is_canonical = false;
+                self.traits.saw_suspect |= number::may_be_rounded(float);
+                self.out.push(NUMBER);
+                number::encode_float(float, self.out);
+            }
+            Shape::String(string) => self.string(string),
+            Shape::List(elements) => self.list(elements, depth + 1)?,
+            Shape::Object(fields) => self.object(fields, depth + 1)?,
         }
         Ok(())
     }
 
-    fn number(&mut self, number: &Number) {
-        self.saw_suspect |= number::may_be_rounded(number);
-        self.out.push(NUMBER);
-        number::encode(number, &mut self.out);
-    }
-
     fn string(&mut self, string: &str) {
         self.out.push(STRING);
-        let mut parts = string.split('\0');
-        self.out.extend_from_slice(parts.next().unwrap_or_default().as_bytes());
-        for part in parts {
+        let mut rest = string.as_bytes();
+        while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
+            self.out.extend_from_slice(&rest[..zero]);
             self.out.extend_from_slice(&[0, ESCAPED]);
-            self.out.extend_from_slice(part.as_bytes());
+            rest = &rest[zero + 1..];
         }
+        self.out.extend_from_slice(rest);
         self.out.extend_from_slice(&[0, STRING_END]);
     }
 
-    fn list(&mut self, elements: &[Value], depth: usize) -> Result<()> {
+    fn list<'a, K: KeySource<'a>>(
+        &mut self,
+        elements: Vec<K>,
+        depth: usize,
+    ) -> std::result::Result<(), K::Error> {
         check_depth(depth)?;
         self.out.push(LIST);
         for element in elements {
@@ -146,10 +193,14 @@ impl Encoder {
         Ok(())
     }
 
-    fn object(&mut self, fields: &Map<String, Value>, depth: usize) -> Result<()> {
+    fn object<'a, K: KeySource<'a>>(
+        &mut self,
+        mut fields: Vec<(&'a str, K)>,
+        depth: usize,
+    ) -> std::result::Result<(), K::Error> {
         check_depth(depth)?;
+        self.traits.is_canonical = false;
         self.out.push(OBJECT);
-        let mut fields: Vec<(&String, &Value)> = fields.iter().collect();
         fields.sort_unstable_by_key(|(name, _)| *name);
         for (name, value) in fields {
             self.string(name);
@@ -159,21 +210,26 @@ impl Encoder {
         Ok(())
     }
 
-    fn fields(&mut self, key: &Value, specification: &IndexSpecification, trailing: Trailing) -> Result<()> {
-        let Value::Object(given) = key else {
-            return Err(invalid("a key of a store with an index specification is an object"));
+    fn fields<'a, K: KeySource<'a>>(
+        &mut self,
+        key: K,
+        specification: &IndexSpecification,
+        trailing: Trailing,
+    ) -> std::result::Result<(), K::Error> {
+        let Shape::Object(given) = key.shape()? else {
+            return Err(invalid("a key of a store with an index specification is an object").into());
         };
+        let find = |field: &IndexField| given.iter().find(|(name, _)| *name == field.field_name);
         let mut fields = specification.index_fields.as_slice();
         if trailing == Trailing::Open {
-            let is_missing = |field: &IndexField| !given.contains_key(&field.field_name);
-            while let Some((_, before)) = fields.split_last().filter(|(last, _)| is_missing(last)) {
+            while let Some((_, before)) = fields.split_last().filter(|(last, _)| find(last).is_none()) {
                 fields = before;
             }
         }
         for field in fields {
             let start = self.out.len();
-            match given.get(&field.field_name) {
-                Some(value) => self.value(value, 1)?,
+            match find(field) {
+                Some((_, value)) => self.value(*value, 1)?,
                 None => self.out.push(MISSING),
             }
             if !field.ascending_sort_order {
@@ -262,6 +318,25 @@ pub(super) fn decode_fields(bytes: &[u8], specification: &IndexSpecification) ->
         rest = &rest[rest.len() - after.len()..];
     }
     rest.is_empty().then_some(Value::Object(fields))
+}
+
+/// A key that needs no decoding.
+pub(super) enum SimpleKey<'a> {
+    Integer(i64),
+    Text(&'a str),
+}
+
+/// Reads the commonest keys from their encoding. None for all others, and for bytes that are no key.
+pub(super) fn simple(bytes: &[u8]) -> Option<SimpleKey<'_>> {
+    let (&tag, rest) = bytes.split_first()?;
+    match tag {
+        NUMBER => number::decode_integer(rest).map(SimpleKey::Integer),
+        STRING => {
+            let text = rest.strip_suffix(&[0, STRING_END])?;
+            (!text.contains(&0)).then(|| std::str::from_utf8(text).ok().map(SimpleKey::Text)).flatten()
+        }
+        _ => None,
+    }
 }
 
 fn decode_value(bytes: &[u8], depth: usize) -> Option<(Value, &[u8])> {

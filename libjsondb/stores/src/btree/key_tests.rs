@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::super::order::compare;
 use super::*;
+use serde_json::Number;
 
 fn raw(text: &str) -> Box<RawValue> {
     RawValue::from_string(text.to_owned()).unwrap()

@@ -30,6 +30,11 @@ impl Layout {
         Self { name: name.to_owned(), is_unique, specification }
     }
 
+    /// The fields that order and identify keys, where they were named.
+    pub(super) fn specification(&self) -> Option<&IndexSpecification> {
+        self.specification.as_ref()
+    }
+
     /// True when keys carry fields that neither order nor identify them.
     pub(super) fn has_ride_on_fields(&self) -> bool {
         self.specification.is_some()
@@ -118,7 +123,7 @@ impl Layout {
         &engine_key[..engine_key.len().saturating_sub(id_len)]
     }
 
-    fn damaged(&self, what: &str) -> Error {
+    pub(super) fn damaged(&self, what: &str) -> Error {
         let message = format!("a {what} of B-tree {:?} is damaged", self.name);
         Error::new(ErrorCode::Corruption, message).with_detail("store", self.name.as_str())
     }

@@ -20,6 +20,7 @@ mod index;
 mod item;
 mod key;
 mod layout;
+pub mod map;
 mod number;
 mod options;
 #[cfg(any(test, feature = "fuzz"))]
@@ -27,6 +28,7 @@ mod order;
 mod paging;
 mod read;
 mod record;
+mod shape;
 mod write;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +44,7 @@ pub use index::{IndexField, IndexSpecification};
 pub use item::{Item, ItemInput, Move, Paging, RangeBatch, RangeQuery, WriteOp};
 use layout::Layout;
 pub use options::BtreeOptions;
+pub use shape::{KeySource, Shape};
 
 /// The engine's counter of a store's items.
 const COUNTER: &[u8] = b"n";

@@ -11,13 +11,32 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 /// 2^63: an integer literal that JSON parsing turned into a float is at least this large.
 const INTEGER_MAX: f64 = 9_223_372_036_854_775_808.0;
 
-/// Appends the encoding of a number.
-pub(super) fn encode(number: &Number, out: &mut Vec<u8>) {
-    let (floor, above) = match integer(number) {
-        Some(integer) => floor_of(integer),
-        // A float is its own floor. JSON has no NaN and no infinity.
-        None => (number.as_f64().unwrap_or_default(), 0),
-    };
+/// Appends the encoding of an integer.
+pub(super) fn encode_integer(integer: i64, out: &mut Vec<u8>) {
+    // Below 2^53 an integer is a float of its own.
+    if integer.unsigned_abs() < 1 << 53 {
+        out.extend_from_slice(&ordered_bits(integer as f64).to_be_bytes());
+    } else {
+        encode_wide(integer.into(), out);
+    }
+}
+
+/// Appends the encoding of an integer that may be above `i64::MAX`.
+pub(super) fn encode_unsigned(integer: u64, out: &mut Vec<u8>) {
+    encode_wide(integer.into(), out);
+}
+
+/// Appends the encoding of a float, which is its own floor.
+pub(super) fn encode_float(float: f64, out: &mut Vec<u8>) {
+    put(float, 0, out);
+}
+
+fn encode_wide(integer: i128, out: &mut Vec<u8>) {
+    let (floor, above) = floor_of(integer);
+    put(floor, above, out);
+}
+
+fn put(floor: f64, above: u16, out: &mut Vec<u8>) {
     out.extend_from_slice(&ordered_bits(floor).to_be_bytes());
     if has_remainder(floor) {
         out.extend_from_slice(&above.to_be_bytes());
@@ -36,13 +55,15 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Number, &[u8])> {
     Some((number(floor, above)?, rest))
 }
 
-/// True for a float that may come from an integer literal beyond 64 bits, which JSON parsing has rounded.
-pub(super) fn may_be_rounded(number: &Number) -> bool {
-    number.is_f64() && number.as_f64().is_some_and(|float| float.abs() >= INTEGER_MAX)
+/// Reads an integer below 2^53 that is all there is. None for other bytes.
+pub(super) fn decode_integer(bytes: &[u8]) -> Option<i64> {
+    let float = from_ordered_bits(u64::from_be_bytes(bytes.try_into().ok()?));
+    (float.fract() == 0.0 && float.abs() < EXACT_MAX).then_some(float as i64)
 }
 
-fn integer(number: &Number) -> Option<i128> {
-    number.as_i64().map(i128::from).or_else(|| number.as_u64().map(i128::from))
+/// True for a float that may come from an integer literal beyond 64 bits, which JSON parsing has rounded.
+pub(super) fn may_be_rounded(float: f64) -> bool {
+    float.abs() >= INTEGER_MAX
 }
 
 fn has_remainder(floor: f64) -> bool {
@@ -85,8 +106,13 @@ mod tests {
     use super::*;
 
     fn encoded(text: &str) -> Vec<u8> {
+        let number: Number = serde_json::from_str(text).unwrap();
         let mut out = Vec::new();
-        encode(&serde_json::from_str(text).unwrap(), &mut out);
+        match (number.as_i64(), number.as_u64()) {
+            (Some(integer), _) => encode_integer(integer, &mut out),
+            (None, Some(integer)) => encode_unsigned(integer, &mut out),
+            (None, None) => encode_float(number.as_f64().unwrap(), &mut out),
+        }
         out
     }
 
@@ -156,7 +182,9 @@ mod tests {
             ("1e18", false),
             ("1.5", false),
         ] {
-            assert_eq!(may_be_rounded(&serde_json::from_str(text).unwrap()), suspected, "{text}");
+            let number: Number = serde_json::from_str(text).unwrap();
+            let float = number.is_f64().then(|| number.as_f64().unwrap());
+            assert_eq!(float.is_some_and(may_be_rounded), suspected, "{text}");
         }
     }
 }

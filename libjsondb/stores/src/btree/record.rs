@@ -22,31 +22,42 @@ impl<'a> Record<'a> {
     pub(super) fn encode(&self) -> Vec<u8> {
         let key_len = self.key.map_or(0, |key| key.len() + 10);
         let mut out = Vec::with_capacity(1 + key_len + self.value.len());
-        match self.key {
-            None => out.push(0),
-            Some(key) => {
-                out.push(HAS_KEY);
-                put_varint(&mut out, key.len() as u64);
-                out.extend_from_slice(key.as_bytes());
-            }
-        }
+        begin(self.key.map(str::as_bytes), &mut out);
         out.extend_from_slice(self.value.as_bytes());
         out
     }
 
     /// None for bytes that [`Record::encode`] never writes.
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
-        let (&flags, rest) = bytes.split_first()?;
-        let (key, value) = match flags {
-            0 => (None, rest),
-            HAS_KEY => {
-                let (len, rest) = take_varint(rest)?;
-                let (key, value) = rest.split_at_checked(usize::try_from(len).ok()?)?;
-                (Some(std::str::from_utf8(key).ok()?), value)
-            }
-            _ => return None,
-        };
+        let (key, value) = split(bytes)?;
+        let key = key.map(std::str::from_utf8).transpose().ok()?;
         Some(Self { key, value: std::str::from_utf8(value).ok()? })
+    }
+}
+
+/// Appends what stands before the value's text.
+pub(super) fn begin(key: Option<&[u8]>, out: &mut Vec<u8>) {
+    match key {
+        None => out.push(0),
+        Some(key) => {
+            out.push(HAS_KEY);
+            put_varint(out, key.len() as u64);
+            out.extend_from_slice(key);
+        }
+    }
+}
+
+/// The texts of key and value, not checked to be UTF-8. None for bytes that are no record.
+pub(super) fn split(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
+    let (&flags, rest) = bytes.split_first()?;
+    match flags {
+        0 => Some((None, rest)),
+        HAS_KEY => {
+            let (len, rest) = take_varint(rest)?;
+            let (key, value) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+            Some((Some(key), value))
+        }
+        _ => None,
     }
 }
 

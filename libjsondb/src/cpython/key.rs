@@ -1,0 +1,129 @@
+//! Keys from Python objects, without JSON text in between for the types that the codec knows.
+
+use serde_json::value::RawValue;
+use stores::map::Map;
+use stores::{Error, KeySource, Shape};
+
+use super::api::Py;
+use super::bind::{Bind, kind};
+use super::codec;
+use super::encode::{Foreign, Integer, float_of, integer_of, text};
+use super::function::Failure;
+use crate::strings::invalid;
+
+/// A key, borrowed. While it is looked at no Python code runs that could change it.
+#[derive(Clone, Copy)]
+struct Key<'b> {
+    bind: &'b Bind,
+    object: Py,
+}
+
+/// Why an object is no key.
+enum KeyFailure {
+    Foreign,
+    Store(Error),
+}
+
+impl From<Error> for KeyFailure {
+    fn from(error: Error) -> Self {
+        KeyFailure::Store(error)
+    }
+}
+
+impl From<Foreign> for KeyFailure {
+    fn from(_: Foreign) -> Self {
+        KeyFailure::Foreign
+    }
+}
+
+impl<'b> KeySource<'b> for Key<'b> {
+    type Error = KeyFailure;
+
+    fn shape(self) -> Result<Shape<'b, Self>, KeyFailure> {
+        let Key { bind, object } = self;
+        let objects = &bind.objects;
+        let kind = kind(object);
+        Ok(if kind == objects.int {
+            match integer_of(bind, object)? {
+                Integer::Signed(integer) => Shape::Integer(integer),
+                Integer::Unsigned(integer) => Shape::Unsigned(integer),
+            }
+        } else if kind == objects.str {
+            Shape::String(text(bind, object)?)
+        } else if kind == objects.dict {
+            Shape::Object(self.fields()?)
+        } else if kind == objects.list {
+            // SAFETY: `object` is a list; the GIL is held.
+            let (len, at) = unsafe { ((bind.api.PyList_Size)(object), bind.api.PyList_GetItem) };
+            // SAFETY: the list is that long, and its items live as long as it does.
+            Shape::List((0..len).map(|index| Key { bind, object: unsafe { at(object, index) } }).collect())
+        } else if kind == objects.tuple {
+            // SAFETY: as for a list.
+            let (len, at) = unsafe { ((bind.api.PyTuple_Size)(object), bind.api.PyTuple_GetItem) };
+            // SAFETY: as above.
+            Shape::List((0..len).map(|index| Key { bind, object: unsafe { at(object, index) } }).collect())
+        } else if kind == objects.float {
+            Shape::Float(float_of(bind, object)?)
+        } else if object == objects.none {
+            Shape::Null
+        } else if object == objects.yes || object == objects.no {
+            Shape::Bool(object == objects.yes)
+        } else {
+            return Err(KeyFailure::Foreign);
+        })
+    }
+}
+
+impl<'b> Key<'b> {
+    fn fields(self) -> Result<Vec<(&'b str, Self)>, KeyFailure> {
+        let Key { bind, object } = self;
+        let mut fields = Vec::with_capacity(4);
+        let (mut place, mut name, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: `object` is a dict that nobody changes meanwhile; its items live as long as it does.
+        while unsafe { (bind.api.PyDict_Next)(object, &mut place, &mut name, &mut value) } != 0 {
+            if kind(name) != bind.objects.str {
+                return Err(KeyFailure::Foreign);
+            }
+            fields.push((text(bind, name)?, Key { bind, object: value }));
+        }
+        Ok(fields)
+    }
+}
+
+/// Appends the encoding of a key; true when the bytes give it back exactly. Python code may run.
+pub(super) fn append(bind: &Bind, map: &Map, object: Py, out: &mut Vec<u8>) -> Result<bool, Failure> {
+    let start = out.len();
+    match map.encode_key(Key { bind, object }, out) {
+        Ok(is_canonical) => Ok(is_canonical),
+        Err(KeyFailure::Store(error)) => Err(error.into()),
+        Err(KeyFailure::Foreign) => {
+            out.truncate(start);
+            Ok(map.encode_key_text(&json_text(bind, object)?, out)?)
+        }
+    }
+}
+
+/// The encoding of a bound. Python code may run.
+pub(super) fn bound(bind: &Bind, map: &Map, object: Py) -> Result<Vec<u8>, Failure> {
+    let mut out = Vec::with_capacity(32);
+    match map.encode_bound(Key { bind, object }, &mut out) {
+        Ok(()) => {}
+        Err(KeyFailure::Store(error)) => return Err(error.into()),
+        Err(KeyFailure::Foreign) => {
+            out.clear();
+            map.encode_bound_text(&json_text(bind, object)?, &mut out)?;
+        }
+    }
+    Ok(out)
+}
+
+#[cold]
+fn json_text(bind: &Bind, object: Py) -> Result<Box<RawValue>, Failure> {
+    if kind(object) == bind.objects.item {
+        return Err(invalid("expected a key, not an Item: pass item.key").into());
+    }
+    let mut text = Vec::new();
+    codec::write(bind, object, "the key", &mut text)?;
+    let text = String::from_utf8(text).map_err(|_| invalid("the key is not text"))?;
+    RawValue::from_string(text).map_err(|error| invalid(format!("the key: {error}")).into())
+}

@@ -1,0 +1,147 @@
+//! The reading functions of a map.
+
+use std::ops::Bound as Edge;
+use std::sync::Arc;
+
+use stores::Direction;
+use stores::map::{Chunk, Map, Rows};
+
+use super::api::Py;
+use super::bind::Bind;
+use super::function::{Arguments, Bound, Failure, Outcome, builtin, new, without_gil};
+use super::iterate::for_each;
+use super::key;
+use super::map::{As, key_object, number, truth};
+use super::owned::Owned;
+
+builtin!(GET, c"get", Arc<Map>, get);
+builtin!(CONTAINS, c"contains", Arc<Map>, contains);
+builtin!(GET_MANY, c"get_many", Arc<Map>, get_many);
+builtin!(COUNT, c"count", Arc<Map>, count);
+builtin!(PAGE, c"page", Arc<Map>, page);
+
+/// `get(key, default=None, raw=False)`
+fn get(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
+    let bind = &*bound.bind;
+    let (wanted, default, form) = match arguments.only() {
+        Some(key) => (key, None, As::Object),
+        None => {
+            let [key, default, raw] = arguments.take(["key", "default", "raw"], 1)?;
+            (key.unwrap_or(bind.objects.none), default, As::of(bind, raw)?)
+        }
+    };
+    let mut value = bind.scratch.take();
+    value.clear();
+    let outcome = match find(bind, &bound.state, wanted, &mut value) {
+        Ok(true) => form.value(bind, &value),
+        Ok(false) => Ok(bind.keep(default.unwrap_or(bind.objects.none))),
+        Err(failure) => Err(failure),
+    };
+    bind.give_back(value);
+    outcome
+}
+
+/// `contains(key)`
+fn contains(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
+    let bind = &*bound.bind;
+    let [key] = arguments.take(["key"], 1)?;
+    let mut value = Vec::new();
+    let found = find(bind, &bound.state, key.unwrap_or(bind.objects.none), &mut value)?;
+    Ok(bind.truth(found))
+}
+
+/// Appends the JSON text of a key's value to `out`; false when there is none. Answers from memory under the GIL, else without.
+fn find(bind: &Bind, map: &Map, wanted: Py, out: &mut Vec<u8>) -> Result<bool, Failure> {
+    let mut encoded = bind.key_scratch.take();
+    encoded.clear();
+    let found = key::append(bind, map, wanted, &mut encoded).and_then(|_| {
+        let mut copy = |text: Option<&[u8]>| text.map(|text| out.extend_from_slice(text)).is_some();
+        match map.get_cached_with(&encoded, &mut copy)? {
+            Some(found) => Ok(found),
+            None => Ok(without_gil(bind, || map.get_with(&encoded, &mut copy))?),
+        }
+    });
+    bind.key_scratch.set(encoded);
+    found
+}
+
+/// `get_many(keys, default=None, raw=False)`
+fn get_many(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
+    let (bind, map) = (&*bound.bind, &bound.state);
+    let [keys, default, raw] = arguments.take(["keys", "default", "raw"], 1)?;
+    let form = As::of(bind, raw)?;
+    let mut chunk = Chunk::default();
+    for_each(bind, keys.unwrap_or(bind.objects.none), |object| {
+        key::append(bind, map, object, chunk.buffer())?;
+        chunk.end_key_only();
+        Ok(())
+    })?;
+    let mut rows = Rows::default();
+    without_gil(bind, || map.get_many(&chunk, &mut rows))?;
+    list(bind, rows.len(), rows.iter(), |found| match map.value(found)? {
+        Some(text) => form.value(bind, text),
+        None => Ok(bind.keep(default.unwrap_or(bind.objects.none))),
+    })
+}
+
+/// `count()`
+fn count(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
+    let [] = arguments.take([], 0)?;
+    let count = without_gil(&bound.bind, || bound.state.count())?;
+    // SAFETY: the GIL is held.
+    new(unsafe { (bound.bind.api.PyLong_FromUnsignedLongLong)(count) })
+}
+
+/// `page(start, count, reverse=False, raw=False)`: a list of (key, value), from `start` on, or from before it backwards.
+fn page(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
+    let (bind, map) = (&*bound.bind, &bound.state);
+    let [start, count, reverse, raw] = arguments.take(["start", "count", "reverse", "raw"], 2)?;
+    let count = usize::try_from(number(bind, count)?).unwrap_or(usize::MAX);
+    let form = As::of(bind, raw)?;
+    let near = match start {
+        Some(start) if start != bind.objects.none => Some(key::bound(bind, map, start)?),
+        _ => None,
+    };
+    let near = near.as_deref();
+    let (first, last, direction) = if truth(bind, reverse)? {
+        (Edge::Unbounded, near.map_or(Edge::Unbounded, Edge::Excluded), Direction::Backward)
+    } else {
+        (near.map_or(Edge::Unbounded, Edge::Included), Edge::Unbounded, Direction::Forward)
+    };
+    let mut rows = Rows::default();
+    without_gil(bind, || map.page(first, last, direction, count, &mut rows))?;
+    items(bind, map, &rows, form)
+}
+
+/// A list of the (key, value) of rows. Python code may run.
+pub(super) fn items(bind: &Bind, map: &Map, rows: &Rows, form: As) -> Outcome {
+    list(bind, rows.len(), rows.iter(), |found| {
+        let key = Owned::new(bind, key_object(bind, map.key(found)?)?);
+        let value = Owned::new(bind, form.value(bind, map.value(found)?.unwrap_or_default())?);
+        // SAFETY: the GIL is held.
+        let pair = new(unsafe { (bind.api.PyTuple_New)(2) })?;
+        // SAFETY: a new tuple of two takes the references over.
+        unsafe {
+            (bind.api.PyTuple_SetItem)(pair, 0, key.into_inner());
+            (bind.api.PyTuple_SetItem)(pair, 1, value.into_inner());
+        }
+        Ok(pair)
+    })
+}
+
+/// A new list of so many objects, made one by one. Python code may run.
+pub(super) fn list<T>(
+    bind: &Bind,
+    len: usize,
+    each: impl Iterator<Item = T>,
+    mut make: impl FnMut(T) -> Outcome,
+) -> Outcome {
+    // SAFETY: the GIL is held.
+    let list = Owned::new(bind, new(unsafe { (bind.api.PyList_New)(len as isize) })?);
+    for (index, element) in each.enumerate() {
+        let object = make(element)?;
+        // SAFETY: a list of that length, which nobody else has; it takes the reference over.
+        unsafe { (bind.api.PyList_SetItem)(list.get(), index as isize, object) };
+    }
+    Ok(list.into_inner())
+}

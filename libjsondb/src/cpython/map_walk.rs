@@ -1,0 +1,94 @@
+//! Walks over a map: a builtin function that gives batch after batch, then None.
+
+use std::ops::Bound as Edge;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use stores::Direction;
+use stores::map::{Map, Rows, Walk, What};
+
+use super::api::Py;
+use super::bind::Bind;
+use super::function::{Arguments, Bound, Failure, Outcome, builtin, make, without_gil};
+use super::key;
+use super::map::{As, key_object, number, truth};
+use super::map_read::{items, list};
+use crate::strings::invalid;
+
+/// Items of the first batch: few, for walks that stop early. Each next one is twice as long, up to the most.
+const BATCH_MIN: usize = 64;
+const BATCH_MAX: usize = 2048;
+
+builtin!(WALK, c"walk", Arc<Map>, walk);
+builtin!(NEXT, c"next_batch", Batches, next_batch);
+
+/// A walk and what it gives. It is taken out while a call uses it.
+pub(super) struct Batches {
+    walk: Mutex<Option<Position>>,
+    parts: Parts,
+    form: As,
+}
+
+struct Position {
+    walk: Walk,
+    rows: Rows,
+    limit: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Parts {
+    Items,
+    Keys,
+    Values,
+}
+
+/// `walk(start, stop, reverse, parts, raw)`; parts: 0 items, 1 keys, 2 values.
+fn walk(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
+    let (bind, map) = (&bound.bind, &bound.state);
+    let [start, stop, reverse, parts, raw] =
+        arguments.take(["start", "stop", "reverse", "parts", "raw"], 4)?;
+    let edge = |object: Option<Py>| match object {
+        Some(object) if object != bind.objects.none => key::bound(bind, map, object).map(Some),
+        _ => Ok(None),
+    };
+    let start = edge(start)?.map_or(Edge::Unbounded, Edge::Included);
+    let stop = edge(stop)?.map_or(Edge::Unbounded, Edge::Excluded);
+    let direction = if truth(bind, reverse)? { Direction::Backward } else { Direction::Forward };
+    let parts = match number(bind, parts)? {
+        0 => Parts::Items,
+        1 => Parts::Keys,
+        _ => Parts::Values,
+    };
+    let form = As::of(bind, raw)?;
+    let what = if matches!(parts, Parts::Keys) { What::Keys } else { What::Items };
+    let walk = without_gil(bind, || map.walk(start, stop, direction, what))?;
+    let position = Position { walk, rows: Rows::default(), limit: BATCH_MIN };
+    make(&NEXT, bind, Batches { walk: Mutex::new(Some(position)), parts, form })
+}
+
+fn next_batch(bound: &Bound<Batches>, arguments: &Arguments<'_>) -> Outcome {
+    let [] = arguments.take([], 0)?;
+    let Batches { walk, parts, form } = &bound.state;
+    let taken = walk.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let mut position = taken.ok_or_else(|| invalid("another thread is using this iterator"))?;
+    let outcome = batch(&bound.bind, &mut position, *parts, *form);
+    *walk.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
+    outcome
+}
+
+fn batch(bind: &Bind, position: &mut Position, parts: Parts, form: As) -> Outcome {
+    let Position { walk, rows, limit } = position;
+    without_gil(bind, || walk.next_batch(*limit, rows))?;
+    *limit = (*limit * 2).min(BATCH_MAX);
+    if rows.is_empty() {
+        return Ok(bind.none());
+    }
+    let map = walk.map();
+    match parts {
+        Parts::Items => items(bind, map, rows, form),
+        Parts::Keys => list(bind, rows.len(), rows.iter(), |found| key_object(bind, map.key(found)?)),
+        Parts::Values => list(bind, rows.len(), rows.iter(), |found| {
+            let text = map.value(found).map_err(Failure::from)?;
+            form.value(bind, text.unwrap_or_default())
+        }),
+    }
+}

@@ -1,0 +1,129 @@
+//! Writing a map: chunks of items, removals, loads of any size.
+
+use engine::{Mode, Placement, Transaction as EngineTransaction};
+
+use super::super::{COUNTER, record};
+use super::{Chunk, Map, Scope};
+use crate::transaction::commit_error;
+use crate::{Error, ErrorCode, Result};
+
+impl Map {
+    /// Puts a chunk's items, replacing those that are there, in one transaction. Of equal keys the last item counts.
+    pub fn put(&self, items: &mut Chunk) -> Result<()> {
+        items.sort();
+        self.scope.write(&self.cancel, &self.layout, |engine| self.put_into(engine, items))
+    }
+
+    /// Removes a chunk's keys in one transaction; gives how many were there.
+    pub fn remove(&self, keys: &mut Chunk) -> Result<u64> {
+        keys.sort();
+        self.scope.write(&self.cancel, &self.layout, |engine| self.remove_from(engine, keys))
+    }
+
+    /// Begins a transaction of any number of chunks.
+    pub fn load(&self) -> Result<Load<'_>> {
+        if let Scope::In(transaction) = &self.scope {
+            transaction.check_writable("write to a map")?;
+        }
+        Ok(Load { map: self, own: self.scope.begin_lasting(&self.cancel, Mode::Write)? })
+    }
+
+    pub(super) fn put_into(&self, engine: &mut EngineTransaction, items: &Chunk) -> Result<()> {
+        let mut added = 0;
+        for (key, record) in items.iter() {
+            added += i64::from(self.put_one(engine, key, record)?);
+        }
+        self.count_up(engine, added)
+    }
+
+    /// True when the key was not there.
+    pub(super) fn put_one(&self, engine: &mut EngineTransaction, key: &[u8], record: &[u8]) -> Result<bool> {
+        // A replaced value keeps its item's key, which may have fields beyond those of the index.
+        if self.layout.has_ride_on_fields() {
+            let joined = engine.get_with(self.store, key, |old| old.map(|old| with_key_of(old, record)))?;
+            if let Some(joined) = &joined {
+                engine.put(self.store, key, joined.as_deref().unwrap_or(record), self.placement())?;
+                return Ok(false);
+            }
+            engine.put(self.store, key, record, self.placement())?;
+            return Ok(true);
+        }
+        let is_new = engine.get_with(self.store, key, |old| old.is_none())?;
+        engine.put(self.store, key, record, self.placement())?;
+        Ok(is_new)
+    }
+
+    fn remove_from(&self, engine: &mut EngineTransaction, keys: &Chunk) -> Result<u64> {
+        let mut removed = 0;
+        for (key, _) in keys.iter() {
+            if engine.get_with(self.store, key, |old| old.is_some())? {
+                engine.delete(self.store, key)?;
+                removed += 1;
+            }
+        }
+        self.count_up(engine, -removed)?;
+        Ok(removed.unsigned_abs())
+    }
+
+    pub(super) fn count_up(&self, engine: &mut EngineTransaction, added: i64) -> Result<()> {
+        if added != 0 {
+            engine.add_to_counter(self.store, COUNTER, added)?;
+        }
+        Ok(())
+    }
+
+    fn placement(&self) -> Placement {
+        if self.options.is_value_data_actively_persisted { Placement::Eager } else { Placement::Auto }
+    }
+}
+
+/// The new value beside the old key; None when the old record is no record.
+fn with_key_of(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+    let (key, _) = record::split(old)?;
+    let (_, value) = record::split(new)?;
+    let mut joined = Vec::with_capacity(old.len() + new.len());
+    record::begin(key, &mut joined);
+    joined.extend_from_slice(value);
+    Some(joined)
+}
+
+/// A transaction that takes in chunk after chunk. It is not run again after a conflict: the chunks are gone.
+pub struct Load<'m> {
+    map: &'m Map,
+    /// None where the caller's transaction is written to.
+    own: Option<EngineTransaction>,
+}
+
+impl Load<'_> {
+    /// Puts a chunk's items, as [`Map::put`].
+    pub fn put(&mut self, items: &mut Chunk) -> Result<()> {
+        items.sort();
+        self.run(|map, engine| map.put_into(engine, items))
+    }
+
+    /// Removes a chunk's keys, as [`Map::remove`].
+    pub fn remove(&mut self, keys: &mut Chunk) -> Result<u64> {
+        keys.sort();
+        self.run(|map, engine| map.remove_from(engine, keys))
+    }
+
+    fn run<R>(&mut self, work: impl FnOnce(&Map, &mut EngineTransaction) -> Result<R>) -> Result<R> {
+        let map = self.map;
+        map.cancel.check()?;
+        match (&mut self.own, &map.scope) {
+            (Some(engine), _) => work(map, engine),
+            (None, Scope::In(transaction)) => {
+                transaction.with_all_or_end(&map.cancel, |engine| work(map, engine))
+            }
+            (None, Scope::Auto { .. }) => {
+                Err(Error::new(ErrorCode::Internal, "a load without a transaction"))
+            }
+        }
+    }
+
+    /// Commits, unless the transaction is the caller's.
+    pub fn commit(self) -> Result<()> {
+        let Some(engine) = self.own else { return Ok(()) };
+        engine.commit().map(drop).map_err(|error| commit_error(error, |key| self.map.layout.describe(key)))
+    }
+}

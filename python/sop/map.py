@@ -1,0 +1,160 @@
+"""Maps: a unique B-tree as a dict-like view, with the fastest calls of this package."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from itertools import chain
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+
+from ._native import MapFunctions
+from .transaction import Transaction
+
+__all__ = ["Map"]
+
+_MISSING: Any = object()
+_ITEMS, _KEYS, _VALUES = range(3)
+
+
+class Map(MutableMapping):  # type: ignore[type-arg]
+    """A unique B-tree as a mapping in order of key. `Database.open_map` opens one.
+
+    Every call is a transaction of its own on the newest committed state: `m[key] = value` is committed when
+    it returns. `with_transaction` gives the same map inside a transaction. Threads may share a map; after a
+    fork, the child opens its own.
+
+    Keys and values are what JSON has, as in a `Btree`. Where `raw` can be given, True gives values as their
+    JSON text in bytes, which costs no decoding.
+    """
+
+    def __init__(self, functions: MapFunctions, within: Callable[[Transaction], MapFunctions]) -> None:
+        self._functions = functions
+        self._within = within
+        self._transaction: Optional[Transaction] = None
+        if type(self) is Map:
+            # A call of one of these is a call of the library's function itself.
+            shortcuts = ("get", "get_many", "page", "put", "put_many", "remove_many", "modify")
+            self.__dict__.update({name: getattr(functions, name) for name in shortcuts})
+
+    def with_transaction(self, trans: Transaction) -> Map:
+        """The same map inside a transaction, which has begun: its calls take effect with its commit."""
+        inside = Map(self._within(trans), self._within)
+        inside._transaction = trans  # an open transaction that nobody holds is rolled back
+        return inside
+
+    # Reading
+
+    def get(self, key: Any, default: Any = None, raw: bool = False) -> Any:
+        """The value of a key, or the default."""
+        return self._functions.get(key, default, raw)
+
+    def get_many(self, keys: Iterable[Any], default: Any = None, raw: bool = False) -> List[Any]:
+        """The values of keys, in their order, the default for one that is not there. One snapshot."""
+        return self._functions.get_many(keys, default, raw)
+
+    def page(self, start: Any, count: int, reverse: bool = False, raw: bool = False) -> List[Tuple[Any, Any]]:
+        """The first `count` (key, value) with start <= key; with `reverse` the last ones with key < start.
+
+        `start` None is the end that the page begins at.
+        """
+        return self._functions.page(start, count, reverse, raw)
+
+    def items(  # type: ignore[override]
+        self, start: Any = None, stop: Any = None, reverse: bool = False, raw: bool = False
+    ) -> Iterator[Tuple[Any, Any]]:
+        """Iterates over (key, value) with start <= key < stop in order, or in reverse. None is no bound.
+
+        Lazy: items come in batches, all of one snapshot. Inside a transaction each batch sees what the
+        transaction wrote by then.
+        """
+        return self._walk(start, stop, reverse, _ITEMS, raw)
+
+    def keys(  # type: ignore[override]
+        self, start: Any = None, stop: Any = None, reverse: bool = False
+    ) -> Iterator[Any]:
+        """Iterates over the keys, as `items` does; large values are not read."""
+        return self._walk(start, stop, reverse, _KEYS, False)
+
+    def values(  # type: ignore[override]
+        self, start: Any = None, stop: Any = None, reverse: bool = False, raw: bool = False
+    ) -> Iterator[Any]:
+        """Iterates over the values, as `items` does."""
+        return self._walk(start, stop, reverse, _VALUES, raw)
+
+    # Writing
+
+    def put(self, key: Any, value: Any) -> None:
+        """Sets the value of a key. `m[key] = value` is the same."""
+        self._functions.put(key, value)
+
+    def put_many(self, items: Union[Mapping[Any, Any], Iterable[Tuple[Any, Any]]]) -> None:
+        """Sets the values of many keys: all or none. Of equal keys the last one counts.
+
+        Any number: they are taken in as they come. Up to some thousand are put again by themselves when
+        another transaction was faster; more raise ConflictError then.
+        """
+        self._functions.put_many(items)
+
+    def remove(self, key: Any) -> bool:
+        """Removes a key; whether it was there."""
+        return self._functions.remove(key)
+
+    def remove_many(self, keys: Iterable[Any]) -> int:
+        """Removes many keys: all or none; how many were there. Conflicts as for `put_many`."""
+        return self._functions.remove_many(keys)
+
+    def modify(self, key: Any, function: Callable[[Any], Any], default: Any = None) -> Any:
+        """Sets the value of a key to `function(value)`, and gives it; `default` stands for no value.
+
+        No change of others is lost: when one comes in between, `function` is called again with the newer
+        value. Inside a transaction the commit tells.
+        """
+        return self._functions.modify(key, function, default)
+
+    def update(  # type: ignore[override]
+        self, items: Union[Mapping[Any, Any], Iterable[Tuple[Any, Any]]] = (), /, **more: Any
+    ) -> None:
+        """As `put_many`, of the items and then of the named ones, in one transaction."""
+        self._functions.put_many(chain(_pairs_of(items), more.items()) if more else items)
+
+    def clear(self) -> None:
+        """Removes all keys, in one transaction."""
+        self._functions.remove_many(self.keys())
+
+    # As a mapping
+
+    def __getitem__(self, key: Any) -> Any:
+        value = self._functions.get(key, _MISSING)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._functions.put(key, value)
+
+    def __delitem__(self, key: Any) -> None:
+        if not self._functions.remove(key):
+            raise KeyError(key)
+
+    def __contains__(self, key: Any) -> bool:
+        return self._functions.contains(key)
+
+    def __len__(self) -> int:
+        return self._functions.length()
+
+    def __bool__(self) -> bool:
+        return True  # a map is there, empty or not; asking for its length would read
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._walk(None, None, False, _KEYS, False)
+
+    # Two maps are equal when they are one: comparing all items would read them.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def _walk(self, start: Any, stop: Any, reverse: bool, parts: int, raw: bool) -> Iterator[Any]:
+        next_batch = self._functions.walk(start, stop, reverse, parts, raw)
+        return chain.from_iterable(iter(next_batch, None))
+
+
+def _pairs_of(items: Any) -> Iterable[Any]:
+    return items.items() if isinstance(items, Mapping) else items
