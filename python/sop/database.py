@@ -13,7 +13,7 @@ from ._native import MapFunctions
 from ._pure import PureMap, open_pure
 from .btree import fast
 from .context import Context, context_id
-from .errors import ValidationError, raises_btree_errors
+from .errors import StorageError, ValidationError, raises_btree_errors
 from .map import Map
 from .transaction import (
     DBType,
@@ -157,7 +157,11 @@ class Database:
         index_spec: btree.IndexSpecification | None,
         durability: int,
     ) -> Map:
+        opened = self._folder.open(context_id(ctx))
+
         def begin(writing: bool) -> Transaction:
+            if self._folder.open(context_id(ctx)) is not opened:
+                raise StorageError(f"the database {self._folder.path} was closed; open it again", code=60)
             mode = TransactionMode.ForWriting if writing else TransactionMode.ForReading
             return Transaction(
                 ctx, TransactionOptions(mode=mode, durability=durability), _folder=self._folder
@@ -192,7 +196,7 @@ class Database:
         return ModelStore._open(ctx, transaction_handle(trans, self._folder.path), name, trans)
 
     def flush(self, ctx: Context | None = None) -> None:
-        """Makes durable what was committed with Durability.Relaxed, in whichever process, before this call."""
+        """Makes durable what any process committed with Durability.Relaxed before this call."""
         context = context_id(ctx)
         call(native.sop_database_flush, context, self._folder.open(context).value)
 

@@ -50,7 +50,8 @@ class Durability(IntEnum):
 
     Full: once it is on disk; it survives a power cut. Relaxed: once it is with the operating system; it
     survives the end of every process, kill -9 too. A power cut may take the newest relaxed commits, and what
-    was committed after them; never a part of one. `Database.flush`, and the next full commit, make them durable.
+    was committed after them; never a part of one. `Database.flush` and the next full commit make them
+    durable.
     """
 
     Full = 0
