@@ -3,7 +3,7 @@
 //! whose name holds NAME.
 
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::{Database, Direction, Mode, Options, Placement, Result, StoreId};
@@ -38,7 +38,7 @@ fn scattered(items: u64) -> impl Iterator<Item = u64> {
     (0..LOOKUPS).map(move |index| index.wrapping_mul(0x9E37_79B9_7F4A_7C15) % items)
 }
 
-fn load(folder: &PathBuf, items: u64) -> Result<()> {
+fn load(folder: &Path, items: u64) -> Result<()> {
     let database = Database::open(folder, &Options::default())?;
     let mut transaction = database.begin(Mode::Write)?;
     if transaction.store("items")?.is_some() {

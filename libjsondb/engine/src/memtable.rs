@@ -103,6 +103,8 @@ pub(crate) struct Memtable {
     newest: AtomicU64,
 }
 
+/// Of a key's versions, so many are stepped over one by one; the rest, which may be very many, is jumped over.
+const VERSIONS_STEPPED: usize = 8;
 /// Estimated cost of an entry beyond its key and value bytes.
 const ENTRY_OVERHEAD: u64 = 96;
 
@@ -256,23 +258,25 @@ impl<'a> MemCursor<'a> {
     }
 
     pub(crate) fn forward(&mut self) {
-        let Some(mut entry) = self.current.take() else { return };
-        let key = entry.key().key.clone();
-        loop {
-            match entry.next() {
-                Some(next) if next.key().key == key => entry = next,
-                next => {
-                    self.current = self.first_visible(next);
-                    return;
-                }
-            }
+        let Some(entry) = self.current.take() else { return };
+        let mut next = entry.next();
+        let mut steps = 0;
+        while let Some(found) = next.take_if(|next| next.key().key == entry.key().key) {
+            steps += 1;
+            next = if steps < VERSIONS_STEPPED { found.next() } else { self.behind(&found) };
         }
+        self.current = self.first_visible(next);
     }
 
     pub(crate) fn backward(&mut self) {
         let Some(entry) = self.current.take() else { return };
-        let previous = self.before(&entry.key().key.clone(), Seq(u64::MAX));
+        let previous = self.before(&entry.key().key, Seq(u64::MAX));
         self.current = self.last_visible(previous);
+    }
+
+    /// The first entry of the next key.
+    fn behind(&self, entry: &MemEntry<'a>) -> Option<MemEntry<'a>> {
+        self.from(&entry.key().key, Seq(0), false)
     }
 
     fn from(&self, key: &[u8], seq: Seq, included: bool) -> Option<MemEntry<'a>> {
@@ -289,12 +293,17 @@ impl<'a> MemCursor<'a> {
 
     /// From `entry` on, the first version inside the window; within a key that is its newest there.
     fn first_visible(&self, mut entry: Option<MemEntry<'a>>) -> Option<MemEntry<'a>> {
+        let mut steps = 0;
         while let Some(found) = entry {
-            let seq = found.key().seq;
-            if seq <= self.window.upto && seq > self.window.after {
+            let VersionedKey { key, seq } = found.key();
+            steps += 1;
+            entry = if *seq > self.window.upto {
+                if steps < VERSIONS_STEPPED { found.next() } else { self.from(key, self.window.upto, true) }
+            } else if *seq > self.window.after {
                 return Some(found);
-            }
-            entry = found.next();
+            } else {
+                if steps < VERSIONS_STEPPED { found.next() } else { self.behind(&found) }
+            };
         }
         None
     }
@@ -371,6 +380,23 @@ mod tests {
         assert_eq!(table.written_after(b"a", Some(b"b"), Seq(4)), None);
         assert_eq!(table.written_after(b"a", Some(b"c"), Seq(5)), None);
         assert_eq!(table.written_after(b"aa", None, Seq(3)), Some(b"b".to_vec()));
+    }
+
+    #[test]
+    fn many_versions_of_one_key_are_jumped_over() {
+        let table = Memtable::default();
+        table.insert(b"a", Seq(1), value("1"));
+        (2..200).for_each(|seq| table.insert(b"b", Seq(seq), value("2")));
+        table.insert(b"c", Seq(200), value("3"));
+        (201..400).for_each(|seq| table.insert(b"b", Seq(seq), value("4")));
+        assert_eq!(walk(&table, 1, false), ["a=1"]);
+        assert_eq!(walk(&table, 150, false), ["a=1", "b=2"]);
+        assert_eq!(walk(&table, 200, false), ["a=1", "b=2", "c=3"]);
+        assert_eq!(walk(&table, 400, false), ["a=1", "b=4", "c=3"]);
+        assert_eq!(walk(&table, 400, true), ["c=3", "b=4", "a=1"]);
+        let mut cursor = table.cursor(Window { after: Seq(399), upto: Seq(400) });
+        cursor.seek_forward(Bound::Unbounded);
+        assert!(cursor.current().is_none());
     }
 
     #[test]

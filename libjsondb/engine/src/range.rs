@@ -2,8 +2,8 @@
 
 use std::ops::Bound;
 
-use crate::StoreId;
 use crate::catalog::{self, STORE_LEN};
+use crate::{Direction, StoreId};
 
 /// A range of keys of one store, in the engine's key space.
 pub(crate) struct FullRange {
@@ -53,9 +53,15 @@ impl FullRange {
         }
     }
 
-    pub(crate) fn contains(&self, key: &[u8]) -> bool {
-        use std::ops::RangeBounds;
-        (self.start(), self.end()).contains(key)
+    /// True of a key behind the range, going in the given direction.
+    pub(crate) fn is_behind(&self, key: &[u8], direction: Direction) -> bool {
+        match (direction, self.start(), self.end()) {
+            (Direction::Forward, _, Bound::Included(end)) => key > end,
+            (Direction::Forward, _, Bound::Excluded(end)) => key >= end,
+            (Direction::Backward, Bound::Included(start), _) => key < start,
+            (Direction::Backward, Bound::Excluded(start), _) => key <= start,
+            (_, _, _) => false,
+        }
     }
 
     /// The smallest key that lies in the range.

@@ -174,8 +174,11 @@ pub(crate) fn value_ref(value: &Value) -> ValueRef<'_> {
 
 /// Merges sources into one sequence of keys. Where several hold a key, the first source wins. Tombstones are shown.
 pub(crate) struct Merge<'a> {
+    /// Those that are not at their end.
     sources: Vec<Source<'a>>,
     direction: Direction,
+    /// Index of the source whose entry is next. With no sources left, of none.
+    leader: usize,
 }
 
 impl<'a> Merge<'a> {
@@ -188,44 +191,57 @@ impl<'a> Merge<'a> {
         for source in &mut sources {
             source.seek(start, direction)?;
         }
-        Ok(Merge { sources, direction })
+        sources.retain(|source| source.current().is_some());
+        let mut merge = Merge { sources, direction, leader: 0 };
+        merge.choose_leader();
+        Ok(merge)
     }
 
-    /// Index of the source whose entry is next.
-    fn leader(&self) -> Option<usize> {
-        let mut best: Option<(usize, &[u8])> = None;
+    fn choose_leader(&mut self) {
+        self.leader = 0;
+        // Nothing to choose most of the time: the tree alone.
+        if self.sources.len() < 2 {
+            return;
+        }
+        let mut nearest: Option<&[u8]> = None;
         for (index, source) in self.sources.iter().enumerate() {
             let Some((key, _)) = source.current() else { continue };
-            let nearer = match (best, self.direction) {
-                (None, _) => true,
-                (Some((_, found)), Direction::Forward) => key < found,
-                (Some((_, found)), Direction::Backward) => key > found,
-            };
-            if nearer {
-                best = Some((index, key));
+            let is_nearer = nearest.is_none_or(|nearest| match self.direction {
+                Direction::Forward => key < nearest,
+                Direction::Backward => key > nearest,
+            });
+            if is_nearer {
+                (self.leader, nearest) = (index, Some(key));
             }
         }
-        best.map(|(index, _)| index)
     }
 
     /// The next key, and its value or tombstone.
     pub(crate) fn current(&self) -> Option<(&[u8], Option<ValueRef<'_>>)> {
-        self.sources.get(self.leader()?)?.current()
+        self.sources.get(self.leader)?.current()
     }
 
     /// Steps all sources off the current key.
     pub(crate) fn advance(&mut self) -> Result<()> {
-        let Some(leader) = self.leader() else { return Ok(()) };
         // Only sources behind the leader can hold the same key: an earlier one would lead.
-        let (head, tail) = self.sources.split_at_mut(leader + 1);
-        let Some(leader) = head.last_mut() else { return Ok(()) };
+        let Some((leader, others)) = self.sources.get_mut(self.leader..).and_then(<[_]>::split_first_mut)
+        else {
+            return Ok(());
+        };
+        let mut ended = false;
         if let Some((key, _)) = leader.current() {
-            for source in tail {
+            for source in others {
                 if source.current().is_some_and(|(other, _)| other == key) {
                     source.step(self.direction)?;
+                    ended |= source.current().is_none();
                 }
             }
         }
-        leader.step(self.direction)
+        leader.step(self.direction)?;
+        if ended || leader.current().is_none() {
+            self.sources.retain(|source| source.current().is_some());
+        }
+        self.choose_leader();
+        Ok(())
     }
 }

@@ -403,7 +403,7 @@ impl Transaction {
         };
         let mut steps = 0;
         while let Some((key, value)) = merge.current() {
-            if !range.contains(key) {
+            if range.is_behind(key, direction) {
                 return Ok(None);
             }
             if let Some(value) = value
