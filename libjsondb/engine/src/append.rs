@@ -1,40 +1,39 @@
 //! The log under its lock: catching up with other processes, taking over what a dead one left, appending, starting a new
-//! file.
+//! file. Making it durable is another step, under another lock: [`crate::sync`].
 
 use std::sync::{MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
-use crate::log::tail::Tail;
-use crate::log::wal::{Found, Frame, Wal, WalHeader};
+use crate::log::tail::{Appended, Tail};
+use crate::log::wal::{Wal, WalHeader};
 use crate::log::{CheckpointRecord, LogEnd, Position};
 use crate::os::{self, File};
-use crate::planted::{Bug, is_planted};
-use crate::replica::Replica;
-use crate::{Error, ErrorKind, Result};
+use crate::replica::{ReadLimit, Replica};
+use crate::wait::acquire;
+use crate::{Durability, Result};
 
-/// Shortest and longest pause between two tries of another process's lock.
-const LOCK_PAUSE_MIN: Duration = Duration::from_micros(20);
-const LOCK_PAUSE_MAX: Duration = Duration::from_micros(200);
 /// A log file is closed at a checkpoint once it holds this much, or a memtable's worth if that is less.
 const ROTATE_BYTES: u64 = 4 << 20;
 
 impl Inner {
     /// Appends a checkpoint record and starts a new log file when this one has grown.
     pub(crate) fn append_checkpoint(&self, record: &CheckpointRecord) -> Result<()> {
-        let log = self.lock_log(|| Ok(()))?;
+        let mut log = self.lock_log(|| Ok(()))?;
+        // It is put in force over durable commits only.
+        log.make_durable()?;
         let position = self.lock_replica().position.clone();
         let mut buffer = vec![0; HEADER_LEN];
         record.put(&mut buffer);
-        log.append(&position, FrameKind::Checkpoint, 0, buffer)?;
+        log.append(&position, FrameKind::Checkpoint, 0, buffer, Durability::Full)?;
+        log.make_durable()?;
         log.rotate_when_grown()
     }
 
     /// Takes the log lock of the folder and reads what others appended. `still_wanted` is asked while waiting.
     pub(crate) fn lock_log(&self, still_wanted: impl Fn() -> Result<()>) -> Result<LockedLog<'_>> {
         self.check_usable()?;
-        let log = self.acquire_log(still_wanted)?;
+        let mut log = self.acquire_log(still_wanted)?;
         log.catch_up(Trust::Announcement)?;
         Ok(log)
     }
@@ -46,13 +45,16 @@ impl Inner {
 
     fn acquire_log(&self, still_wanted: impl Fn() -> Result<()>) -> Result<LockedLog<'_>> {
         let file = self.log_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(lock) = file.as_ref() else {
-            // Given up a moment ago, or never had.
-            self.check_usable()?;
-            return Err(self.read_only());
-        };
-        acquire(lock, self.options.lock_timeout, still_wanted)?;
-        Ok(LockedLog { inner: self, file })
+        acquire(self.lock_file(&file)?, self.options.lock_timeout, still_wanted)?;
+        Ok(LockedLog { inner: self, file, tail: Tail::default() })
+    }
+
+    /// The file of a lock, unless it was given up a moment ago, or never had.
+    pub(crate) fn lock_file<'a>(&self, file: &'a Option<File>) -> Result<&'a File> {
+        match file {
+            Some(file) => Ok(file),
+            None => Err(self.check_usable().err().unwrap_or_else(|| self.read_only())),
+        }
     }
 }
 
@@ -65,34 +67,12 @@ enum Trust {
     Nothing,
 }
 
-/// When a timeout that begins now is over; None: never, it is longer than the clock reaches.
-pub(crate) fn after(timeout: Duration) -> Option<Instant> {
-    Instant::now().checked_add(timeout)
-}
-
-/// Waits for a whole-file lock that another process may hold.
-pub(crate) fn acquire(lock: &File, timeout: Duration, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
-    let deadline = after(timeout);
-    let mut pause = LOCK_PAUSE_MIN;
-    while !lock.try_lock()? {
-        still_wanted()?;
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-            let path = lock.path().display();
-            let what = format!(
-                "another process holds {path} for over {timeout:?}: if it is stopped, let it go on or end it"
-            );
-            return Err(Error::new(ErrorKind::Locked, what));
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LOCK_PAUSE_MAX);
-    }
-    Ok(())
-}
-
 /// The folder's log lock, held; the replica is at the end of the log.
 pub(crate) struct LockedLog<'a> {
     inner: &'a Inner,
     file: MutexGuard<'a, Option<File>>,
+    /// As it was when the lock was taken, and as this one changed it; only its durable end may have moved on since.
+    tail: Tail,
 }
 
 impl Drop for LockedLog<'_> {
@@ -106,103 +86,114 @@ impl Drop for LockedLog<'_> {
 }
 
 impl LockedLog<'_> {
-    /// Reads up to the announced end, then takes over what a writer that died left beyond it.
-    fn catch_up(&self, trust: Trust) -> Result<()> {
+    /// Reads up to the announced end; when that cannot be believed, takes over what stands in the log.
+    fn catch_up(&mut self, trust: Trust) -> Result<()> {
         let inner = self.inner;
         let tail = inner.tail()?.read()?;
         let mut replica = inner.lock_replica();
-        let before = replica.position.end();
-        inner.follow(&mut replica, tail.map_or(before, |tail| tail.end))?;
-        let orderly = tail.is_some_and(|tail| !tail.rotating && tail.end == replica.position.end());
-        if trust == Trust::Nothing {
-            // Whoever made the database or its newest log file may have died before the name was durable.
-            os::sync_folder(&inner.folders.log.path)?;
-            os::sync_folder(&inner.folder)?;
+        match tail {
+            Some(tail) if trust == Trust::Announcement && !tail.appended.rotating => {
+                // No power cut since this handle looked: what was announced is there.
+                let written = tail.appended.written;
+                inner.follow(&mut replica, written.end, written.end)?;
+                self.tail = tail;
+                if replica.position.end() != written.end {
+                    self.take_over(&mut replica, tail.durable.mark.end)?;
+                }
+            }
+            tail => {
+                if trust == Trust::Nothing {
+                    // Whoever made the database may have died before its name was durable.
+                    os::sync_folder(&inner.folder)?;
+                }
+                self.take_over(&mut replica, tail.unwrap_or_default().durable.mark.end)?;
+            }
         }
-        let doubtful = trust == Trust::Nothing || !orderly;
-        if doubtful || !matches!(replica.position.look()?, Found::End) {
-            self.take_over(&mut replica, doubtful)?;
-        }
-        if replica.position.end() != before {
-            inner.publish(&mut replica);
-        }
+        replica.show(self.tail.visible());
+        inner.publish_if_newer(&mut replica);
         Ok(())
     }
 
-    /// Makes frames durable that nobody announced: written once more, so that this sync covers them whatever became of the sync
-    /// of their writer, then applied. `search`: also look for whole frames or files behind a gap, which prove damage.
-    fn take_over(&self, replica: &mut Replica, search: bool) -> Result<()> {
-        loop {
-            let mut end = replica.position.clone();
-            let torn = loop {
-                match end.look()? {
-                    Found::Frame(frame) if end.wal.body(&frame.header)?.is_some() => end.step(&frame),
-                    Found::End => break false,
-                    Found::Frame(_) | Found::Bad => break true,
-                }
-            };
-            let (from, to) = (replica.position.offset, end.offset);
-            if to > from {
-                self.guarded(end.wal.rewrite(from, to - from).and_then(|()| end.wal.sync()))?;
-                self.inner.follow(replica, end.end())?;
-            }
-            if let Some(next) = replica.position.next_file(&self.inner.folders.log)? {
-                // Its maker may have died before the name was durable.
-                self.guarded(os::sync_folder(&self.inner.folders.log.path))?;
-                replica.position = next;
-                continue;
-            }
-            if (torn || search) && !replica.check_end(LogEnd::default())? {
-                self.inner.read_anew(replica, LogEnd::default())?;
-                continue;
-            }
-            return self.announce(replica, false);
+    /// Reads all that stands in the log and makes it durable: written once more, so that this sync covers it whatever became of the
+    /// sync of its writer. What stands behind the last whole frame was never acknowledged as durable, and goes.
+    fn take_over(&mut self, replica: &mut Replica, durable: LogEnd) -> Result<()> {
+        let inner = self.inner;
+        // A sync that is under way ends first.
+        let _sync = inner.lock_sync()?;
+        // The maker of the newest file may have died before its name was durable.
+        self.guarded(os::sync_folder(&inner.folders.log.path))?;
+        if !replica.catch_up(ReadLimit::Everything { durable })? {
+            inner.read_anew(replica, ReadLimit::Everything { durable })?;
         }
+        let end = &replica.position;
+        let from = end.durable_offset(durable);
+        let wiped = self.guarded(end.wal.wipe(end.offset))?;
+        if wiped || end.offset > from {
+            self.guarded(end.wal.rewrite(from, end.offset.saturating_sub(from)))?;
+            self.guarded(end.wal.sync())?;
+        }
+        self.tail = Tail::settled(end.mark());
+        self.guarded(inner.tail()?.write(&self.tail))
     }
 
-    /// Writes a frame at the end of the log, makes it durable, announces and applies it. `buffer` as for `seal_frame`.
+    /// Writes a frame at the end of the log, applies it and announces it: from then on it is in the way of what conflicts with it. A
+    /// relaxed one is visible at once, unless others before it are not; True when it is. `buffer` as for `seal_frame`.
     pub(crate) fn append(
-        &self,
+        &mut self,
         position: &Position,
         kind: FrameKind,
         count: u32,
         mut buffer: Vec<u8>,
-    ) -> Result<()> {
-        let frame = position.seal_frame(kind, count, &mut buffer);
+        durability: Durability,
+    ) -> Result<bool> {
+        let visible = self.tail.visible();
+        let shown = durability == Durability::Relaxed && visible.end == position.end();
+        if !shown {
+            position.wal.check_named()?;
+        }
+        let frame = position.seal_frame(kind, count, self.tail.durable.mark.end, &mut buffer);
         position.wal.write(&buffer, position.offset)?;
-        if is_planted(Bug::UnlockBeforeSync) {
-            self.announce_unsynced(position, &frame)?;
-        }
-        if !is_planted(Bug::AcknowledgeBeforeSync) {
-            self.guarded(position.wal.sync())?;
-        }
         let mut replica = self.inner.lock_replica();
         let body_end = HEADER_LEN + frame.header.body_len as usize;
         let body = buffer.get(HEADER_LEN..body_end).unwrap_or_default();
-        // From here on the commit is durable: a failure to apply it must not be reported as a failed commit of others.
+        // From here on the commit may be taken over: a failure must not be reported as one that stored nothing.
         self.guarded(replica.apply(&frame, body))?;
-        self.announce(&replica, false)?;
-        self.inner.publish(&mut replica);
+        let written = replica.position.mark();
+        let shown_mark = if shown { written } else { visible };
+        self.announce(Appended { written, shown: shown_mark, rotating: false })?;
+        if shown {
+            replica.show(written);
+            self.inner.publish_if_newer(&mut replica);
+        }
+        Ok(shown)
+    }
+
+    /// What is in the log, whoever appended it, becomes durable and visible.
+    pub(crate) fn make_durable(&mut self) -> Result<()> {
+        let position = self.inner.lock_replica().position.clone();
+        if self.tail.durable.mark.end < position.end() {
+            self.inner.sync_up_to(&position)?;
+            self.tail.durable.mark = position.mark();
+            let mut replica = self.inner.lock_replica();
+            replica.show(position.mark());
+            self.inner.publish_if_newer(&mut replica);
+        }
         Ok(())
     }
 
-    /// Tells other processes how far the log is durable.
-    fn announce(&self, replica: &Replica, rotating: bool) -> Result<()> {
-        let position = &replica.position;
-        let tail = Tail { end: position.end(), seq: position.last_seq(), rotating };
-        self.guarded(self.inner.tail()?.write(&tail))
+    /// True when readers see all that is written.
+    pub(crate) fn is_all_visible(&self) -> bool {
+        self.tail.visible() >= self.tail.appended.written
     }
 
-    /// What [`Bug::UnlockBeforeSync`] does too early.
-    fn announce_unsynced(&self, position: &Position, frame: &Frame) -> Result<()> {
-        let mut end = position.clone();
-        end.step(frame);
-        let tail = Tail { end: end.end(), seq: end.last_seq(), rotating: false };
-        self.guarded(self.inner.tail()?.write(&tail))?;
-        self.file.as_ref().map_or(Ok(()), File::unlock)
+    /// Tells other processes where the log ends.
+    fn announce(&mut self, appended: Appended) -> Result<()> {
+        self.tail.appended = appended;
+        self.guarded(self.inner.tail()?.write_appended(&appended))
     }
 
-    fn rotate_when_grown(&self) -> Result<()> {
+    /// To be called when all is durable.
+    fn rotate_when_grown(&mut self) -> Result<()> {
         let mut replica = self.inner.lock_replica();
         let position = &replica.position;
         let grown = ROTATE_BYTES.min(self.inner.options.memtable_bytes);
@@ -216,7 +207,10 @@ impl LockedLog<'_> {
             manifest: replica.manifest().name,
         };
         let log = &self.inner.folders.log;
-        self.announce(&replica, true)?;
+        // The sync's part of the announcement is written here, too. The checkpoint is in force by now: without the lock the next one
+        // tries again.
+        let Ok(_sync) = self.inner.lock_sync() else { return Ok(()) };
+        self.announce(Appended { rotating: true, ..self.tail.appended })?;
         match Wal::create(&log.path, &log.staged("wal"), &header) {
             Ok(wal) => replica.position = Position::at_start(wal),
             Err(error) => {
@@ -229,8 +223,11 @@ impl LockedLog<'_> {
                 // Not created: the old file goes on, the next checkpoint tries again.
             }
         }
-        self.announce(&replica, false)?;
-        self.inner.publish(&mut replica);
+        let mark = replica.position.mark();
+        self.tail = Tail::settled(mark);
+        self.guarded(self.inner.tail()?.write(&self.tail))?;
+        replica.show(mark);
+        self.inner.publish_if_newer(&mut replica);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use crate::folder;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Found, Wal, WalHeader};
-use crate::log::{LogFolder, Position};
+use crate::log::{LogEnd, LogFolder, Position};
 use crate::memtable::Memtable;
 use crate::os::{self, File};
 use crate::segment::SegmentId;
@@ -143,7 +143,8 @@ impl Inner {
             if frame.header.kind == FrameKind::Commit && frame.header.first_seq >= first_seq {
                 let mut buffer = vec![0; HEADER_LEN];
                 buffer.extend_from_slice(&body);
-                let copy = to.seal_frame(FrameKind::Commit, frame.header.count, &mut buffer);
+                let copy =
+                    to.seal_frame(FrameKind::Commit, frame.header.count, LogEnd::default(), &mut buffer);
                 to.wal.write(&buffer, to.offset)?;
                 to.step(&copy);
             }
@@ -151,8 +152,7 @@ impl Inner {
         }
         to.wal.sync()?;
         // Else the first to open the copy had to make it, which takes space.
-        let tail = Tail { end: to.end(), seq: to.last_seq(), rotating: false };
-        TailFile::open_or_create(&log.path.join("TAIL"))?.write(&tail)?;
+        TailFile::open_or_create(&log.path.join("TAIL"))?.write(&Tail::settled(to.mark()))?;
         Ok(true)
     }
 

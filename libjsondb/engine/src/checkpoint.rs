@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::append::acquire;
 use crate::collect;
 use crate::commit::POLL;
 use crate::database::Inner;
@@ -20,6 +19,7 @@ use crate::planted::{Bug, is_planted};
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::build::{Accounting, Builder, Built, Change};
+use crate::wait::acquire;
 use crate::{CancelToken, Direction, Error, ErrorKind, Result, Seq, ValueRef};
 
 /// New commits wait for the running checkpoint once this many memtables are pending.
@@ -135,8 +135,8 @@ impl Inner {
         } else if !lock.try_lock()? {
             return Ok(());
         }
-        // Commits and checkpoints of others up to here.
-        drop(self.lock_log(&still_wanted)?);
+        // Commits and checkpoints of others up to here, which are durable before the tree is made of them.
+        self.lock_log(&still_wanted)?.make_durable()?;
         if purpose == Purpose::Room && self.current.load().manifest.name != known {
             // A second one could make the waiting transaction too old.
             return Ok(());

@@ -85,8 +85,9 @@ impl Sweep {
     /// Removes what nobody needs. `base` is the checkpoint before the one in force: the log behind it is kept for
     /// processes that are a little late.
     pub(crate) fn run(&self, inner: &Inner, base: Seq) -> Result<()> {
-        // A process found dead may have committed since this one last read the log.
-        drop(inner.lock_log(|| Ok(()))?);
+        // A process found dead may have committed since this one last read the log. And no file goes for a checkpoint of another one
+        // that is not durable yet.
+        inner.lock_log(|| Ok(()))?.make_durable()?;
         let (manifest, pending) = {
             let replica = inner.lock_replica();
             (replica.manifest().clone(), replica.value_segments())

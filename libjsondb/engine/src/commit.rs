@@ -1,12 +1,13 @@
-//! Committing: a queue, a leader, validation, one write and one sync for the whole group.
+//! Committing: a queue, a leader, validation, one write for the whole group; then each waits for the sync that covers it.
 //!
-//! What conflicts with what: [`crate::validate`]. The log under its lock: [`crate::append`].
+//! What conflicts with what: [`crate::validate`]. The log under its lock: [`crate::append`]. The sync: [`crate::sync`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::database::Inner;
+use crate::log::Position;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::record;
 use crate::read_set::ReadSet;
@@ -47,6 +48,14 @@ impl Prepared {
     }
 }
 
+/// What became of a transaction under the log's lock.
+struct Appended {
+    /// Its place in the order of commits, or why it has none.
+    result: Result<Seq>,
+    /// Readers see it once the log is durable up to here. Of a conflict: what it lost against, which its retry is to see.
+    pending: Option<Position>,
+}
+
 struct Request {
     ticket: u64,
     prepared: Prepared,
@@ -57,7 +66,9 @@ struct QueueState {
     waiting: VecDeque<Request>,
     leading: bool,
     next_ticket: u64,
-    results: HashMap<u64, Result<Seq>>,
+    /// Threads that sleep until a leader ends.
+    sleeping: usize,
+    results: HashMap<u64, Appended>,
 }
 
 /// Transactions of this process that wait for a group.
@@ -92,12 +103,15 @@ impl QueueState {
 struct Turn<'a> {
     inner: &'a Inner,
     tickets: Vec<u64>,
-    results: Vec<Result<Seq>>,
+    results: Vec<Appended>,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let lost = || Err(Error::new(ErrorKind::Internal, "the commit was interrupted by a panic"));
+        let lost = || Appended {
+            result: Err(Error::new(ErrorKind::Internal, "the commit was interrupted by a panic")),
+            pending: None,
+        };
         if std::thread::panicking() {
             self.inner.poison(Error::new(ErrorKind::Internal, "a panic interrupted a commit"));
         }
@@ -106,24 +120,38 @@ impl Drop for Turn<'_> {
         let results = std::mem::take(&mut self.results).into_iter().chain(std::iter::repeat_with(lost));
         state.results.extend(self.tickets.iter().copied().zip(results));
         state.leading = false;
+        let awaited = state.sleeping > 0;
         drop(state);
-        queue.wake.notify_all();
+        if awaited {
+            queue.wake.notify_all();
+        }
     }
 }
 
 impl Inner {
-    /// Commits; returns when it is durable and visible, or when it is known that nothing was stored.
+    /// Commits; returns when it is visible and as durable as it is to be, or when it is known that nothing was stored.
     pub(crate) fn commit(self: &Arc<Inner>, prepared: Prepared) -> Result<Seq> {
         self.make_room(|| prepared.check())?;
+        let Appended { result, pending } = self.enqueue(prepared)?;
+        match (&result, pending) {
+            (Ok(_), Some(end)) => self.make_durable(&end)?,
+            // Its own error is told, whatever becomes of what it lost against.
+            (Err(_), Some(end)) => drop(self.make_durable(&end)),
+            (_, None) => {}
+        }
+        self.checkpoint_when_full();
+        result
+    }
+
+    /// Waits until a leader, this thread or another, has appended the transaction or refused it.
+    fn enqueue(&self, prepared: Prepared) -> Result<Appended> {
         let mut state = self.queue.lock();
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.waiting.push_back(Request { ticket, prepared });
         loop {
-            if let Some(result) = state.results.remove(&ticket) {
-                drop(state);
-                self.checkpoint_when_full();
-                return result;
+            if let Some(appended) = state.results.remove(&ticket) {
+                return Ok(appended);
             }
             if !state.leading {
                 state.leading = true;
@@ -133,7 +161,9 @@ impl Inner {
                 state = self.queue.lock();
                 continue;
             }
+            state.sleeping += 1;
             state = self.queue.wake.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
+            state.sleeping -= 1;
             // Still queued: may be withdrawn. Taken by a leader: its outcome decides.
             if let Some(index) = state.waiting.iter().position(|request| request.ticket == ticket)
                 && let Some(Err(given_up)) = state.waiting.get(index).map(|request| request.prepared.check())
@@ -150,12 +180,14 @@ impl Inner {
         let group: Vec<Prepared> = group.into_iter().map(|request| request.prepared).collect();
         turn.results = match self.append_group(&group) {
             Ok(results) => results,
-            Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
+            Err(error) => {
+                group.iter().map(|_| Appended { result: Err(error.clone()), pending: None }).collect()
+            }
         };
     }
 
-    fn append_group(&self, group: &[Prepared]) -> Result<Vec<Result<Seq>>> {
-        let log = self.lock_log(|| {
+    fn append_group(&self, group: &[Prepared]) -> Result<Vec<Appended>> {
+        let mut log = self.lock_log(|| {
             // One member that gave up does not hold the others back; when all did, the group ends.
             group.iter().map(Prepared::check).find(Result::is_ok).unwrap_or_else(|| match group.first() {
                 Some(first) => first.check(),
@@ -168,18 +200,30 @@ impl Inner {
         };
         let mut buffer = vec![0; HEADER_LEN];
         let mut count = 0;
+        let mut durability = Durability::Relaxed;
         let mut results = Vec::with_capacity(group.len());
         for (prepared, verdict) in group.iter().zip(verdicts) {
             results.push(verdict.map(|new_stores| {
                 encode(prepared, &new_stores, &mut buffer);
                 count += 1;
+                if prepared.durability == Durability::Full {
+                    durability = Durability::Full;
+                }
                 Seq(position.next_seq.0 + u64::from(count) - 1)
             }));
         }
+        let mut all_visible = log.is_all_visible();
         if count > 0 {
-            log.append(&position, FrameKind::Commit, count, buffer)?;
+            all_visible = log.append(&position, FrameKind::Commit, count, buffer, durability)?;
         }
-        Ok(results)
+        let end = (!all_visible).then(|| self.lock_replica().position.clone());
+        drop(log);
+        let is_awaited = |result: &Result<Seq>| match result {
+            Ok(_) => true,
+            Err(error) => error.kind() == ErrorKind::Conflict,
+        };
+        let appended = |result| Appended { pending: end.clone().filter(|_| is_awaited(&result)), result };
+        Ok(results.into_iter().map(appended).collect())
     }
 }
 

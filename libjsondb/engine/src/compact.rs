@@ -6,7 +6,7 @@ use crate::info::DiskUse;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::record;
 use crate::manifest::Manifest;
-use crate::{Database, Progress, Result};
+use crate::{Database, Durability, Progress, Result};
 
 /// What compacting came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl Inner {
     /// A commit without writes, when there is none since the last checkpoint: so that the next one has a number of its own,
     /// by which readers of the one before are told from its own.
     fn commit_nothing(&self) -> Result<()> {
-        let log = self.lock_log(|| Ok(()))?;
+        let mut log = self.lock_log(|| Ok(()))?;
         let position = {
             let replica = self.lock_replica();
             if replica.position.last_seq() > replica.manifest().name.checkpoint {
@@ -71,7 +71,8 @@ impl Inner {
         };
         let mut buffer = vec![0; HEADER_LEN];
         record::encode(std::iter::empty(), std::iter::empty(), &mut buffer);
-        log.append(&position, FrameKind::Commit, 1, buffer)
+        log.append(&position, FrameKind::Commit, 1, buffer, Durability::Full)?;
+        log.make_durable()
     }
 }
 

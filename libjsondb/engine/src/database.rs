@@ -52,6 +52,8 @@ pub(crate) struct Inner {
     tail: Option<TailFile>,
     /// None when the folder cannot be written.
     pub(crate) log_lock: Mutex<Option<File>>,
+    /// The same.
+    pub(crate) sync_lock: Mutex<Option<File>>,
     pub(crate) queue: CommitQueue,
     pub(crate) pages: Pages,
     replica: Mutex<Replica>,
@@ -138,7 +140,7 @@ impl Database {
 
     /// Makes every commit of every process so far durable, the relaxed ones included.
     pub fn flush(&self) -> Result<()> {
-        self.inner.check_usable()
+        self.inner.flush()
     }
 
     /// The folder, absolute.
@@ -151,9 +153,11 @@ impl Database {
         self.inner.pin.is_some()
     }
 
-    /// Waits for background work, and forgets the folder in this process. Open transactions fail from now on with Closed.
+    /// Waits for background work, makes relaxed commits durable, and forgets the folder in this process. Open transactions fail from now on with Closed.
     pub fn close(&self) -> Result<()> {
         self.inner.check_process()?;
+        // What this cannot do is told; the handle is closed all the same.
+        let flushed = if self.inner.may_flush() { self.inner.flush() } else { Ok(()) };
         self.inner.closed.store(true, Ordering::Release);
         self.inner.background.wait();
         let slot = REGISTRY.get().slot(&self.inner.folder);
@@ -161,7 +165,7 @@ impl Database {
         if open.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
             *open = None;
         }
-        Ok(())
+        flushed
     }
 }
 
@@ -180,6 +184,7 @@ impl Inner {
             format: opened.format,
             tail: opened.tail,
             log_lock: Mutex::new(opened.log_lock),
+            sync_lock: Mutex::new(opened.sync_lock),
             queue: CommitQueue::default(),
             pages,
             replica: Mutex::new(opened.replica),
@@ -226,6 +231,11 @@ impl Inner {
             }
             None => Ok(()),
         }
+    }
+
+    /// Fails with the error that ended this handle.
+    pub(crate) fn check_not_failed(&self) -> Result<()> {
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     /// Nobody knows what is on disk: this process writes no more through this handle.
@@ -287,22 +297,26 @@ impl Inner {
         }
     }
 
-    /// Applies what other processes announced since. False when that takes a wait that is not allowed.
+    /// Shows what became visible since, whichever process committed it. False when that takes a wait that is not allowed.
     pub(crate) fn refresh(&self, wait: Wait) -> Result<bool> {
         let Some(file) = &self.tail else { return Ok(true) };
         let announced = file.read()?;
-        if announced.is_some_and(|tail| tail.end <= self.current.load().log_end) {
+        if announced.is_some_and(|tail| tail.visible().end <= self.current.load().log_end) {
             return Ok(true);
         }
         if wait == Wait::Never {
             return Ok(false);
         }
         let Some(tail) = announced else { return self.announce_anew().map(|()| true) };
+        let visible = tail.visible();
         let mut replica = self.lock_replica();
-        if tail.end > replica.position.end() {
-            self.follow(&mut replica, tail.end)?;
-            self.publish(&mut replica);
+        if visible.end > replica.position.end() {
+            // A handle that only reads may be older than a power cut: it knows only what is durable.
+            let certain = if self.pin.is_some() { visible.end } else { tail.durable.mark.end };
+            self.follow(&mut replica, visible.end, certain)?;
         }
+        replica.show(visible);
+        self.publish_if_newer(&mut replica);
         Ok(true)
     }
 
@@ -321,26 +335,47 @@ impl Inner {
         Error::new(ErrorKind::SnapshotTooOld, what)
     }
 
+    /// As [`Database::flush`].
+    fn flush(&self) -> Result<()> {
+        let tail = self.tail()?.read()?;
+        if tail.is_some_and(|tail| !tail.appended.rotating && tail.durable.mark >= tail.appended.written) {
+            return self.check_usable();
+        }
+        self.lock_log(|| Ok(()))?.make_durable()
+    }
+
+    fn may_flush(&self) -> bool {
+        self.pin.is_some() && self.check_usable().is_ok()
+    }
+
     /// The announcement is damaged: what is in the log by now is read and announced under the lock.
     fn announce_anew(&self) -> Result<()> {
         if self.pin.is_some() { self.lock_log(|| Ok(())).map(drop) } else { Ok(()) }
     }
 
-    /// Applies frames up to `end`; reads the state anew when the log in between was trimmed.
-    pub(crate) fn follow(&self, replica: &mut Replica, end: LogEnd) -> Result<()> {
-        if replica.catch_up(ReadLimit::Announced(end))? { Ok(()) } else { self.read_anew(replica, end) }
+    /// Applies frames up to `end`, of which those up to `certain` are there unless the file is damaged; reads the state anew when the
+    /// log in between was trimmed.
+    pub(crate) fn follow(&self, replica: &mut Replica, end: LogEnd, certain: LogEnd) -> Result<()> {
+        let limit = ReadLimit::Announced { end, durable: certain };
+        if replica.catch_up(limit)? { Ok(()) } else { self.read_anew(replica, limit) }
     }
 
-    /// Reads the state from the newest checkpoint on, up to `end`.
-    pub(crate) fn read_anew(&self, replica: &mut Replica, end: LogEnd) -> Result<()> {
-        let folders = self.folders.clone();
-        let newer = Replica::open(folders, ReadLimit::Announced(end), self.options.memtable_bytes)?;
+    /// Reads the state from the newest checkpoint on, up to `limit`.
+    pub(crate) fn read_anew(&self, replica: &mut Replica, limit: ReadLimit) -> Result<()> {
+        let newer = Replica::open(self.folders.clone(), limit, self.options.memtable_bytes)?;
         replica.replace_with(newer);
         Ok(())
     }
 
+    /// Makes the replica's state what new transactions see, if that is more than they do.
+    pub(crate) fn publish_if_newer(&self, replica: &mut Replica) {
+        if replica.visible.end > self.current.load().log_end {
+            self.publish(replica);
+        }
+    }
+
     /// Makes the replica's state what new transactions see.
-    pub(crate) fn publish(&self, replica: &mut Replica) {
+    fn publish(&self, replica: &mut Replica) {
         let snapshot = replica.snapshot();
         if !Arc::ptr_eq(&self.current.load().manifest, &snapshot.manifest) {
             self.lock_manifests().push(Arc::downgrade(&snapshot.manifest));

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::append::acquire;
 use crate::bytes::{Put, Reader, is_intact};
 use crate::log::tail::TailFile;
 use crate::log::wal::{self, Wal, WalHeader};
@@ -15,6 +14,7 @@ use crate::os::{self, File};
 use crate::pin::Pin;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::segment::{SegmentId, Segments};
+use crate::wait::acquire;
 use crate::{Error, ErrorKind, Options, Result, Seq};
 
 const MAGIC: &[u8; 8] = b"SOPDB\x1a\r\n";
@@ -37,6 +37,7 @@ pub(crate) struct Opened {
     pub(crate) format: Format,
     pub(crate) tail: Option<TailFile>,
     pub(crate) log_lock: Option<File>,
+    pub(crate) sync_lock: Option<File>,
     pub(crate) pin: Option<Pin>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) replica: Replica,
@@ -98,14 +99,16 @@ fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> 
     let format = read_format(&format_path)?;
     let pin = Pin::create(&pin_folder(folder), &log.staging, log.owner)?;
     let tail = TailFile::open_or_create(&log.path.join("TAIL"))?;
-    // Without an announcement nothing is trusted yet: the take-over that follows makes it durable first.
-    let end = tail.read()?.map_or(LogEnd::default(), |tail| tail.end);
-    let replica = Replica::open(folders.clone(), ReadLimit::Announced(end), options.memtable_bytes)?;
+    // What may not be durable is read by the take-over that follows.
+    let durable = tail.read()?.unwrap_or_default().durable.mark.end;
+    let limit = ReadLimit::Announced { end: durable, durable };
+    let replica = Replica::open(folders.clone(), limit, options.memtable_bytes)?;
     Ok(Opened {
         folders: folders.clone(),
         format,
         tail: Some(tail),
         log_lock: Some(log_lock),
+        sync_lock: Some(File::open_or_create_to_lock(&log.path.join("SYNC"))?),
         pin: Some(pin),
         segments: Arc::new(Segments::new(segment_folder(folder), log.owner)),
         replica,
@@ -130,6 +133,7 @@ fn open_read_only(
         format,
         tail,
         log_lock: None,
+        sync_lock: None,
         pin: None,
         segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner).without_pin()),
         replica: Replica::open(folders.clone(), limit, options.memtable_bytes)?,
@@ -145,10 +149,12 @@ pub(crate) fn read_limit(log: &LogFolder, tail: Option<&TailFile>) -> Result<(Re
         None => false,
     };
     // Read after the look at the lock: what was written until then was announced.
-    let announced = tail.map(TailFile::read).transpose()?.flatten();
-    let limit = match announced {
-        Some(tail) if somebody_writes => ReadLimit::Announced(tail.end),
-        tail => ReadLimit::Everything { announced: tail.map_or(LogEnd::default(), |tail| tail.end) },
+    let announced = tail.map(TailFile::read).transpose()?.flatten().unwrap_or_default();
+    let durable = announced.durable.mark.end;
+    let limit = if somebody_writes && durable != LogEnd::default() {
+        ReadLimit::Announced { end: announced.visible().end, durable }
+    } else {
+        ReadLimit::Everything { durable }
     };
     Ok((limit, lock.filter(|_| !somebody_writes)))
 }
@@ -203,7 +209,7 @@ fn has_commits(folders: &ReplicaFolders) -> Result<bool> {
     match wal::list(&folders.log.path)?.as_slice() {
         [] => Ok(false),
         [Seq(1)] => match Wal::open(&folders.log.path, Seq(1))? {
-            Some(wal) => wal.has_frame_after(0, Seq(0)),
+            Some(wal) => Ok(wal.proof_after(0, Seq(0))?.is_some()),
             None => Ok(false),
         },
         // There were commits before this one, and a checkpoint holds them.

@@ -13,7 +13,7 @@ use crate::database::{Hold, Inner};
 use crate::folder;
 use crate::log::LogEnd;
 use crate::log::frame::HEADER_LEN;
-use crate::log::tail::{Tail, TailFile};
+use crate::log::tail::{Mark, Tail, TailFile};
 use crate::log::wal::{self, Wal};
 use crate::os::File;
 use crate::os::faults::{self, Fault, Faults};
@@ -152,7 +152,7 @@ fn set_back(folder: &Path) {
     let previous = Wal::open(&log, newest).unwrap().unwrap().header.previous.unwrap();
     let end = LogEnd { wal: previous.first_seq, offset: previous.len };
     let tail = TailFile::open_or_create(&log.join("TAIL")).unwrap();
-    tail.write(&Tail { end, seq: Seq(newest.0 - 1), rotating: false }).unwrap();
+    tail.write(&Tail::settled(Mark { end, seq: Seq(newest.0 - 1) })).unwrap();
 }
 
 #[test]
@@ -275,7 +275,7 @@ fn an_announcement_damaged_under_an_open_handle_hides_no_commit() {
     let folder = tempfile::tempdir().unwrap();
     let (writer, reader) = (process(folder.path()), process(folder.path()));
     put(&writer, 1, 10, Placement::Auto);
-    fs::write(folder.path().join("log").join("TAIL"), [7; 32]).unwrap();
+    fs::write(folder.path().join("log").join("TAIL"), [7; 96]).unwrap();
     assert!(load(&reader, 1).unwrap().is_some());
 }
 
@@ -306,7 +306,7 @@ fn a_reader_of_a_folder_that_cannot_be_written_takes_no_announced_frame_for_torn
     bytes[before.offset as usize + 70] ^= 1;
     fs::write(&log, bytes).unwrap();
     let read = |announced| {
-        let limit = ReadLimit::Everything { announced };
+        let limit = ReadLimit::Everything { durable: announced };
         Replica::open(process.folders.clone(), limit, 1 << 20).map(|replica| replica.position.end())
     };
     assert_eq!(read(before).unwrap(), before);

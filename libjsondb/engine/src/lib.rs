@@ -56,11 +56,13 @@ mod read_set;
 mod replica;
 mod segment;
 mod snapshot;
+mod sync;
 mod transaction;
 mod tree;
 mod types;
 mod validate;
 mod verify;
+mod wait;
 mod writers;
 
 pub use backup::{Backup, BackupCheck};

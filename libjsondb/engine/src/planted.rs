@@ -7,8 +7,12 @@
 pub(crate) enum Bug {
     /// A commit is told before its bytes are synced.
     AcknowledgeBeforeSync,
-    /// A commit is announced to other processes, and the lock given up, before its bytes are synced.
-    UnlockBeforeSync,
+    /// Others are told that commits are durable before the sync.
+    DurableMarkBeforeSync,
+    /// A sync is taken to cover what others wrote while it ran.
+    CoverLaterFrames,
+    /// What a sync that failed was to cover is left to the next one.
+    TrustFailedSync,
     /// Checksums of frames, pages and values are not compared.
     SkipCrc,
     /// Scanned ranges are not compared with later commits.

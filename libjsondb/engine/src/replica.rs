@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::bytes::Reader;
 use crate::log::frame::FrameKind;
 use crate::log::record::{self, RecordVisitor};
+use crate::log::tail::Mark;
 use crate::log::wal::{Found, Frame, Wal};
 use crate::log::{CheckpointRecord, LogEnd, LogFolder, Position, wal};
 use crate::manifest::{Manifest, ManifestRef};
@@ -21,7 +22,10 @@ const OPEN_ATTEMPTS: usize = 20;
 /// What the applied frames amount to.
 pub(crate) struct Replica {
     folders: ReplicaFolders,
+    /// Frames up to here are applied, durable or not: what the next commit is validated against.
     pub(crate) position: Position,
+    /// Readers see the commits up to here.
+    pub(crate) visible: Mark,
     manifest: Arc<Manifest>,
     /// The checkpoint before the one in force.
     base: Seq,
@@ -41,20 +45,19 @@ pub(crate) struct ReplicaFolders {
     pub(crate) manifests: PathBuf,
 }
 
-/// How far a reader may trust the log.
+/// How far a reader may trust the log. What is not whole before `durable` is damaged, not torn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadLimit {
-    /// Up to the announced durable end.
-    Announced(LogEnd),
-    /// Every whole frame, as nobody writes. The announcement may be an old one; but what it names is there.
-    Everything { announced: LogEnd },
+    /// Up to the announced `end`.
+    Announced { end: LogEnd, durable: LogEnd },
+    /// Every whole frame, as nobody writes. The announcement may be an old one; but what it calls durable is there.
+    Everything { durable: LogEnd },
 }
 
 impl ReadLimit {
-    /// Up to here the log was durable: what is not whole below is damaged, not torn.
-    fn announced(self) -> LogEnd {
+    fn durable(self) -> LogEnd {
         match self {
-            ReadLimit::Announced(announced) | ReadLimit::Everything { announced } => announced,
+            ReadLimit::Announced { durable, .. } | ReadLimit::Everything { durable } => durable,
         }
     }
 }
@@ -63,10 +66,10 @@ impl Replica {
     /// Builds the state from disk: the newest manifest, then the log behind it up to `limit`.
     pub(crate) fn open(folders: ReplicaFolders, limit: ReadLimit, memtable_bytes: u64) -> Result<Replica> {
         for _ in 0..OPEN_ATTEMPTS {
-            if let Some(mut replica) =
-                Replica::at_newest_manifest(&folders, limit.announced(), memtable_bytes)?
+            if let Some(mut replica) = Replica::at_newest_manifest(&folders, limit.durable(), memtable_bytes)?
                 && replica.catch_up(limit)?
             {
+                replica.visible = replica.position.mark();
                 return Ok(replica);
             }
         }
@@ -77,18 +80,18 @@ impl Replica {
     /// The state of the newest manifest, before any later commit. None when a file vanished meanwhile.
     fn at_newest_manifest(
         folders: &ReplicaFolders,
-        announced: LogEnd,
+        durable: LogEnd,
         memtable_bytes: u64,
     ) -> Result<Option<Replica>> {
         let log = &folders.log.path;
         let files = wal::list(log)?;
         let newest = match files.last() {
-            Some(newest) if *newest >= announced.wal => *newest,
+            Some(newest) if *newest >= durable.wal => *newest,
             // The newest file is never removed.
-            _ => return Err(Error::missing(&wal::path(log, announced.wal.max(Seq(1))))),
+            _ => return Err(Error::missing(&wal::path(log, durable.wal.max(Seq(1))))),
         };
         let Some(wal) = Wal::open(log, newest)? else { return Ok(None) };
-        let name = newest_manifest(wal, announced)?;
+        let name = newest_manifest(wal, durable)?;
         let Some(manifest) = Manifest::load(&folders.manifests, &name)? else {
             return gone(folders, &files, &name, &folders.manifests.join(name.file_name()));
         };
@@ -106,6 +109,7 @@ impl Replica {
         Ok(Some(Replica {
             folders: folders.clone(),
             position: Position::at_start(wal),
+            visible: Mark::default(),
             base: name.checkpoint,
             floor: name.checkpoint,
             manifest: Arc::new(manifest),
@@ -118,7 +122,7 @@ impl Replica {
     /// Reads and applies frames up to the limit. False when a file on the way was removed by a later checkpoint: open anew.
     pub(crate) fn catch_up(&mut self, limit: ReadLimit) -> Result<bool> {
         loop {
-            if let ReadLimit::Announced(end) = limit
+            if let ReadLimit::Announced { end, .. } = limit
                 && self.position.end() >= end
             {
                 return Ok(true);
@@ -129,19 +133,19 @@ impl Replica {
                         Err(error) if error.kind() == ErrorKind::SnapshotTooOld => return Ok(false),
                         applied => applied?,
                     },
-                    None => return self.check_end(limit.announced()),
+                    None => return self.check_end(limit.durable()),
                 },
                 Found::End | Found::Bad => match self.position.next_file(&self.folders.log)? {
                     Some(next) => self.position = next,
-                    None => return self.check_end(limit.announced()),
+                    None => return self.check_end(limit.durable()),
                 },
             }
         }
     }
 
-    /// No whole frame follows: the log ends here, or what follows is damaged. It had been stored when it was announced, or when a whole
-    /// frame or a file lies behind it. False when a checkpoint removed files between this one and the next: open anew.
-    pub(crate) fn check_end(&self, announced: LogEnd) -> Result<bool> {
+    /// No whole frame follows: the log ends here, or what follows is damaged. It had been stored when it was announced as durable, or when
+    /// a frame that says so or a file lies behind it. False when a checkpoint removed files between this one and the next: open anew.
+    pub(crate) fn check_end(&self, durable: LogEnd) -> Result<bool> {
         let (position, log) = (&self.position, &self.folders.log.path);
         let here = position.end();
         let files = wal::list(log)?;
@@ -153,9 +157,9 @@ impl Replica {
                 }
                 between => Err(Error::missing(&between)),
             },
-            None if announced.wal > here.wal => Err(Error::missing(&wal::path(log, announced.wal))),
-            None if announced > here => Err(position.corrupt("the log ends before its announced end")),
-            None if position.wal.has_frame_after(here.offset, position.next_seq)? => {
+            None if durable.wal > here.wal => Err(Error::missing(&wal::path(log, durable.wal))),
+            None if durable > here => Err(position.corrupt("the log ends before its announced end")),
+            None if position.wal.proof_after(here.offset, position.next_seq)?.is_some() => {
                 Err(position.corrupt("a frame that had been stored"))
             }
             None => Ok(true),
@@ -264,13 +268,27 @@ impl Replica {
         self.memtables.iter().flat_map(|memtable| memtable.value_segments(window)).collect()
     }
 
+    /// Readers may see what is applied up to `mark` from now on.
+    pub(crate) fn show(&mut self, mark: Mark) {
+        self.visible = self.visible.max(mark.min(self.position.mark()));
+    }
+
     /// The state readers take.
     pub(crate) fn snapshot(&self) -> Snapshot {
+        self.snapshot_at(self.visible)
+    }
+
+    /// The state that the next commit follows, visible or not.
+    pub(crate) fn newest(&self) -> Snapshot {
+        self.snapshot_at(self.position.mark())
+    }
+
+    fn snapshot_at(&self, mark: Mark) -> Snapshot {
         Snapshot {
             manifest: Arc::clone(&self.manifest),
             memtables: self.memtables.iter().cloned().collect(),
-            seq: self.position.last_seq().max(self.manifest.name.checkpoint),
-            log_end: self.position.end(),
+            seq: mark.seq.max(self.manifest.name.checkpoint),
+            log_end: mark.end,
         }
     }
 
@@ -281,8 +299,8 @@ impl Replica {
     }
 }
 
-/// Follows the checkpoint records of the newest log file, which reaches at least to the announced end.
-fn newest_manifest(wal: Wal, announced: LogEnd) -> Result<ManifestRef> {
+/// Follows the checkpoint records of the newest log file, which reaches at least to the durable end.
+fn newest_manifest(wal: Wal, durable: LogEnd) -> Result<ManifestRef> {
     let mut name = wal.header.manifest;
     let mut position = Position::at_start(wal);
     while let Found::Frame(frame) = position.look()? {
@@ -298,7 +316,7 @@ fn newest_manifest(wal: Wal, announced: LogEnd) -> Result<ManifestRef> {
         }
         position.step(&frame);
     }
-    if position.end() < announced {
+    if position.end() < durable {
         return Err(position.corrupt("the log ends before its announced end"));
     }
     Ok(name)

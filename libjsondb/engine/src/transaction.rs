@@ -5,7 +5,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::append;
 use crate::catalog::{self, KEY_MAX, STORE_LEN, VALUE_MAX};
 use crate::commit::Prepared;
 use crate::database::{Hold, Inner};
@@ -14,6 +13,7 @@ use crate::read_set::ReadSet;
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
 use crate::snapshot::{Merge, Snapshot, Source, WriteSet, value_ref};
 use crate::tree::Wait;
+use crate::wait;
 use crate::{
     CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId,
     Value, ValueRef,
@@ -487,7 +487,7 @@ impl Transaction {
             reads: std::mem::take(&mut self.reads),
             bytes: self.bytes,
             cancel: self.cancel.clone(),
-            deadline: self.deadline.or_else(|| append::after(timeout)),
+            deadline: self.deadline.or_else(|| wait::after(timeout)),
             durability: self.durability,
         };
         let committed = self.inner.commit(prepared);

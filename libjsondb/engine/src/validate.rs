@@ -34,7 +34,7 @@ impl Inner {
                 if let Some(key) = find_conflict(replica, &earlier, prepared) {
                     return Err(self.conflict_error(&key));
                 }
-                let new_stores = self.check_ensures(&earlier, prepared)?;
+                let new_stores = self.check_ensures(replica, &earlier, prepared)?;
                 earlier.add(prepared, &new_stores);
                 Ok(new_stores)
             })
@@ -42,9 +42,17 @@ impl Inner {
     }
 
     /// Which of the stores to create are not there yet. Another entry under the same key is a conflict: a retry sees it.
-    fn check_ensures(&self, earlier: &Earlier<'_>, prepared: &Prepared) -> Result<Vec<Box<[u8]>>> {
-        let current = self.current.load();
+    fn check_ensures(
+        &self,
+        replica: &Replica,
+        earlier: &Earlier<'_>,
+        prepared: &Prepared,
+    ) -> Result<Vec<Box<[u8]>>> {
         let mut missing = Vec::new();
+        if prepared.ensures.is_empty() {
+            return Ok(missing);
+        }
+        let current = replica.newest();
         for (key, entry) in &prepared.ensures {
             let found = match earlier.ensures.get(key.as_ref()) {
                 Some(found) => Some(Value::Inline(found.as_slice().into())),

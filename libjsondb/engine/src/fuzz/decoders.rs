@@ -8,7 +8,7 @@ use crate::bytes::{Put, Reader};
 use crate::folder::{FORMAT_LEN, check_format, encode_format};
 use crate::log::frame::{FrameHeader, FrameKind, HEADER_LEN};
 use crate::log::record::{self, RecordVisitor};
-use crate::log::tail::{self, Tail};
+use crate::log::tail::{self, Mark, Tail};
 use crate::log::wal::{Previous, WalHeader};
 use crate::log::{CheckpointRecord, LogEnd, wal};
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
@@ -126,6 +126,7 @@ pub(super) fn frame_header_seeds() -> Vec<Vec<u8>> {
         first_seq: Seq(2),
         count: 3,
         chain: 4,
+        durable: 4096,
         offset: 4096,
         wal_id: 5,
     };
@@ -203,15 +204,21 @@ pub(super) fn checkpoint_seeds() -> Vec<Vec<u8>> {
 pub(super) fn tail(input: &[u8]) {
     let Some((input, _)) = input.split_first_chunk::<{ tail::LEN }>() else { return };
     let _ = tail::decode(input);
-    let bytes: [u8; tail::LEN] = mended(input, tail::LEN - 4).try_into().unwrap();
-    let decoded = tail::decode(&bytes).unwrap();
-    assert_eq!(tail::encode(&decoded)[..24], bytes[..24]);
+    let (appended, durable) = input.split_at(tail::DURABLE_AT);
+    let mut bytes = mended(&appended[..tail::APPENDED_LEN], tail::APPENDED_LEN - 4);
+    bytes.resize(tail::DURABLE_AT, 0);
+    bytes.extend(mended(durable, durable.len() - 4));
+    let decoded = tail::decode(bytes.as_slice().try_into().unwrap()).unwrap();
+    assert_eq!(tail::encode(&decoded)[..48], bytes[..48]);
     assert_eq!(tail::decode(tail::encode(&decoded).as_slice().try_into().unwrap()), Some(decoded));
 }
 
 pub(super) fn tail_seeds() -> Vec<Vec<u8>> {
     let end = LogEnd { wal: Seq(1), offset: 4096 };
-    [false, true].map(|rotating| tail::encode(&Tail { end, seq: Seq(3), rotating })).to_vec()
+    let mut busy = Tail::settled(Mark { end, seq: Seq(3) });
+    let settled = tail::encode(&busy);
+    (busy.appended.rotating, busy.durable.syncing) = (true, true);
+    vec![settled, tail::encode(&busy)]
 }
 
 pub(super) fn manifest(input: &[u8]) {

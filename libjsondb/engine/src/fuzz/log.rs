@@ -48,7 +48,7 @@ fn append(reader: &mut Reader<'_>, position: &mut Position, out: &mut Vec<u8>) -
     let len = reader.u16()?;
     let mut buffer = vec![0; HEADER_LEN];
     buffer.extend_from_slice(reader.take(usize::from(len))?);
-    let frame = position.seal_frame(kind, u32::from(count), &mut buffer);
+    let frame = position.seal_frame(kind, u32::from(count), position.end(), &mut buffer);
     let header = damaged(frame.header, damage, reader)?;
     buffer[..HEADER_LEN].copy_from_slice(&header.encode().0);
     out.extend_from_slice(&buffer);
@@ -76,7 +76,11 @@ pub(super) fn log(input: &[u8]) {
     let manifest = Manifest::empty(SegmentId { owner: 1, number: 2 });
     let folders = plant(&mut Reader::new(input), folder.path(), &manifest);
     let end = LogEnd { wal: Seq(1), offset: wal::WAL_HEADER_LEN + input.len() as u64 };
-    for limit in [ReadLimit::Everything { announced: LogEnd::default() }, ReadLimit::Announced(end)] {
+    for limit in [
+        ReadLimit::Everything { durable: LogEnd::default() },
+        ReadLimit::Announced { end, durable: LogEnd::default() },
+        ReadLimit::Announced { end, durable: end },
+    ] {
         if let Ok(replica) = Replica::open(folders.clone(), limit, 1 << 20) {
             let snapshot = replica.snapshot();
             assert!(snapshot.seq >= manifest.name.checkpoint);

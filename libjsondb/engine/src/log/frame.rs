@@ -31,6 +31,8 @@ pub(crate) struct FrameHeader {
     pub(crate) count: u32,
     /// Checksum of the previous frame's header, or of the file's header for the first frame.
     pub(crate) chain: u32,
+    /// Up to here the file was durable when this frame was written: what is not whole before is damaged, not torn.
+    pub(crate) durable: u64,
     /// Own place: a frame found anywhere else is not one.
     pub(crate) offset: u64,
     pub(crate) wal_id: u64,
@@ -51,10 +53,9 @@ impl FrameHeader {
         out.put_u32(self.count);
         out.put_u32(self.body_crc);
         out.put_u32(self.chain);
-        out.put_u32(0);
+        out.put_u64(self.durable);
         out.put_u64(self.offset);
         out.put_u64(self.wal_id);
-        out.put_u32(0);
         let crc = crc32fast::hash(&out);
         out.put_u32(crc);
         (out, crc)
@@ -74,17 +75,17 @@ impl FrameHeader {
         };
         let (body_len, first_seq, count, body_crc) =
             (reader.u64()?, reader.u64()?, reader.u32()?, reader.u32()?);
-        let chain = reader.u32()?;
-        reader.u32()?;
+        let (chain, durable) = (reader.u32()?, reader.u64()?);
         let (offset, wal_id) = (reader.u64()?, reader.u64()?);
-        reader.u32()?;
         let crc = reader.u32()?;
         // After the cheap looks: searches try every place.
         if !is_intact(bytes.get(..HEADER_LEN - 4)?, crc) {
             return None;
         }
         let first_seq = Seq(first_seq);
-        Some((FrameHeader { kind, body_len, body_crc, first_seq, count, chain, offset, wal_id }, crc))
+        let header =
+            FrameHeader { kind, body_len, body_crc, first_seq, count, chain, durable, offset, wal_id };
+        Some((header, crc))
     }
 
     /// Where the next frame begins.
@@ -109,6 +110,7 @@ mod tests {
             first_seq: Seq(2),
             count: 3,
             chain: 4,
+            durable: 4096,
             offset: 4096,
             wal_id: 5,
         };

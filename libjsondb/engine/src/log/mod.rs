@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::manifest::ManifestRef;
 use crate::{Error, Result, Seq};
 use frame::{ALIGNMENT, FrameHeader, FrameKind, HEADER_LEN};
+use tail::Mark;
 use wal::{Found, Frame, Previous, WAL_HEADER_LEN, Wal};
 
 /// A place in the log: the file (by its first transaction) and the offset in it.
@@ -63,6 +64,16 @@ impl Position {
         Seq(self.next_seq.0.saturating_sub(1))
     }
 
+    /// As others are told of it.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { end: self.end(), seq: self.last_seq() }
+    }
+
+    /// Where in this file the log is durable up to `durable`: at its start, when that is an earlier file.
+    pub(crate) fn durable_offset(&self, durable: LogEnd) -> u64 {
+        if durable.wal == self.wal.header.first_seq { durable.offset } else { WAL_HEADER_LEN }
+    }
+
     pub(crate) fn look(&self) -> Result<Found> {
         self.wal.look(self.offset, self.chain, self.next_seq)
     }
@@ -104,8 +115,15 @@ impl Position {
         Error::corrupt(self.wal.path(), self.offset, what)
     }
 
-    /// Encodes a frame for this place in `buffer`, which holds [`HEADER_LEN`] free bytes and then the body.
-    pub(crate) fn seal_frame(&self, kind: FrameKind, count: u32, buffer: &mut Vec<u8>) -> Frame {
+    /// Encodes a frame for this place in `buffer`, which holds [`HEADER_LEN`] free bytes and then the body. The log is durable up to
+    /// `durable`.
+    pub(crate) fn seal_frame(
+        &self,
+        kind: FrameKind,
+        count: u32,
+        durable: LogEnd,
+        buffer: &mut Vec<u8>,
+    ) -> Frame {
         let body = buffer.get(HEADER_LEN..).unwrap_or_default();
         let header = FrameHeader {
             kind,
@@ -114,6 +132,7 @@ impl Position {
             first_seq: self.next_seq,
             count,
             chain: self.chain,
+            durable: self.durable_offset(durable),
             offset: self.offset,
             wal_id: self.wal.header.id,
         };

@@ -1,6 +1,7 @@
 //! One file of the log, and reading frames from it.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frame::{ALIGNMENT, FrameHeader, HEADER_LEN};
 use crate::bytes::{Put, Reader, is_intact};
@@ -12,9 +13,11 @@ const MAGIC: &[u8; 8] = b"SOPWAL\r\n";
 const VERSION: u32 = 1;
 /// The file header takes a whole block: frames never share one with it.
 pub(crate) const WAL_HEADER_LEN: u64 = 4096;
-/// The file grows by writing zeros ahead, so that most syncs change no file length: at least and at most this much.
-const GROWTH_MIN: u64 = 256 << 10;
-const GROWTH_MAX: u64 = 8 << 20;
+/// The file grows by writing this many zeros ahead, so that most syncs change no file length. (More at once would stall the commit
+/// that syncs them; the others cost what they cost in a file that never grows.)
+const GROWTH: usize = 1 << 20;
+/// Files are searched, written again and wiped in blocks of this size.
+const BLOCK: usize = 1 << 20;
 
 /// The file before this one, and where it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +76,8 @@ pub(crate) struct Wal {
     file: File,
     pub(crate) header: WalHeader,
     header_crc: u32,
+    /// The file is at least this long.
+    len: AtomicU64,
 }
 
 /// A frame as it lies in the file.
@@ -139,7 +144,7 @@ impl Wal {
         file.read_at(&mut bytes, 0)?;
         match WalHeader::decode(&bytes) {
             Some((header, header_crc)) if header.first_seq == first_seq => {
-                Ok(Some(Wal { file, header, header_crc }))
+                Ok(Some(Wal { file, header, header_crc, len: AtomicU64::new(0) }))
             }
             _ => Err(Error::corrupt(&path, 0, "the header of the log file")),
         }
@@ -185,16 +190,11 @@ impl Wal {
         Ok(is_intact(&body, header.body_crc).then_some(body))
     }
 
-    /// True when a whole frame of this file lies somewhere after `offset`: every frame is synced before the next is
-    /// written, so what stands at `offset` had been durable and is damaged, not torn.
-    pub(crate) fn has_frame_after(&self, offset: u64, next_seq: Seq) -> Result<bool> {
-        Ok(self.frame_after(offset, next_seq)?.is_some())
-    }
-
-    /// The first whole frame of this file somewhere after `offset`.
-    pub(crate) fn frame_after(&self, offset: u64, next_seq: Seq) -> Result<Option<FrameHeader>> {
+    /// The first whole frame of this file somewhere after `offset` that was written when `offset` was durable: what stands there is
+    /// damaged, not torn.
+    pub(crate) fn proof_after(&self, offset: u64, next_seq: Seq) -> Result<Option<FrameHeader>> {
         let mut at = offset + ALIGNMENT;
-        let mut block = vec![0; 1 << 20];
+        let mut block = vec![0; BLOCK];
         loop {
             let count = self.file.read_at(&mut block, at)?;
             if count < HEADER_LEN {
@@ -205,7 +205,8 @@ impl Wal {
                 let found = FrameHeader::decode(&block[start..start + HEADER_LEN]);
                 if let Some((header, _)) = found {
                     let here = (header.offset, header.wal_id) == (at + start as u64, self.header.id);
-                    if here && header.first_seq >= next_seq && self.body(&header)?.is_some() {
+                    let proves = here && header.durable > offset && header.first_seq >= next_seq;
+                    if proves && self.body(&header)?.is_some() {
                         return Ok(Some(header));
                     }
                 }
@@ -216,17 +217,20 @@ impl Wal {
 
     /// Writes a frame at `offset` (header and body in one buffer), and zeros behind it when the file has to grow.
     pub(crate) fn write(&self, frame: &[u8], offset: u64) -> Result<()> {
-        let (end, len) = (offset + frame.len() as u64, self.file.len_while_named()?);
+        let end = offset + frame.len() as u64;
+        if end > self.len.load(Ordering::Relaxed) {
+            self.check_named()?;
+        }
+        let grows = end > self.len.load(Ordering::Relaxed);
         if let Err(error) = self.file.write_all_at(frame, offset) {
             // A whole frame that was reported as failed must not come back: best effort, its checksum guards as well.
             let _ = self.file.write_all_at(&[0; HEADER_LEN], offset);
             return Err(error);
         }
-        if end > len {
-            let growth = (end / 4).clamp(GROWTH_MIN, GROWTH_MAX);
-            // Growing ahead is for speed only, and the frame is whole by now: a failure here must not be taken for one of the
-            // commit.
-            let _ = self.file.write_all_at(&vec![0; growth as usize], end);
+        // Growing ahead is for speed only, and the frame is whole by now: a failure here must not be taken for one of the
+        // commit.
+        if grows && self.file.write_all_at(&vec![0; GROWTH], end).is_ok() {
+            self.len.store(end + GROWTH as u64, Ordering::Relaxed);
         }
         Ok(())
     }
@@ -235,7 +239,7 @@ impl Wal {
     pub(crate) fn rewrite(&self, offset: u64, len: u64) -> Result<()> {
         let end = offset + len;
         let mut at = offset;
-        let mut block = vec![0; 1 << 20];
+        let mut block = vec![0; BLOCK];
         while at < end {
             let part = block.len().min((end - at) as usize);
             let Some(bytes) = block.get_mut(..part) else { break };
@@ -247,6 +251,33 @@ impl Wal {
             self.file.write_all_at(&bytes[..count], at)?;
             at += count as u64;
         }
+        Ok(())
+    }
+
+    /// Makes zeros of what stands from `offset` on; true when there was anything. A frame that was written behind a torn one, and not
+    /// synced, must not fit again one day.
+    pub(crate) fn wipe(&self, offset: u64) -> Result<bool> {
+        let mut at = offset;
+        let mut block = vec![0; BLOCK];
+        let mut wiped = false;
+        loop {
+            let count = self.file.read_at(&mut block, at)?;
+            if count == 0 {
+                return Ok(wiped);
+            }
+            let bytes = block.get_mut(..count).unwrap_or_default();
+            if bytes.iter().any(|byte| *byte != 0) {
+                bytes.fill(0);
+                self.file.write_all_at(bytes, at)?;
+                wiped = true;
+            }
+            at += count as u64;
+        }
+    }
+
+    /// Fails when the file was removed: what is written to it is gone when it is closed.
+    pub(crate) fn check_named(&self) -> Result<()> {
+        self.len.store(self.file.len_while_named()?, Ordering::Relaxed);
         Ok(())
     }
 

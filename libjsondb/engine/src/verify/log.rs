@@ -34,8 +34,10 @@ impl Check<'_, '_> {
             }
             next = self.later_file(first_seq)?;
         }
-        if let Some(tail) = announced.filter(|tail| tail.end.wal > report.last_file) {
-            self.find(&wal::path(&folder, tail.end.wal), 0, "the log file that was written last is missing");
+        if let Some(end) =
+            announced.map(|tail| tail.durable.mark.end).filter(|end| end.wal > report.last_file)
+        {
+            self.find(&wal::path(&folder, end.wal), 0, "the log file that was written last is missing");
         }
         Ok(report)
     }
@@ -67,7 +69,10 @@ impl Check<'_, '_> {
             Some(next) => self.continuation(&position, &next)?,
             None => {
                 report.torn = !matches!(position.look()?, Found::End);
-                if announced.is_some_and(|tail| tail.end > position.end() && tail.end.wal == first_seq) {
+                if announced
+                    .map(|tail| tail.durable.mark.end)
+                    .is_some_and(|end| end > position.end() && end.wal == first_seq)
+                {
                     self.find(position.wal.path(), position.offset, "the log ends before its announced end");
                 }
             }
@@ -88,7 +93,7 @@ impl Check<'_, '_> {
                 position.step(&frame);
                 continue;
             }
-            let Some(behind) = position.wal.frame_after(position.offset, position.next_seq)? else {
+            let Some(behind) = position.wal.proof_after(position.offset, position.next_seq)? else {
                 return Ok(());
             };
             // Each frame is whole before the next one is written: if this one is not now, it never will be.
