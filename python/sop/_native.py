@@ -70,7 +70,7 @@ def bind(item: type, nil: str) -> Optional[Functions]:
             *(item, *_FIELDS, nil),
         )
         return Functions(*library.sop_cpython_bind(table, len(names), objects))
-    except (AttributeError, ValueError):  # a function is missing, or the answer was NULL
+    except ValueError:  # the answer was NULL
         return None
 
 

@@ -25,17 +25,21 @@ pub(super) struct MethodDef {
 }
 
 macro_rules! api {
-    ($($name:ident($($argument:ty),*) $(-> $result:ty)?;)*) => {
+    (
+        required { $($name:ident($($argument:ty),*) $(-> $result:ty)?;)* }
+        optional { $($more:ident($($more_argument:ty),*) -> $more_result:ty;)* }
+    ) => {
         /// The functions of CPython that this library calls.
         #[allow(non_snake_case, missing_docs)]
         #[derive(Clone, Copy)]
         pub(super) struct Api {
             $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            $(pub(super) $more: Option<unsafe extern "C" fn($($more_argument),*) -> $more_result>,)*
         }
 
         /// Their names, in the order in which [`Api::new`] takes the addresses, a space between two.
         pub(super) const NAMES: &std::ffi::CStr = {
-            const TEXT: &str = concat!($(stringify!($name), " ",)* "\0");
+            const TEXT: &str = concat!($(stringify!($name), " ",)* $(stringify!($more), " ",)* "\0");
             match std::ffi::CStr::from_bytes_with_nul(TEXT.as_bytes()) {
                 Ok(names) => names,
                 Err(_) => panic!("a name has a NUL"),
@@ -43,7 +47,7 @@ macro_rules! api {
         };
 
         impl Api {
-            /// None unless there is an address for each name.
+            /// None unless there is an address for each name; NULL for one that is not optional is none.
             ///
             /// # Safety
             /// The addresses are those of the functions in [`NAMES`].
@@ -51,12 +55,22 @@ macro_rules! api {
                 let mut addresses = addresses.iter().copied();
                 let api = Self {
                     $($name: {
-                        let address = addresses.next().filter(|address| !address.is_null())?;
-                        // SAFETY: it is the function's address, as the caller says; not null.
+                        let address = addresses.next()?;
+                        // SAFETY: NULL, or the function's address, as the caller says.
                         unsafe {
                             std::mem::transmute::<
                                 *const c_void,
-                                unsafe extern "C" fn($($argument),*) $(-> $result)?,
+                                Option<unsafe extern "C" fn($($argument),*) $(-> $result)?>,
+                            >(address)
+                        }?
+                    },)*
+                    $($more: {
+                        let address = addresses.next()?;
+                        // SAFETY: as above.
+                        unsafe {
+                            std::mem::transmute::<
+                                *const c_void,
+                                Option<unsafe extern "C" fn($($more_argument),*) -> $more_result>,
                             >(address)
                         }
                     },)*
@@ -68,44 +82,48 @@ macro_rules! api {
 }
 
 api! {
-    Py_IncRef(Py);
-    Py_DecRef(Py);
-    PyBytes_FromStringAndSize(*const c_char, isize) -> Py;
-    PyBytes_AsStringAndSize(Py, *mut *mut c_char, *mut isize) -> c_int;
-    PyUnicode_AsUTF8AndSize(Py, *mut isize) -> *const c_char;
-    PyUnicode_FromStringAndSize(*const c_char, isize) -> Py;
-    PyUnicode_InternInPlace(*mut Py);
-    PyLong_AsLongLongAndOverflow(Py, *mut c_int) -> c_longlong;
-    PyLong_AsUnsignedLongLong(Py) -> u64;
-    PyLong_FromLongLong(c_longlong) -> Py;
-    PyLong_FromUnsignedLongLong(u64) -> Py;
-    PyFloat_AsDouble(Py) -> c_double;
-    PyFloat_FromDouble(c_double) -> Py;
-    PyList_New(isize) -> Py;
-    PyList_Size(Py) -> isize;
-    PyList_GetItem(Py, isize) -> Py;
-    PyList_SetItem(Py, isize, Py) -> c_int;
-    PyTuple_New(isize) -> Py;
-    PyTuple_Size(Py) -> isize;
-    PyTuple_GetItem(Py, isize) -> Py;
-    PyTuple_SetItem(Py, isize, Py) -> c_int;
-    PyDict_New() -> Py;
-    PyDict_Size(Py) -> isize;
-    PyDict_Next(Py, *mut isize, *mut Py, *mut Py) -> c_int;
-    PyDict_SetItem(Py, Py, Py) -> c_int;
-    PyObject_GetIter(Py) -> Py;
-    PyIter_Next(Py) -> Py;
-    PyObject_GetAttr(Py, Py) -> Py;
-    PyObject_SetAttr(Py, Py, Py) -> c_int;
-    PyObject_IsTrue(Py) -> c_int;
-    PyType_GenericAlloc(Py, isize) -> Py;
-    PyObject_CallObject(Py, Py) -> Py;
-    PyErr_SetString(Py, *const c_char);
-    PyErr_Occurred() -> Py;
-    PyErr_Clear();
-    PyCFunction_NewEx(*mut MethodDef, Py, Py) -> Py;
-    PyCapsule_New(*mut c_void, *const c_char, Option<unsafe extern "C" fn(Py)>) -> Py;
-    PyCapsule_GetPointer(Py, *const c_char) -> *mut c_void;
-    PyEval_SaveThread() -> *mut c_void;
-    PyEval_RestoreThread(*mut c_void);
+    required {
+        Py_IncRef(Py);
+        Py_DecRef(Py);
+        PyBytes_FromStringAndSize(*const c_char, isize) -> Py;
+        PyBytes_AsStringAndSize(Py, *mut *mut c_char, *mut isize) -> c_int;
+        PyUnicode_AsUTF8AndSize(Py, *mut isize) -> *const c_char;
+        PyUnicode_FromStringAndSize(*const c_char, isize) -> Py;
+        PyUnicode_InternInPlace(*mut Py);
+        PyLong_AsLongLongAndOverflow(Py, *mut c_int) -> c_longlong;
+        PyLong_AsUnsignedLongLong(Py) -> u64;
+        PyLong_FromLongLong(c_longlong) -> Py;
+        PyLong_FromUnsignedLongLong(u64) -> Py;
+        PyFloat_AsDouble(Py) -> c_double;
+        PyFloat_FromDouble(c_double) -> Py;
+        PyList_New(isize) -> Py;
+        PyList_Size(Py) -> isize;
+        PyList_GetItem(Py, isize) -> Py;
+        PyList_SetItem(Py, isize, Py) -> c_int;
+        PyTuple_New(isize) -> Py;
+        PyTuple_Size(Py) -> isize;
+        PyTuple_GetItem(Py, isize) -> Py;
+        PyTuple_SetItem(Py, isize, Py) -> c_int;
+        PyDict_New() -> Py;
+        PyDict_Next(Py, *mut isize, *mut Py, *mut Py) -> c_int;
+        PyDict_SetItem(Py, Py, Py) -> c_int;
+        PyObject_GetIter(Py) -> Py;
+        PyIter_Next(Py) -> Py;
+        PyObject_GetAttr(Py, Py) -> Py;
+        PyObject_SetAttr(Py, Py, Py) -> c_int;
+        PyObject_IsTrue(Py) -> c_int;
+        PyType_GenericAlloc(Py, isize) -> Py;
+        PyObject_CallObject(Py, Py) -> Py;
+        PyErr_SetString(Py, *const c_char);
+        PyErr_Occurred() -> Py;
+        PyErr_Clear();
+        PyCFunction_NewEx(*mut MethodDef, Py, Py) -> Py;
+        PyCapsule_New(*mut c_void, *const c_char, Option<unsafe extern "C" fn(Py)>) -> Py;
+        PyEval_SaveThread() -> *mut c_void;
+        PyEval_RestoreThread(*mut c_void);
+    }
+    optional {
+        PyUnicode_New(isize, u32) -> Py;
+        _PyDict_NewPresized(isize) -> Py;
+    }
 }

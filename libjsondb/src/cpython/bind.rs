@@ -54,6 +54,8 @@ pub(super) struct Bind {
     pub(super) api: Api,
     pub(super) objects: Objects,
     pub(super) names: Names,
+    /// Where a str of ASCII made by `PyUnicode_New` has its text, where that is known.
+    text_offset: Option<usize>,
     /// Memory for single calls, taken out while it is used: a call that runs in between finds it empty.
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) key_scratch: Cell<Vec<u8>>,
@@ -86,6 +88,8 @@ impl Bind {
             api,
             objects,
             names: Names::new(),
+            // SAFETY: the GIL is held.
+            text_offset: unsafe { text_offset(&api) },
             scratch: Cell::default(),
             key_scratch: Cell::default(),
             chunk: Cell::default(),
@@ -122,6 +126,37 @@ impl Bind {
         unsafe { (self.api.Py_DecRef)(object) }
     }
 
+    /// A new str of UTF-8 text, which Python checks; NULL when it is none or there is no memory.
+    pub(super) fn new_str(&self, text: &[u8]) -> Py {
+        // Python has strs of one character ready.
+        if let (Some(offset), Some(new), true) =
+            (self.text_offset, self.api.PyUnicode_New, text.len() > 1 && text.is_ascii())
+        {
+            // SAFETY: the GIL is held.
+            let object = unsafe { new(text.len() as isize, 127) };
+            if !object.is_null() {
+                // SAFETY: a new str of so many bytes, which nobody has seen, has its text there.
+                unsafe {
+                    let data = object.cast::<u8>().add(offset);
+                    std::ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
+                }
+            }
+            return object;
+        }
+        // SAFETY: so many bytes; the GIL is held.
+        unsafe { (self.api.PyUnicode_FromStringAndSize)(text.as_ptr().cast(), text.len() as isize) }
+    }
+
+    /// A new dict with room for so many items; NULL when there is no memory.
+    pub(super) fn new_dict(&self, len: usize) -> Py {
+        match self.api._PyDict_NewPresized {
+            // SAFETY: the GIL is held.
+            Some(new) => unsafe { new(len as isize) },
+            // SAFETY: as above.
+            None => unsafe { (self.api.PyDict_New)() },
+        }
+    }
+
     /// Keeps the memory of a call for the next one, unless it was much.
     pub(super) fn give_back(&self, mut scratch: Vec<u8>) {
         scratch.clear();
@@ -147,6 +182,28 @@ impl Drop for Bind {
             unsafe { (self.api.Py_DecRef)(name) }
         });
         self.release(self.owner);
+    }
+}
+
+/// Asks Python where a new str of ASCII has its text.
+///
+/// # Safety
+/// The GIL is held.
+unsafe fn text_offset(api: &Api) -> Option<usize> {
+    let new = api.PyUnicode_New?;
+    let mut len = 0;
+    // SAFETY: the str is released after it was looked at.
+    unsafe {
+        let object = new(3, 127);
+        if object.is_null() {
+            (api.PyErr_Clear)();
+            return None;
+        }
+        let data = (api.PyUnicode_AsUTF8AndSize)(object, &mut len);
+        let offset = (data as usize).wrapping_sub(object as usize);
+        (api.Py_DecRef)(object);
+        // A str that is not compact has its text elsewhere.
+        (len == 3 && offset < 128).then_some(offset)
     }
 }
 

@@ -23,8 +23,7 @@ pub(super) fn write(bind: &Bind, value: Py, what: &str, out: &mut Vec<u8>) -> Re
 
 #[cold]
 fn write_by_python(bind: &Bind, value: Py, what: &str, out: &mut Vec<u8>) -> Result<(), Failure> {
-    // SAFETY: so many bytes; the GIL is held.
-    let what = unsafe { (bind.api.PyUnicode_FromStringAndSize)(what.as_ptr().cast(), what.len() as isize) };
+    let what = bind.new_str(what.as_bytes());
     let text = call(bind, bind.objects.dumps, &[bind.keep(value), what])?;
     let appended = bytes(bind, text).map(|text| out.extend_from_slice(text));
     bind.release(text);

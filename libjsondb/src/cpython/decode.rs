@@ -16,7 +16,7 @@ const DIGITS_SAFE: usize = 18;
 
 /// A new reference to the value of a text. Foreign also when Python has no memory: then trying again says so.
 pub(super) fn decode(bind: &Bind, text: &[u8]) -> Result<Py, Foreign> {
-    let mut decoder = Decoder { bind, text, at: 0, made: Vec::new() };
+    let mut decoder = Decoder { bind, text, at: 0, made: Vec::with_capacity(16) };
     let decoded = decoder.value(0).and_then(|()| {
         decoder.skip_space();
         if decoder.at == text.len() { decoder.made.pop().ok_or(Foreign) } else { Err(Foreign) }
@@ -100,15 +100,27 @@ impl Decoder<'_> {
     }
 
     fn object(&mut self, depth: u32) -> Result<(), Foreign> {
-        // SAFETY: the GIL is held.
-        let dict = unsafe { (self.bind.api.PyDict_New)() };
-        // Waits below its fields, so that a failure on the way releases it.
-        self.push(dict)?;
-        self.members(depth, b'}', |decoder| decoder.field(dict, depth))
+        let first = self.made.len();
+        self.members(depth, b'}', |decoder| decoder.field(depth))?;
+        let fields = self.made.get(first..).unwrap_or_default();
+        let dict = self.bind.new_dict(fields.len() / 2);
+        if dict.is_null() {
+            return Err(Foreign);
+        }
+        let mut failed = 0;
+        for field in fields.chunks_exact(2) {
+            // Of two fields of one name the later one counts.
+            // SAFETY: the dict takes references of its own; the GIL is held.
+            failed |= unsafe { (self.bind.api.PyDict_SetItem)(dict, field[0], field[1]) };
+        }
+        let bind = self.bind;
+        self.made.drain(first..).for_each(|object| bind.release(object));
+        self.made.push(dict);
+        if failed == 0 { Ok(()) } else { Err(Foreign) }
     }
 
-    /// Reads a field and puts it into its dict. Of two of one name the later one counts.
-    fn field(&mut self, dict: Py, depth: u32) -> Result<(), Foreign> {
+    /// Reads a field: pushes its name and its value.
+    fn field(&mut self, depth: u32) -> Result<(), Foreign> {
         self.skip_space();
         if self.peek() != b'"' {
             return Err(Foreign);
@@ -120,14 +132,7 @@ impl Decoder<'_> {
             return Err(Foreign);
         }
         self.at += 1;
-        self.value(depth)?;
-        let value = self.made.pop().ok_or(Foreign)?;
-        let name = self.made.pop().ok_or(Foreign)?;
-        // SAFETY: the dict takes references of its own; the GIL is held.
-        let failed = unsafe { (self.bind.api.PyDict_SetItem)(dict, name, value) };
-        self.bind.release(name);
-        self.bind.release(value);
-        if failed == 0 { Ok(()) } else { Err(Foreign) }
+        self.value(depth)
     }
 
     /// Reads what stands between brackets, commas between two.
@@ -171,7 +176,7 @@ impl Decoder<'_> {
             _ => return Err(Foreign),
         }
         if !is_name || plain.len() > NAME_BYTES_MAX {
-            return Ok(self.new_string(plain));
+            return Ok(self.bind.new_str(plain));
         }
         if let Some(name) = self.bind.names.find(plain) {
             return Ok(self.bind.keep(name));
@@ -181,7 +186,7 @@ impl Decoder<'_> {
 
     #[cold]
     fn new_name(&self, bytes: &[u8]) -> Py {
-        let mut name = self.new_string(bytes);
+        let mut name = self.bind.new_str(bytes);
         if !name.is_null() {
             // SAFETY: `name` is a new str; the GIL is held.
             unsafe { (self.bind.api.PyUnicode_InternInPlace)(&mut name) };
@@ -190,11 +195,6 @@ impl Decoder<'_> {
             }
         }
         name
-    }
-
-    fn new_string(&self, bytes: &[u8]) -> Py {
-        // SAFETY: `bytes` is so long; Python checks that it is UTF-8. The GIL is held.
-        unsafe { (self.bind.api.PyUnicode_FromStringAndSize)(bytes.as_ptr().cast(), bytes.len() as isize) }
     }
 
     #[cold]
@@ -207,7 +207,7 @@ impl Decoder<'_> {
             match self.text.get(end) {
                 Some(b'"') => {
                     self.at = end + 1;
-                    return Ok(self.new_string(&out));
+                    return Ok(self.bind.new_str(&out));
                 }
                 Some(b'\\') => at = self.escape(end + 1, &mut out)?,
                 _ => return Err(Foreign),

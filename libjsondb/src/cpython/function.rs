@@ -229,10 +229,7 @@ pub(super) unsafe fn run<T: 'static>(
 fn report(bind: &Bind, error: &Error) {
     let api = &bind.api;
     let details = serde_json::to_string(error.details()).unwrap_or_else(|_| "{}".to_owned());
-    let text = |text: &str| {
-        // SAFETY: so many bytes; the GIL is held.
-        unsafe { (api.PyUnicode_FromStringAndSize)(text.as_ptr().cast(), text.len() as isize) }
-    };
+    let text = |text: &str| bind.new_str(text.as_bytes());
     // SAFETY: the GIL is held.
     let code = unsafe { (api.PyLong_FromLongLong)(error.code() as i64) };
     let arguments = [code, text(error.message()), bind.truth(error.is_retryable()), text(&details)];

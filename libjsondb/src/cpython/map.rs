@@ -102,10 +102,7 @@ pub(super) fn key_object(bind: &Bind, key: KeyOut<'_>) -> Outcome {
     match key {
         // SAFETY: the GIL is held.
         KeyOut::Integer(integer) => new(unsafe { (bind.api.PyLong_FromLongLong)(integer) }),
-        KeyOut::Text(text) => {
-            // SAFETY: so many bytes; the GIL is held.
-            new(unsafe { (bind.api.PyUnicode_FromStringAndSize)(text.as_ptr().cast(), text.len() as isize) })
-        }
+        KeyOut::Text(text) => new(bind.new_str(text.as_bytes())),
         KeyOut::Json(text) => codec::read(bind, text.get().as_bytes()),
     }
 }

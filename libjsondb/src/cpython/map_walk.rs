@@ -14,9 +14,10 @@ use super::map::{As, key_object, number, truth};
 use super::map_read::{items, list};
 use crate::strings::invalid;
 
-/// Items of the first batch: few, for walks that stop early. Each next one is twice as long, up to the most.
+/// Items of the first batch: few, for walks that stop early. Each next one is twice as long, up to as many
+/// as stay in the processor's cache as objects.
 const BATCH_MIN: usize = 64;
-const BATCH_MAX: usize = 2048;
+const BATCH_MAX: usize = 256;
 
 builtin!(WALK, c"walk", Arc<Map>, walk);
 builtin!(NEXT, c"next_batch", Batches, next_batch);
