@@ -162,7 +162,7 @@ impl Page {
 
     /// Position of `key` (Ok), or where it would be (Err).
     pub(crate) fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let Core { start, end, ref prefix, spread } = self.core;
+        let Core { start, end, ref prefix, ref spread } = self.core;
         let shared = &key[..key.len().min(prefix.len())];
         let (from, found) = match shared.cmp(prefix) {
             Ordering::Equal => {

@@ -34,11 +34,12 @@ pub(super) fn head_of(bytes: &[u8]) -> u64 {
 const ALIKE_TRIED: usize = 4;
 
 /// Where heads lie that rise more or less evenly.
-#[derive(Clone, Copy)]
 pub(super) struct Spread {
     lowest: u64,
-    /// Slots per step of a head.
-    density: f64,
+    /// Heads are looked at in steps of two to the power of this.
+    shift: u32,
+    /// Slots in a step, times 2^32.
+    density: u64,
 }
 
 impl Spread {
@@ -48,8 +49,10 @@ impl Spread {
             [first, .., last] => (first.head, last.head),
             _ => (0, 0),
         };
-        let span = highest.saturating_sub(lowest).max(1);
-        Spread { lowest, density: slots.len().saturating_sub(1) as f64 / span as f64 }
+        let span = highest.saturating_sub(lowest);
+        let shift = (u64::BITS - span.leading_zeros()).saturating_sub(u32::BITS);
+        let steps = (span >> shift).max(1);
+        Spread { lowest, shift, density: ((slots.len().saturating_sub(1) as u64) << 32) / steps }
     }
 
     /// Position among the slots of the key that begins with `head` (Ok), or where it would be (Err). `compare` compares the key of
@@ -79,8 +82,9 @@ impl Spread {
 
     /// Index of the first slot whose head is not below `head`; the number of slots when there is none.
     fn first_not_below(&self, slots: &[Slot], head: u64) -> usize {
-        let guess = (head.saturating_sub(self.lowest) as f64 * self.density) as usize;
-        let guess = guess.min(slots.len().saturating_sub(1));
+        let steps = head.saturating_sub(self.lowest) >> self.shift;
+        let guess = (u128::from(steps) * u128::from(self.density)) >> 32;
+        let guess = guess.min(slots.len().saturating_sub(1) as u128) as usize;
         let (low, high) = match slots.get(guess) {
             Some(slot) if slot.head < head => gallop_up(slots, guess + 1, head),
             _ => gallop_down(slots, guess, head),
