@@ -226,7 +226,7 @@ impl Inner {
         for (key, delta) in frozen.counter_changes() {
             extra.insert(key, Change::Add(delta));
         }
-        let memtables: Vec<Source<'a>> = frozen.memtable_sources().collect();
+        let memtables: Vec<Source<'a>> = frozen.memtable_sources(&self.pages).collect();
         let merge = Merge::new(memtables, Bound::Unbounded, Direction::Forward)?;
         Ok(MergedChanges { merge, extra: extra.into_iter().peekable() })
     }

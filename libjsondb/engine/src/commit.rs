@@ -11,18 +11,24 @@ use crate::log::Position;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::record;
 use crate::read_set::ReadSet;
-use crate::snapshot::WriteSet;
-use crate::{CancelToken, Durability, Error, ErrorKind, Result, Seq, Value};
+use crate::run::Run;
+use crate::write_set::WriteSet;
+use crate::{CancelToken, Durability, Error, ErrorKind, Result, Seq, ValueRef};
 
 /// Largest group: more waits for the next sync.
 const GROUP_TRANSACTIONS_MAX: usize = 1024;
 const GROUP_BYTES_MAX: u64 = 8 << 20;
+/// A transaction with runs counts as so many: it makes a group of its own, as groups are validated key by key.
+pub(crate) const ALONE_BYTES: u64 = GROUP_BYTES_MAX + 1;
 /// How often a waiting call looks at its cancel token and deadline.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// A transaction ready to commit.
 pub(crate) struct Prepared {
     pub(crate) snapshot: Seq,
+    /// What it wrote first, if that was much: oldest first.
+    pub(crate) runs: Vec<Arc<Run>>,
+    /// What it wrote last.
     pub(crate) writes: WriteSet,
     /// Stores to create: catalog key and entry.
     pub(crate) ensures: BTreeMap<Box<[u8]>, Vec<u8>>,
@@ -229,17 +235,15 @@ impl Inner {
 
 fn encode(prepared: &Prepared, new_stores: &[Box<[u8]>], buffer: &mut Vec<u8>) {
     let counters = prepared.counters.iter().map(|(key, delta)| (key.as_ref(), *delta));
+    let runs = &prepared.runs;
     if new_stores.is_empty() {
-        let writes = prepared.writes.iter().map(|(key, value)| (key.as_ref(), value.as_ref()));
-        record::encode(writes, counters, buffer);
+        record::encode(runs, prepared.writes.len(), prepared.writes.iter(), counters, buffer);
         return;
     }
-    let entries: BTreeMap<&[u8], Value> = new_stores
-        .iter()
-        .filter_map(|key| Some((key.as_ref(), Value::Inline(prepared.ensures.get(key)?.as_slice().into()))))
-        .collect();
-    let mut writes: BTreeMap<&[u8], Option<&Value>> =
-        prepared.writes.iter().map(|(key, value)| (key.as_ref(), value.as_ref())).collect();
-    writes.extend(entries.iter().map(|(key, value)| (*key, Some(value))));
-    record::encode(writes.into_iter(), counters, buffer);
+    let mut writes: BTreeMap<&[u8], Option<ValueRef<'_>>> = prepared.writes.iter().collect();
+    for key in new_stores {
+        let entry = prepared.ensures.get(key).map(|entry| ValueRef::Inline(entry));
+        writes.insert(key, entry);
+    }
+    record::encode(runs, writes.len(), writes.into_iter(), counters, buffer);
 }

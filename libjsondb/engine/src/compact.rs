@@ -70,7 +70,7 @@ impl Inner {
             replica.position.clone()
         };
         let mut buffer = vec![0; HEADER_LEN];
-        record::encode(std::iter::empty(), std::iter::empty(), &mut buffer);
+        record::encode(&[], 0, std::iter::empty(), std::iter::empty(), &mut buffer);
         log.append(&position, FrameKind::Commit, 1, buffer, Durability::Full)?;
         log.make_durable()
     }

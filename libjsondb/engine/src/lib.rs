@@ -54,6 +54,7 @@ mod progress;
 mod range;
 mod read_set;
 mod replica;
+mod run;
 mod segment;
 mod snapshot;
 mod sync;
@@ -63,6 +64,7 @@ mod types;
 mod validate;
 mod verify;
 mod wait;
+mod write_set;
 mod writers;
 
 pub use backup::{Backup, BackupCheck};

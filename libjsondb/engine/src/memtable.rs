@@ -5,11 +5,12 @@ use std::cmp::Ordering as Order;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
 
+use crate::run::Run;
 use crate::segment::SegmentId;
 use crate::{Seq, Value};
 
@@ -94,8 +95,11 @@ type CounterHistory = Vec<(Seq, i64)>;
 #[derive(Default)]
 pub(crate) struct Memtable {
     map: Map,
+    /// Runs of the first of its commits, newest first. They lie under the map.
+    runs: Vec<Arc<Run>>,
+    runs_seq: Seq,
     counters: Mutex<HashMap<Box<[u8]>, CounterHistory>>,
-    /// Value segments that transactions wrote, with the commit that brought them.
+    /// Segments that transactions wrote, with the commit that brought them.
     value_segments: Mutex<BTreeMap<SegmentId, Seq>>,
     bytes: AtomicU64,
     /// Bytes of values in those segments: on disk already, but garbage once overwritten.
@@ -108,7 +112,36 @@ const VERSIONS_STEPPED: usize = 8;
 /// Estimated cost of an entry beyond its key and value bytes.
 const ENTRY_OVERHEAD: u64 = 96;
 
+impl Window {
+    /// All commits after one.
+    pub(crate) fn after(seq: Seq) -> Window {
+        Window { after: seq, upto: Seq(u64::MAX) }
+    }
+}
+
 impl Memtable {
+    /// Begins with a commit that wrote runs, given oldest first.
+    pub(crate) fn over(runs: Vec<Run>, seq: Seq) -> Memtable {
+        let memtable = Memtable {
+            runs_seq: seq,
+            newest: AtomicU64::new(seq.0),
+            blob_bytes: AtomicU64::new(runs.iter().map(|run| run.bytes).sum()),
+            ..Memtable::default()
+        };
+        let segments = runs.iter().flat_map(|run| &run.segments).map(|id| (*id, seq)).collect();
+        Memtable {
+            value_segments: Mutex::new(segments),
+            runs: runs.into_iter().rev().map(Arc::new).collect(),
+            ..memtable
+        }
+    }
+
+    /// Runs of a commit inside `window`, newest first.
+    pub(crate) fn runs(&self, window: Window) -> &[Arc<Run>] {
+        let is_inside = self.runs_seq > window.after && self.runs_seq <= window.upto;
+        if is_inside { &self.runs } else { &[] }
+    }
+
     /// Adds one write. Only the thread that applies commits calls this, in order of `seq`.
     pub(crate) fn insert(&self, key: &[u8], seq: Seq, value: Option<Value>) {
         let value_bytes = match &value {
@@ -166,23 +199,6 @@ impl Memtable {
         (&*entry.key().key == key).then(|| entry.key().seq)
     }
 
-    /// A key in `start..end` (no end: to the last key) written after `snapshot`.
-    pub(crate) fn written_after(&self, start: &[u8], end: Option<&[u8]>, snapshot: Seq) -> Option<Vec<u8>> {
-        let bound = (start, Seq(u64::MAX));
-        let mut entry = self.map.lower_bound(Bound::Included(&bound as &dyn KeyView));
-        while let Some(found) = entry {
-            let key = found.key();
-            if end.is_some_and(|end| &*key.key >= end) {
-                return None;
-            }
-            if key.seq > snapshot {
-                return Some(key.key.to_vec());
-            }
-            entry = found.next();
-        }
-        None
-    }
-
     /// Commit of the last write.
     pub(crate) fn newest(&self) -> Seq {
         Seq(self.newest.load(Ordering::Acquire))
@@ -193,7 +209,7 @@ impl Memtable {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes of values that transactions wrote to segments of their own.
+    /// Bytes that transactions wrote to segments of their own.
     pub(crate) fn blob_bytes(&self) -> u64 {
         self.blob_bytes.load(Ordering::Relaxed)
     }
@@ -202,7 +218,7 @@ impl Memtable {
         self.newest() == Seq(0)
     }
 
-    /// Value segments that commits inside `window` brought.
+    /// Segments that commits inside `window` brought.
     pub(crate) fn value_segments(&self, window: Window) -> Vec<SegmentId> {
         let segments = self.value_segments.lock().unwrap_or_else(PoisonError::into_inner);
         let inside = |seq: &Seq| *seq > window.after && *seq <= window.upto;
@@ -376,10 +392,6 @@ mod tests {
         cursor.backward();
         assert!(cursor.current().is_none());
         assert_eq!(table.newest_of(b"a"), Some(Seq(3)));
-        assert_eq!(table.written_after(b"a", Some(b"c"), Seq(4)), Some(b"b".to_vec()));
-        assert_eq!(table.written_after(b"a", Some(b"b"), Seq(4)), None);
-        assert_eq!(table.written_after(b"a", Some(b"c"), Seq(5)), None);
-        assert_eq!(table.written_after(b"aa", None, Seq(3)), Some(b"b".to_vec()));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::log::wal::{Found, Frame, Wal};
 use crate::log::{CheckpointRecord, LogEnd, LogFolder, Position, wal};
 use crate::manifest::{Manifest, ManifestRef};
 use crate::memtable::{Memtable, Window};
+use crate::run::Run;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::Snapshot;
 use crate::{Error, ErrorKind, Result, Seq, Value};
@@ -186,9 +187,8 @@ impl Replica {
         let mut reader = Reader::new(body);
         for index in 0..u64::from(frame.header.count) {
             let seq = Seq(frame.header.first_seq.0 + index);
-            let Some(memtable) = self.memtables.front() else { continue };
             let applied = if seq > self.manifest.name.checkpoint {
-                record::decode(&mut reader, &mut Insert { memtable, seq })
+                record::decode(&mut reader, &mut Insert { memtables: &mut self.memtables, seq })
             } else {
                 record::decode(&mut reader, &mut Skip)
             };
@@ -339,23 +339,33 @@ fn gone(folders: &ReplicaFolders, files: &[Seq], name: &ManifestRef, path: &Path
 }
 
 struct Insert<'a> {
-    memtable: &'a Memtable,
+    memtables: &'a mut VecDeque<Arc<Memtable>>,
     seq: Seq,
 }
 
 impl RecordVisitor for Insert<'_> {
+    fn runs(&mut self, runs: Vec<Run>) {
+        self.memtables.push_front(Arc::new(Memtable::over(runs, self.seq)));
+    }
+
     fn write(&mut self, key: &[u8], value: Option<Value>) {
-        self.memtable.insert(key, self.seq, value);
+        if let Some(memtable) = self.memtables.front() {
+            memtable.insert(key, self.seq, value);
+        }
     }
 
     fn add_to_counter(&mut self, key: &[u8], delta: i64) {
-        self.memtable.add_to_counter(key, self.seq, delta);
+        if let Some(memtable) = self.memtables.front() {
+            memtable.add_to_counter(key, self.seq, delta);
+        }
     }
 }
 
 struct Skip;
 
 impl RecordVisitor for Skip {
+    fn runs(&mut self, _runs: Vec<Run>) {}
+
     fn write(&mut self, _key: &[u8], _value: Option<Value>) {}
 
     fn add_to_counter(&mut self, _key: &[u8], _delta: i64) {}

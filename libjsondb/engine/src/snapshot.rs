@@ -8,7 +8,9 @@ use std::sync::Arc;
 use crate::log::LogEnd;
 use crate::manifest::Manifest;
 use crate::memtable::{MemCursor, Memtable, Window};
+use crate::run::{Run, RunCursor, RunKind, Sought};
 use crate::tree::{Pages, TreeCursor, Wait};
+use crate::write_set::{WriteCursor, WriteSet};
 use crate::{Direction, Result, Seq, Value, ValueRef};
 
 /// Everything committed up to `seq`.
@@ -46,6 +48,13 @@ impl Snapshot {
                 show(entry.value().as_ref().map(value_ref));
                 return Ok(true);
             }
+            for run in memtable.runs(self.window()) {
+                match run.find(pages, key, wait, show)? {
+                    Sought::Shown => return Ok(true),
+                    Sought::MustWait => return Ok(false),
+                    Sought::Absent => {}
+                }
+            }
         }
         pages.find(self.manifest.root, key, wait, show)
     }
@@ -81,10 +90,16 @@ impl Snapshot {
         sums
     }
 
-    /// Cursors over the memtables, newest first.
-    pub(crate) fn memtable_sources<'a>(&'a self) -> impl Iterator<Item = Source<'a>> {
+    /// All runs that the tree does not hold yet.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = &Arc<Run>> {
+        self.memtables.iter().flat_map(|memtable| memtable.runs(self.window()))
+    }
+
+    /// Cursors over the memtables and runs, newest first.
+    pub(crate) fn memtable_sources<'a>(&'a self, pages: &'a Pages) -> impl Iterator<Item = Source<'a>> {
+        let window = self.window();
         let memtables = self.memtables.iter().filter(|memtable| !memtable.is_empty());
-        memtables.map(|memtable| Source::Memtable(memtable.cursor(self.window())))
+        memtables.flat_map(move |memtable| memtable.sources(window, pages))
     }
 
     /// A cursor over the tree.
@@ -93,28 +108,20 @@ impl Snapshot {
     }
 }
 
-/// Writes of a transaction, not committed yet: value, or None for a key that was removed.
-pub(crate) type WriteSet = BTreeMap<Box<[u8]>, Option<Value>>;
-
-/// A position in a write set.
-pub(crate) struct WriteCursor<'a> {
-    writes: &'a WriteSet,
-    current: Option<(&'a [u8], Option<&'a Value>)>,
-}
-
-impl<'a> WriteCursor<'a> {
-    fn seek(&mut self, bound: Bound<&[u8]>, direction: Direction) {
-        let found = match direction {
-            Direction::Forward => self.writes.range::<[u8], _>((bound, Bound::Unbounded)).next(),
-            Direction::Backward => self.writes.range::<[u8], _>((Bound::Unbounded, bound)).next_back(),
-        };
-        self.current = found.map(|(key, value)| (key.as_ref(), value.as_ref()));
+impl Memtable {
+    /// Cursors over what commits after `seq` wrote, newest first.
+    pub(crate) fn sources_after<'a>(
+        &'a self,
+        seq: Seq,
+        pages: &'a Pages,
+    ) -> impl Iterator<Item = Source<'a>> {
+        self.sources(Window::after(seq), pages)
     }
 
-    fn step(&mut self, direction: Direction) {
-        if let Some((key, _)) = self.current {
-            self.seek(Bound::Excluded(key), direction);
-        }
+    /// Cursors over what commits inside `window` wrote, newest first.
+    fn sources<'a>(&'a self, window: Window, pages: &'a Pages) -> impl Iterator<Item = Source<'a>> {
+        let runs = self.runs(window).iter().map(|run| Source::Run(run.cursor(pages)));
+        std::iter::once(Source::Memtable(self.cursor(window))).chain(runs)
     }
 }
 
@@ -122,33 +129,41 @@ impl<'a> WriteCursor<'a> {
 pub(crate) enum Source<'a> {
     Writes(WriteCursor<'a>),
     Memtable(MemCursor<'a>),
+    Run(RunCursor<'a>),
     Tree(TreeCursor<'a>),
 }
 
 impl<'a> Source<'a> {
     pub(crate) fn writes(writes: &'a WriteSet) -> Source<'a> {
-        Source::Writes(WriteCursor { writes, current: None })
+        Source::Writes(WriteCursor::new(writes))
     }
 
     /// Key, and value or tombstone.
-    fn current(&self) -> Option<(&[u8], Option<ValueRef<'_>>)> {
+    pub(crate) fn current(&self) -> Option<(&[u8], Option<ValueRef<'_>>)> {
         match self {
-            Source::Writes(cursor) => cursor.current.map(|(key, value)| (key, value.map(value_ref))),
+            Source::Writes(cursor) => cursor.current(),
             Source::Memtable(cursor) => {
                 let (key, value) = cursor.current()?;
                 Some((key, value.map(value_ref)))
+            }
+            Source::Run(RunCursor { tree, kind }) => {
+                tree.current().map(|(key, value)| (key, (*kind == RunKind::Values).then_some(value)))
             }
             Source::Tree(cursor) => cursor.current().map(|(key, value)| (key, Some(value))),
         }
     }
 
-    fn seek(&mut self, bound: Bound<&[u8]>, direction: Direction) -> Result<()> {
+    pub(crate) fn seek(&mut self, bound: Bound<&[u8]>, direction: Direction) -> Result<()> {
         match (self, direction) {
             (Source::Writes(cursor), _) => cursor.seek(bound, direction),
             (Source::Memtable(cursor), Direction::Forward) => cursor.seek_forward(bound),
             (Source::Memtable(cursor), Direction::Backward) => cursor.seek_backward(bound),
-            (Source::Tree(cursor), Direction::Forward) => cursor.seek_forward(bound)?,
-            (Source::Tree(cursor), Direction::Backward) => cursor.seek_backward(bound)?,
+            (Source::Run(RunCursor { tree: cursor, .. }) | Source::Tree(cursor), Direction::Forward) => {
+                cursor.seek_forward(bound)?
+            }
+            (Source::Run(RunCursor { tree: cursor, .. }) | Source::Tree(cursor), Direction::Backward) => {
+                cursor.seek_backward(bound)?
+            }
         }
         Ok(())
     }
@@ -158,8 +173,12 @@ impl<'a> Source<'a> {
             (Source::Writes(cursor), _) => cursor.step(direction),
             (Source::Memtable(cursor), Direction::Forward) => cursor.forward(),
             (Source::Memtable(cursor), Direction::Backward) => cursor.backward(),
-            (Source::Tree(cursor), Direction::Forward) => cursor.forward()?,
-            (Source::Tree(cursor), Direction::Backward) => cursor.backward()?,
+            (Source::Run(RunCursor { tree: cursor, .. }) | Source::Tree(cursor), Direction::Forward) => {
+                cursor.forward()?
+            }
+            (Source::Run(RunCursor { tree: cursor, .. }) | Source::Tree(cursor), Direction::Backward) => {
+                cursor.backward()?
+            }
         }
         Ok(())
     }

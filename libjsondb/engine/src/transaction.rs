@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::catalog::{self, KEY_MAX, STORE_LEN, VALUE_MAX};
-use crate::commit::Prepared;
+use crate::commit::{ALONE_BYTES, Prepared};
 use crate::database::{Hold, Inner};
 use crate::range::{FullRange, successor};
 use crate::read_set::ReadSet;
+use crate::run::{Run, RunWriter, Sought, Spill, Written};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
-use crate::snapshot::{Merge, Snapshot, Source, WriteSet, value_ref};
+use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::Wait;
 use crate::wait;
+use crate::write_set::WriteSet;
 use crate::{
     CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId,
     Value, ValueRef,
@@ -21,8 +23,8 @@ use crate::{
 
 /// Values above this go to a value segment when they are put, and are not written to the log.
 const LOG_VALUE_MAX: usize = 64 << 10;
-/// Values at least this long go to a value segment once the write set has used up its memory.
-const SPILL_VALUE_MIN: usize = 64;
+/// Writes of more bytes than this are committed as a run; fewer cost less in the log.
+const LOG_WRITES_MAX: u64 = 1 << 20;
 /// A scan looks at its cancel token every so many entries.
 const CANCEL_EVERY: usize = 1024;
 
@@ -33,14 +35,14 @@ pub struct Transaction {
     snapshot: Option<Arc<Snapshot>>,
     mode: Mode,
     hold: Hold,
+    /// What was written since the last write set was full.
     writes: WriteSet,
+    /// What was written before.
+    spill: Option<Spill>,
     ensures: BTreeMap<Box<[u8]>, Vec<u8>>,
     counters: BTreeMap<Box<[u8]>, i64>,
     reads: ReadSet,
     values: Option<SegmentWriter>,
-    /// Memory of values in `writes`.
-    value_bytes: u64,
-    bytes: u64,
     cancel: CancelToken,
     deadline: Option<Instant>,
     durability: Durability,
@@ -53,13 +55,12 @@ impl Transaction {
             snapshot: Some(snapshot),
             mode,
             hold,
-            writes: WriteSet::new(),
+            writes: WriteSet::default(),
+            spill: None,
             ensures: BTreeMap::new(),
             counters: BTreeMap::new(),
             reads: ReadSet::default(),
             values: None,
-            value_bytes: 0,
-            bytes: 0,
             cancel: CancelToken::new(),
             deadline: None,
             durability: Durability::Full,
@@ -143,9 +144,9 @@ impl Transaction {
             }
             None => {
                 self.check_writable()?;
-                if self.writes.contains_key(key.as_slice()) {
+                if self.own(&key)?.is_some() {
                     // Dropped in this transaction: what takes its place is a write like any other.
-                    self.write(key.into(), Some(Value::Inline(entry.into())));
+                    self.write(&key, Some(ValueRef::Inline(&entry)))?;
                 } else {
                     // Validated as an ensure: that it was missing may have been seen before.
                     self.reads.forget_key(&key);
@@ -169,12 +170,12 @@ impl Transaction {
         Ok((found == name).then(|| (id, metadata.to_vec())))
     }
 
-    fn catalog_entry(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+    fn catalog_entry(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         if let Some(entry) = self.ensures.get(key) {
             return Ok(Some(entry.clone()));
         }
-        let found = match self.writes.get(key) {
-            Some(written) => written.clone(),
+        let found = match self.own(key)? {
+            Some(written) => written,
             None => self.explained(self.state()?.get(&self.inner.pages, key))?,
         };
         found.map(|value| self.load(&value)).transpose()
@@ -197,7 +198,7 @@ impl Transaction {
         }
         let key = catalog::entry_key(id);
         self.ensures.remove(key.as_slice());
-        self.write(key.into(), None);
+        self.write(&key, None)?;
         Ok(true)
     }
 
@@ -302,9 +303,10 @@ impl Transaction {
         show: &mut dyn FnMut(Option<ValueRef<'_>>),
     ) -> Result<bool> {
         catalog::with_full_key(store, key, |full| {
-            if let Some(written) = self.writes.get(full) {
-                show(written.as_ref().map(value_ref));
-                return Ok(true);
+            match self.find_own(full, wait, show)? {
+                Sought::Shown => return Ok(true),
+                Sought::MustWait => return Ok(false),
+                Sought::Absent => {}
             }
             let is_shown = self.explained(self.state()?.find(&self.inner.pages, full, wait, show))?;
             if is_shown && self.is_tracked(store) {
@@ -326,16 +328,14 @@ impl Transaction {
             return Err(Error::new(ErrorKind::Invalid, what));
         }
         let full = catalog::full_key(store, key);
-        let spill = self.value_bytes > self.inner.options.write_set_bytes && value.len() >= SPILL_VALUE_MIN;
-        let value = if placement == Placement::Eager || value.len() > LOG_VALUE_MAX || spill {
+        let value = if placement == Placement::Eager || value.len() > LOG_VALUE_MAX {
             let writer = self.values.get_or_insert_with(|| SegmentWriter::new(self.inner.pages.segments()));
-            Value::Blob(writer.add(BlobKind::Value, &full, value)?)
+            ValueRef::Blob(writer.add(BlobKind::Value, &full, value)?)
         } else {
-            Value::Inline(value.into())
+            ValueRef::Inline(value)
         };
         self.reads.forget_key(&full);
-        self.write(full.into(), Some(value));
-        Ok(())
+        self.write(&full, Some(value))
     }
 
     /// Removes a key, present or not.
@@ -343,20 +343,51 @@ impl Transaction {
         self.check_writable()?;
         let full = catalog::full_key(store, key);
         self.reads.forget_key(&full);
-        self.write(full.into(), None);
-        Ok(())
+        self.write(&full, None)
     }
 
-    fn write(&mut self, key: Box<[u8]>, value: Option<Value>) {
-        let size = |value: &Option<Value>| match value {
-            Some(Value::Inline(bytes)) => bytes.len() as u64,
-            _ => 0,
-        };
-        self.bytes += key.len() as u64 + size(&value);
-        self.value_bytes += size(&value);
-        if let Some(replaced) = self.writes.insert(key, value) {
-            self.value_bytes = self.value_bytes.saturating_sub(size(&replaced));
+    fn write(&mut self, key: &[u8], value: Option<ValueRef<'_>>) -> Result<()> {
+        self.writes.insert(key, value);
+        if self.writes.bytes() < self.inner.options.write_set_bytes {
+            return Ok(());
         }
+        let spill = match &mut self.spill {
+            Some(spill) => spill,
+            none => none.insert(Spill::start(self.inner.pages.segments())?),
+        };
+        spill.add(std::mem::take(&mut self.writes))
+    }
+
+    /// Shows what this transaction set a key to, None for a key that it removed.
+    fn find_own(
+        &mut self,
+        key: &[u8],
+        wait: Wait,
+        show: &mut dyn FnMut(Option<ValueRef<'_>>),
+    ) -> Result<Sought> {
+        if let Some(written) = self.writes.get(key) {
+            show(written);
+            return Ok(Sought::Shown);
+        }
+        let Some(spill) = &mut self.spill else { return Ok(Sought::Absent) };
+        if wait == Wait::Never && !spill.is_readable(key, Some(key)) {
+            return Ok(Sought::MustWait);
+        }
+        for run in spill.runs(key, Some(key))?.iter().rev() {
+            match run.find(&self.inner.pages, key, wait, show)? {
+                Sought::Absent => {}
+                sought => return Ok(sought),
+            }
+        }
+        Ok(Sought::Absent)
+    }
+
+    /// What this transaction set a key to: None when it did not write it, Some(None) when it removed it.
+    fn own(&mut self, key: &[u8]) -> Result<Option<Option<Value>>> {
+        let mut written = None;
+        let mut keep = |value: Option<ValueRef<'_>>| written = Some(value.map(ValueRef::to_value));
+        self.find_own(key, Wait::AsLongAsNeeded, &mut keep)?;
+        Ok(written)
     }
 
     /// Walks the entries of `store` whose key lies in `start..end` (bounds in key order whatever the direction) until
@@ -373,7 +404,8 @@ impl Transaction {
         if range.is_empty() {
             return Ok(());
         }
-        let stopped_at = self.explained(self.walk(&range, direction, visitor));
+        let walked = self.walk(&range, direction, visitor);
+        let stopped_at = self.explained(walked);
         if self.is_tracked(store) {
             let (first, end) = match (direction, &stopped_at) {
                 (Direction::Forward, Ok(Some(key))) => (range.first(), Some(successor(key))),
@@ -388,15 +420,20 @@ impl Transaction {
 
     /// Gives the key at which the visitor stopped; None when the range was walked to its end.
     fn walk(
-        &self,
+        &mut self,
         range: &FullRange,
         direction: Direction,
         visitor: &mut dyn FnMut(&[u8], ValueRef<'_>) -> Result<bool>,
     ) -> Result<Option<Vec<u8>>> {
-        let snapshot = self.state()?;
+        let runs: Vec<Arc<Run>> = match &mut self.spill {
+            Some(spill) => spill.runs(&range.first(), range.open_end().as_deref())?.to_vec(),
+            None => Vec::new(),
+        };
+        let (snapshot, pages) = (self.state()?, &self.inner.pages);
         let own = (!self.writes.is_empty()).then(|| Source::writes(&self.writes));
-        let committed = snapshot.memtable_sources().chain(snapshot.tree_source(&self.inner.pages));
-        let sources = own.into_iter().chain(committed).collect();
+        let runs = runs.iter().rev().map(|run| Source::Run(run.cursor(pages)));
+        let committed = snapshot.memtable_sources(pages).chain(snapshot.tree_source(pages));
+        let sources = own.into_iter().chain(runs).chain(committed).collect();
         let mut merge = match direction {
             Direction::Forward => Merge::new(sources, range.start(), direction)?,
             Direction::Backward => Merge::new(sources, range.end(), direction)?,
@@ -461,6 +498,7 @@ impl Transaction {
     /// True when something would be written by a commit.
     pub fn has_writes(&self) -> bool {
         !(self.writes.is_empty()
+            && self.spill.is_none()
             && self.ensures.is_empty()
             && self.counters.values().all(|delta| *delta == 0))
     }
@@ -473,52 +511,75 @@ impl Transaction {
         if !self.has_writes() {
             return Ok(self.snapshot());
         }
-        let written = self.values.take().map(SegmentWriter::finish).transpose()?.unwrap_or_default();
-        let (written, unused) = self.split_by_use(written);
-        self.remove_values(unused);
+        let written = self.write_out()?;
         let timeout = self.inner.options.lock_timeout;
+        let bytes = if written.runs.is_empty() { self.writes.bytes() } else { ALONE_BYTES };
         let mut counters = std::mem::take(&mut self.counters);
         counters.retain(|_, delta| *delta != 0);
         let prepared = Prepared {
             snapshot: self.snapshot(),
+            runs: written.runs,
             writes: std::mem::take(&mut self.writes),
             ensures: std::mem::take(&mut self.ensures),
             counters,
             reads: std::mem::take(&mut self.reads),
-            bytes: self.bytes,
+            bytes,
             cancel: self.cancel.clone(),
             deadline: self.deadline.or_else(|| wait::after(timeout)),
             durability: self.durability,
         };
         let committed = self.inner.commit(prepared);
         if committed.is_err() && self.inner.check_usable().is_ok() {
-            self.remove_values(written);
+            self.remove_segments(&written.segments);
         }
         committed
     }
 
-    /// Value segments that a write refers to, and those whose values were all overwritten in this transaction.
-    fn split_by_use(&self, written: Vec<(SegmentId, u64)>) -> (Vec<SegmentId>, Vec<SegmentId>) {
-        if written.is_empty() {
-            return (Vec::new(), Vec::new());
-        }
-        let used: BTreeSet<SegmentId> = self
-            .writes
-            .values()
-            .filter_map(|value| match value {
-                Some(Value::Blob(blob)) => Some(blob.segment),
+    /// Writes what is too large for the log, and makes it durable. Gives the runs, and all segments that the commit refers to.
+    fn write_out(&mut self) -> Result<Written> {
+        let values = self.values.take().map(SegmentWriter::finish).transpose()?.unwrap_or_default();
+        let values: Vec<SegmentId> = values.into_iter().map(|(id, _)| id).collect();
+        let written = self.write_runs().inspect_err(|_| self.remove_segments(&values))?;
+        let used: BTreeSet<SegmentId> = written
+            .runs
+            .iter()
+            .flat_map(|run| run.segments.iter().copied())
+            .chain(self.writes.iter().filter_map(|(_, value)| match value {
+                Some(ValueRef::Blob(blob)) => Some(blob.segment),
                 _ => None,
-            })
+            }))
             .collect();
-        written.into_iter().map(|(id, _)| id).partition(|id| used.contains(id))
+        let all = written.segments.into_iter().chain(values);
+        // Their values were all overwritten in this transaction.
+        let (segments, unused): (Vec<_>, Vec<_>) = all.partition(|id| used.contains(id));
+        self.remove_segments(&unused);
+        Ok(Written { runs: written.runs, segments })
     }
 
-    /// Removes value segments that no commit refers to. (When the outcome of a commit is unknown they stay: they are swept once
+    fn write_runs(&mut self) -> Result<Written> {
+        let writes = match self.spill {
+            None if self.writes.bytes() <= LOG_WRITES_MAX => return Ok(Written::default()),
+            _ => std::mem::take(&mut self.writes),
+        };
+        match self.spill.take() {
+            Some(mut spill) => {
+                spill.add(writes)?;
+                spill.finish()
+            }
+            None => {
+                let mut writer = RunWriter::new(self.inner.pages.segments());
+                writer.add(&writes)?;
+                writer.finish()
+            }
+        }
+    }
+
+    /// Removes segments that no commit refers to. (When the outcome of a commit is unknown they stay: they are swept once
     /// this process is gone, if no commit names them.)
-    fn remove_values(&self, segments: Vec<SegmentId>) {
+    fn remove_segments(&self, segments: &[SegmentId]) {
         for id in segments {
             // An orphan that cannot be removed now is swept once this process is gone.
-            let _ = self.inner.pages.segments().remove(id);
+            let _ = self.inner.pages.segments().remove(*id);
         }
     }
 

@@ -68,7 +68,8 @@ pub struct Options {
     pub memtable_bytes: u64,
     /// Pages of the tree kept in memory.
     pub page_cache_bytes: u64,
-    /// Largest part of a transaction's values kept in memory; further ones go to a value segment.
+    /// Writes of a transaction kept in memory; once there are more they are written to a file, while the next are gathered. So an
+    /// open transaction holds up to three times as much.
     pub write_set_bytes: u64,
     /// How long a call waits for another process's lock.
     pub lock_timeout: Duration,
@@ -79,7 +80,7 @@ impl Default for Options {
         Self {
             memtable_bytes: 32 << 20,
             page_cache_bytes: 256 << 20,
-            write_set_bytes: 64 << 20,
+            write_set_bytes: 16 << 20,
             lock_timeout: Duration::from_secs(60),
         }
     }

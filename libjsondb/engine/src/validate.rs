@@ -15,9 +15,12 @@ use std::ops::Bound;
 
 use crate::commit::Prepared;
 use crate::database::Inner;
+use crate::memtable::Window;
 use crate::planted::{Bug, is_planted};
 use crate::replica::Replica;
-use crate::{Error, ErrorKind, Result, Value, catalog};
+use crate::snapshot::Source;
+use crate::tree::Pages;
+use crate::{Direction, Error, ErrorKind, Result, Seq, Value, catalog};
 
 impl Inner {
     /// For each member: the stores it creates, or why it cannot commit.
@@ -31,7 +34,7 @@ impl Inner {
                     let what = "the transaction is older than the commits still in memory; run it again";
                     return Err(Error::new(ErrorKind::SnapshotTooOld, what));
                 }
-                if let Some(key) = find_conflict(replica, &earlier, prepared) {
+                if let Some(key) = find_conflict(&self.pages, replica, &earlier, prepared)? {
                     return Err(self.conflict_error(&key));
                 }
                 let new_stores = self.check_ensures(replica, &earlier, prepared)?;
@@ -102,24 +105,70 @@ impl<'a> Earlier<'a> {
 }
 
 /// A key that the transaction wrote, read, missed or scanned over and that was written after its snapshot.
-fn find_conflict(replica: &Replica, earlier: &Earlier<'_>, prepared: &Prepared) -> Option<Vec<u8>> {
+fn find_conflict(
+    pages: &Pages,
+    replica: &Replica,
+    earlier: &Earlier<'_>,
+    prepared: &Prepared,
+) -> Result<Option<Vec<u8>>> {
     let snapshot = prepared.snapshot;
-    let written = |key: &[u8]| {
-        earlier.writes.contains(key)
-            || replica.memtables_after(snapshot).any(|memtable| memtable.newest_of(key) > Some(snapshot))
-    };
-    let mut keys = prepared.writes.keys().map(AsRef::as_ref).chain(prepared.reads.keys());
-    if let Some(key) = keys.find(|key| written(key)) {
-        return Some(key.to_vec());
+    let keys = prepared.writes.keys().chain(prepared.reads.keys());
+    for key in keys {
+        if earlier.writes.contains(key) || is_written(pages, replica, snapshot, key)? {
+            return Ok(Some(key.to_vec()));
+        }
+    }
+    for run in &prepared.runs {
+        let later = replica.memtables_after(snapshot);
+        for committed in later.flat_map(|memtable| memtable.sources_after(snapshot, pages)) {
+            if let Some(key) = first_common(Source::Run(run.cursor(pages)), committed)? {
+                return Ok(Some(key));
+            }
+        }
     }
     if is_planted(Bug::SkipRangeValidation) {
-        return None;
+        return Ok(None);
     }
-    prepared.reads.ranges().find_map(|(start, end)| {
+    for (start, end) in prepared.reads.ranges() {
         let upper = end.map_or(Bound::Unbounded, Bound::Excluded);
         if let Some((key, ())) = earlier.sorted.range::<[u8], _>((Bound::Included(start), upper)).next() {
-            return Some(key.to_vec());
+            return Ok(Some(key.to_vec()));
         }
-        replica.memtables_after(snapshot).find_map(|memtable| memtable.written_after(start, end, snapshot))
-    })
+        let later = replica.memtables_after(snapshot);
+        for mut committed in later.flat_map(|memtable| memtable.sources_after(snapshot, pages)) {
+            committed.seek(Bound::Included(start), Direction::Forward)?;
+            if let Some((key, _)) = committed.current().filter(|(key, _)| end.is_none_or(|end| *key < end)) {
+                return Ok(Some(key.to_vec()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn is_written(pages: &Pages, replica: &Replica, snapshot: Seq, key: &[u8]) -> Result<bool> {
+    for memtable in replica.memtables_after(snapshot) {
+        if memtable.newest_of(key) > Some(snapshot) {
+            return Ok(true);
+        }
+        for run in memtable.runs(Window::after(snapshot)) {
+            if run.contains(pages, key)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The lowest key that both have. Each is moved to the other's next key, so what only one has is stepped over in one go.
+fn first_common<'a>(mut one: Source<'a>, mut other: Source<'a>) -> Result<Option<Vec<u8>>> {
+    one.seek(Bound::Unbounded, Direction::Forward)?;
+    while let Some((key, _)) = one.current() {
+        other.seek(Bound::Included(key), Direction::Forward)?;
+        match other.current() {
+            Some((found, _)) if found == key => return Ok(Some(key.to_vec())),
+            Some(_) => std::mem::swap(&mut one, &mut other),
+            None => return Ok(None),
+        }
+    }
+    Ok(None)
 }

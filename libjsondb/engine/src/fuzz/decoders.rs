@@ -1,6 +1,7 @@
 //! Decoders of small, whole things.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -12,8 +13,10 @@ use crate::log::tail::{self, Mark, Tail};
 use crate::log::wal::{Previous, WalHeader};
 use crate::log::{CheckpointRecord, LogEnd, wal};
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
+use crate::run::{Run, RunKind};
 use crate::segment::index::{self, Trailer};
 use crate::segment::{BlobKind, SegmentId};
+use crate::snapshot::value_ref;
 use crate::{BlobRef, Seq, Value, catalog, pin};
 
 const ID: SegmentId = SegmentId { owner: 0x0123_4567_89ab_cdef, number: 2 };
@@ -136,11 +139,16 @@ pub(super) fn frame_header_seeds() -> Vec<Vec<u8>> {
 /// What a transaction did, kept.
 #[derive(Default, Debug, PartialEq)]
 struct Seen {
+    runs: Vec<Arc<Run>>,
     writes: Vec<(Vec<u8>, Option<Value>)>,
     counters: Vec<(Vec<u8>, i64)>,
 }
 
 impl RecordVisitor for Seen {
+    fn runs(&mut self, runs: Vec<Run>) {
+        self.runs = runs.into_iter().map(Arc::new).collect();
+    }
+
     fn write(&mut self, key: &[u8], value: Option<Value>) {
         self.writes.push((key.to_vec(), value));
     }
@@ -153,9 +161,9 @@ impl RecordVisitor for Seen {
 impl Seen {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        let writes = self.writes.iter().map(|(key, value)| (key.as_slice(), value.as_ref()));
+        let writes = self.writes.iter().map(|(key, value)| (key.as_slice(), value.as_ref().map(value_ref)));
         let counters = self.counters.iter().map(|(key, delta)| (key.as_slice(), *delta));
-        record::encode(writes, counters, &mut out);
+        record::encode(&self.runs, self.writes.len(), writes, counters, &mut out);
         out
     }
 }
@@ -183,7 +191,18 @@ pub(super) fn commit_seeds() -> Vec<Vec<u8>> {
         (catalog::full_key(crate::StoreId(9), b"user:10"), None),
         (catalog::full_key(crate::StoreId(9), b"user:2"), Some(Value::Blob(BLOB))),
     ];
-    let seen = Seen { writes, counters: vec![(catalog::counter_key(crate::StoreId(9), b"n"), -3)] };
+    let run = Run {
+        kind: RunKind::Values,
+        root: BLOB,
+        count: 2,
+        bytes: 300,
+        first: catalog::full_key(crate::StoreId(9), b"user:1").into(),
+        last: catalog::full_key(crate::StoreId(9), b"user:9").into(),
+        segments: vec![ID],
+    };
+    let removed = Run { kind: RunKind::Deletions, segments: vec![ID, ID], ..run.clone() };
+    let runs = vec![Arc::new(run), Arc::new(removed)];
+    let seen = Seen { runs, writes, counters: vec![(catalog::counter_key(crate::StoreId(9), b"n"), -3)] };
     vec![seen.encode(), [seen.encode(), Seen::default().encode(), seen.encode()].concat()]
 }
 

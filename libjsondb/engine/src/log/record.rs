@@ -1,21 +1,29 @@
 //! A transaction as the log keeps it: what it wrote, key by key, and what it added to counters. Logical, so it stays true
 //! whatever was committed before it.
 
+use std::sync::Arc;
+
 use crate::bytes::{Put, Reader};
 use crate::catalog::FULL_KEY_MAX;
-use crate::{BlobRef, Value};
+use crate::run::Run;
+use crate::{BlobRef, Value, ValueRef};
 
 const DELETE: u8 = 0;
 const PUT_INLINE: u8 = 1;
 const PUT_BLOB: u8 = 2;
 
-/// Appends one transaction. Writes are in key order: a key is kept as what differs from the one before.
+/// Appends one transaction. `runs` are in the order of age, and older than the `write_count` writes. Writes are in key order: a key is kept
+/// as what differs from the one before.
 pub(crate) fn encode<'a>(
-    writes: impl ExactSizeIterator<Item = (&'a [u8], Option<&'a Value>)>,
+    runs: &[Arc<Run>],
+    write_count: usize,
+    writes: impl Iterator<Item = (&'a [u8], Option<ValueRef<'a>>)>,
     counters: impl ExactSizeIterator<Item = (&'a [u8], i64)>,
     out: &mut Vec<u8>,
 ) {
-    out.put_varint(writes.len() as u64);
+    out.put_varint(runs.len() as u64);
+    runs.iter().for_each(|run| run.put(out));
+    out.put_varint(write_count as u64);
     let mut previous: &[u8] = &[];
     for (key, value) in writes {
         let shared = key.iter().zip(previous).take_while(|(a, b)| a == b).count();
@@ -23,11 +31,11 @@ pub(crate) fn encode<'a>(
         out.put_bytes(&key[shared..]);
         match value {
             None => out.put_u8(DELETE),
-            Some(Value::Inline(bytes)) => {
+            Some(ValueRef::Inline(bytes)) => {
                 out.put_u8(PUT_INLINE);
                 out.put_bytes(bytes);
             }
-            Some(Value::Blob(blob)) => {
+            Some(ValueRef::Blob(blob)) => {
                 out.put_u8(PUT_BLOB);
                 blob.put(out);
             }
@@ -43,12 +51,21 @@ pub(crate) fn encode<'a>(
 
 /// What a transaction did, as it is read back.
 pub(crate) trait RecordVisitor {
+    /// Before all writes, when there are any; oldest first.
+    fn runs(&mut self, runs: Vec<Run>);
     fn write(&mut self, key: &[u8], value: Option<Value>);
     fn add_to_counter(&mut self, key: &[u8], delta: i64);
 }
 
 /// Reads one transaction; None when the bytes are not one.
 pub(crate) fn decode(reader: &mut Reader<'_>, visitor: &mut impl RecordVisitor) -> Option<()> {
+    let mut runs = Vec::new();
+    for _ in 0..reader.varint()? {
+        runs.push(Run::read(reader)?);
+    }
+    if !runs.is_empty() {
+        visitor.runs(runs);
+    }
     let mut key = Vec::new();
     for _ in 0..reader.varint()? {
         let shared = usize::try_from(reader.varint()?).ok()?;
@@ -79,12 +96,18 @@ pub(crate) fn decode(reader: &mut Reader<'_>, visitor: &mut impl RecordVisitor) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::RunKind;
     use crate::segment::SegmentId;
+    use crate::snapshot::value_ref;
 
     #[derive(Default)]
     struct Seen(Vec<(Vec<u8>, Option<Value>)>, Vec<(Vec<u8>, i64)>);
 
     impl RecordVisitor for Seen {
+        fn runs(&mut self, runs: Vec<Run>) {
+            self.0.extend(runs.into_iter().map(|run| (run.first.into_vec(), None)));
+        }
+
         fn write(&mut self, key: &[u8], value: Option<Value>) {
             self.0.push((key.to_vec(), value));
         }
@@ -98,7 +121,7 @@ mod tests {
     fn keys_longer_than_any_are_refused_before_they_grow_by_sharing() {
         let encoded = |len: usize| {
             let (key, mut bytes) = (vec![b'k'; len], Vec::new());
-            encode([(key.as_slice(), None)].into_iter(), std::iter::empty(), &mut bytes);
+            encode(&[], 1, [(key.as_slice(), None)].into_iter(), std::iter::empty(), &mut bytes);
             bytes
         };
         let decoded = |len| decode(&mut Reader::new(&encoded(len)), &mut Seen::default());
@@ -117,13 +140,24 @@ mod tests {
         ];
         let mut bytes = Vec::new();
         let counters = [(&b"n"[..], -3i64)];
-        encode(writes.iter().map(|(key, value)| (*key, value.as_ref())), counters.into_iter(), &mut bytes);
+        let run = Run {
+            kind: RunKind::Values,
+            root: blob,
+            count: 2,
+            bytes: 7,
+            first: (*b"run:1").into(),
+            last: (*b"run:2").into(),
+            segments: vec![blob.segment],
+        };
+        let entries = writes.iter().map(|(key, value)| (*key, value.as_ref().map(value_ref)));
+        encode(&[Arc::new(run)], writes.len(), entries, counters.into_iter(), &mut bytes);
         let mut seen = Seen::default();
         let mut reader = Reader::new(&bytes);
         assert_eq!(decode(&mut reader, &mut seen), Some(()));
         assert!(reader.is_empty());
-        assert_eq!(seen.0.len(), 3);
-        for ((key, value), (seen_key, seen_value)) in writes.iter().zip(&seen.0) {
+        assert_eq!(seen.0.len(), 4);
+        assert_eq!(seen.0[0], (b"run:1".to_vec(), None));
+        for ((key, value), (seen_key, seen_value)) in writes.iter().zip(&seen.0[1..]) {
             assert_eq!((*key, value), (seen_key.as_slice(), seen_value));
         }
         assert_eq!(seen.1, [(b"n".to_vec(), -3)]);

@@ -311,6 +311,10 @@ impl SegmentWriter {
         }
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.segments.folder()
+    }
+
     pub(crate) fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
         if self.failed.is_some() || self.current.as_ref().is_some_and(|open| open.end() >= SEGMENT_BYTES) {
             self.seal_current()?;
@@ -334,6 +338,11 @@ impl SegmentWriter {
                 .ok_or_else(|| Error::new(ErrorKind::Internal, "a value is not where its writer put it"));
         }
         self.segments.read(blob)
+    }
+
+    /// Makes all that was added readable through [`Segments::read`]; not durable.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.current.as_mut().map_or(Ok(()), OpenSegment::flush)
     }
 
     fn seal_current(&mut self) -> Result<()> {

@@ -46,9 +46,9 @@ impl Accounting {
 }
 
 /// A child of a branch under construction: the lowest key it may hold, and where it is.
-struct Child {
-    lowest: Vec<u8>,
-    blob: BlobRef,
+pub(crate) struct Child {
+    pub(crate) lowest: Vec<u8>,
+    pub(crate) blob: BlobRef,
 }
 
 /// A value of a leaf under construction.
@@ -133,7 +133,7 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             }
         };
         while children.len() > 1 {
-            children = self.write_branches(children)?;
+            children = self.write_branches(&children)?;
         }
         let root = self.collapse(children.pop())?;
         Ok(Built { root, accounting: self.accounting, segments: self.writer.finish()? })
@@ -241,7 +241,7 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
         self.release(&child.blob);
         if let Some(first) = merged.first_mut() {
             first.lowest = child.lowest;
-            out.append(&mut self.write_branches(merged)?);
+            out.append(&mut self.write_branches(&merged)?);
         }
         Ok(())
     }
@@ -386,32 +386,39 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             // The run's first leaf covers from where the run began; later ones from their first key.
             let lowest = previous.unwrap_or_else(|| first.clone());
             let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_ref()));
-            let page = page::encode(PageKind::Leaf, entries).ok_or_else(|| self.out_of_order())?;
+            let page = page::encode(PageKind::Leaf, entries).ok_or_else(|| out_of_order(&self.writer))?;
             let blob = self.write_page(&lowest, &page)?;
             out.push(Child { lowest, blob });
         }
         Ok(())
     }
 
-    fn write_branches(&mut self, children: Vec<Child>) -> Result<Vec<Child>> {
-        let value = |child: &Child| ValueRef::Blob(child.blob);
-        let sizes = children.iter().map(|child| page::entry_bytes(&child.lowest, &value(child)));
-        let mut out = Vec::new();
-        for range in even_ranges(sizes, 2) {
-            let group = children.get(range).unwrap_or_default();
-            let Some(first) = group.first() else { continue };
-            let entries = group.iter().map(|child| (child.lowest.as_slice(), value(child)));
-            let page = page::encode(PageKind::Branch, entries).ok_or_else(|| self.out_of_order())?;
-            let blob = self.write_page(&first.lowest, &page)?;
-            out.push(Child { lowest: first.lowest.clone(), blob });
-        }
-        Ok(out)
+    fn write_branches(&mut self, children: &[Child]) -> Result<Vec<Child>> {
+        let branches = write_branches(&mut self.writer, children)?;
+        branches.iter().for_each(|branch| self.accounting.add(&branch.blob));
+        Ok(branches)
     }
+}
 
-    /// Pages that fit their checksums, but not together.
-    fn out_of_order(&self) -> Error {
-        Error::corrupt(self.pages.segments().folder(), 0, "keys of the tree are out of order")
+/// Writes the branches over a row of siblings: one for about a page of them.
+pub(crate) fn write_branches(writer: &mut SegmentWriter, children: &[Child]) -> Result<Vec<Child>> {
+    let value = |child: &Child| ValueRef::Blob(child.blob);
+    let sizes = children.iter().map(|child| page::entry_bytes(&child.lowest, &value(child)));
+    let mut out = Vec::new();
+    for range in even_ranges(sizes, 2) {
+        let group = children.get(range).unwrap_or_default();
+        let Some(first) = group.first() else { continue };
+        let entries = group.iter().map(|child| (child.lowest.as_slice(), value(child)));
+        let page = page::encode(PageKind::Branch, entries).ok_or_else(|| out_of_order(writer))?;
+        let blob = writer.add(BlobKind::Page, &first.lowest, &page)?;
+        out.push(Child { lowest: first.lowest.clone(), blob });
     }
+    Ok(out)
+}
+
+/// Pages that fit their checksums, but not together.
+fn out_of_order(writer: &SegmentWriter) -> Error {
+    Error::corrupt(writer.folder(), 0, "keys of the tree are out of order")
 }
 
 /// Cuts a row of sizes into ranges of about equal sums, each at most about a page, each of at least `count_min` (the last may

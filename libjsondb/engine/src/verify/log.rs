@@ -9,6 +9,7 @@ use crate::log::record::{self, RecordVisitor};
 use crate::log::tail::Tail;
 use crate::log::wal::{self, Found, Frame, Wal};
 use crate::log::{CheckpointRecord, Position};
+use crate::run::Run;
 use crate::{Result, Seq, Value};
 
 /// A file is looked at again this often when what follows it does not fit: others may have written to it meanwhile.
@@ -144,6 +145,8 @@ impl Check<'_, '_> {
 struct Skip;
 
 impl RecordVisitor for Skip {
+    fn runs(&mut self, _runs: Vec<Run>) {}
+
     fn write(&mut self, _key: &[u8], _value: Option<Value>) {}
 
     fn add_to_counter(&mut self, _key: &[u8], _delta: i64) {}

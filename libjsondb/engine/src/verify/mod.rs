@@ -4,6 +4,7 @@
 //! write to it, and on a medium that cannot be written. What is wrong is noted, and the check goes on with the rest.
 
 mod log;
+mod run;
 mod state;
 mod tree;
 

@@ -8,7 +8,7 @@ use super::{Check, StoreContents, Verification};
 use crate::catalog::{self, CatalogKey, STORE_LEN};
 use crate::page::PageKind;
 use crate::segment::SegmentId;
-use crate::snapshot::Merge;
+use crate::snapshot::{Merge, Source};
 use crate::tree::DEPTH_MAX;
 use crate::{BlobRef, Direction, Error, Result, StoreId, ValueRef};
 
@@ -43,14 +43,16 @@ impl Check<'_, '_> {
 
     /// None when not everything could be read.
     fn walk(&mut self, state: &State, verification: &mut Verification) -> Result<Option<Seen>> {
-        let commits = state.snapshot.memtable_sources().collect();
+        let runs_are_whole = self.runs(state, verification)?;
+        let mut commits: Vec<_> = state.snapshot.memtable_sources(&state.pages).collect();
+        commits.retain(|source| runs_are_whole || !matches!(source, Source::Run(_)));
         let mut walk = Walk {
             state,
             verification,
             commits: Merge::new(commits, Bound::Unbounded, Direction::Forward)?,
             seen: Seen::default(),
             last_key: None,
-            is_whole: true,
+            is_whole: runs_are_whole,
             check: self,
         };
         if let Some(root) = state.snapshot.manifest.root {
