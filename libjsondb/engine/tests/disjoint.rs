@@ -154,27 +154,29 @@ fn writers_on_keys_of_their_own_never_conflict() {
     );
 }
 
-/// Commits several log files' worth and makes one checkpoint.
-fn write_much(database: &Database) {
-    let mut transaction = database.begin(Mode::Write).unwrap();
-    let store = transaction.ensure_store("s", b"").unwrap();
-    for index in 0..2500 {
-        transaction.put(store, &key(0, index), &[1; 4000], Placement::Auto).unwrap();
+/// Makes commits of 800 KB, which go into the log, and one checkpoint.
+fn write_much(database: &Database, commits: u64) {
+    for commit in 0..commits {
+        let mut transaction = database.begin(Mode::Write).unwrap();
+        let store = transaction.ensure_store("s", b"").unwrap();
+        for index in 0..200 {
+            transaction.put(store, &key(0, commit * 200 + index), &[1; 4000], Placement::Auto).unwrap();
+        }
+        transaction.commit().unwrap();
     }
-    transaction.commit().unwrap();
     database.checkpoint().unwrap();
 }
 
 /// How a transaction's commit ends when another process committed much and made so many checkpoints since it began.
-fn commit_after_checkpoints(task: &str, options: &Options, expected: &[(u64, &str)]) {
+fn commit_after_checkpoints(task: &str, options: &Options, commits: u64, expected: &[(u64, &str)]) {
     let folder = scratch();
     let database = Database::open(folder.path(), options).unwrap();
-    write_much(&database);
+    write_much(&database, commits);
     let mut late = start(task, folder.path(), 0, 0);
     for (checkpoints, outcome) in expected {
         late.tell(&format!("late-{checkpoints}"));
         assert_eq!(late.hear(), "begun");
-        (0..*checkpoints).for_each(|_| write_much(&database));
+        (0..*checkpoints).for_each(|_| write_much(&database, commits));
         late.tell("commit");
         assert_eq!(late.hear(), *outcome, "after {checkpoints} checkpoints");
     }
@@ -185,13 +187,13 @@ fn commit_after_checkpoints(task: &str, options: &Options, expected: &[(u64, &st
 fn a_transaction_is_not_too_old_while_the_log_since_two_checkpoints_is_kept() {
     // The memory for validation would do for more.
     let expected = [(0, "stored"), (1, "stored"), (2, "stored"), (3, "SnapshotTooOld")];
-    commit_after_checkpoints("late", &Options::default(), &expected);
+    commit_after_checkpoints("late", &Options::default(), 12, &expected);
 }
 
 #[test]
 fn one_checkpoint_makes_no_transaction_too_old_however_much_it_took() {
     // Ten memtables' worth at once: more than is kept for validation otherwise.
-    commit_after_checkpoints("late in little memory", &small(), &[(1, "stored"), (2, "SnapshotTooOld")]);
+    commit_after_checkpoints("late in little memory", &small(), 1, &[(1, "stored"), (2, "SnapshotTooOld")]);
 }
 
 #[test]
