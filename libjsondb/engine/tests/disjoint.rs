@@ -99,7 +99,7 @@ fn worker() {
     let Some(words) = process::task() else { return };
     let [task, folder, process, count] = &words[..] else { panic!("{words:?}") };
     let (process, count) = (process.parse::<u64>().unwrap(), count.parse::<u64>().unwrap());
-    let options = match task {
+    let options = match task.as_str() {
         "late" => Options::default(),
         "late in little memory" => little_memory(),
         _ => small(),
