@@ -18,7 +18,8 @@ use crate::os::File;
 use crate::planted::{Bug, is_planted};
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::{Merge, Snapshot, Source};
-use crate::tree::build::{Accounting, Builder, Built, Change};
+use crate::tree::build::{Accounting, Builder, Built};
+use crate::tree::changes::{Change, Changes, WholeLeaf};
 use crate::wait::acquire;
 use crate::{CancelToken, Direction, Error, ErrorKind, Result, Seq, ValueRef};
 
@@ -190,13 +191,7 @@ impl Inner {
         let changes = self.changes(frozen, victims)?;
         let cancel = CancelToken::new();
         let victims: HashSet<SegmentId> = victims.iter().copied().collect();
-        let mut failed = None;
-        let changes = Changes { merged: changes, failed: &mut failed };
-        let built = Builder::new(&self.pages, changes, &victims, &cancel).build(frozen.manifest.root);
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        let built = built?;
+        let built = Builder::new(&self.pages, changes, &victims, &cancel).build(frozen.manifest.root)?;
         let written: Vec<SegmentId> = built.segments.iter().map(|(id, _)| *id).collect();
         let published = self.publish_tree(frozen, built, sweep);
         if published.is_err() && self.check_usable().is_ok() {
@@ -228,7 +223,7 @@ impl Inner {
         }
         let memtables: Vec<Source<'a>> = frozen.memtable_sources(&self.pages).collect();
         let merge = Merge::new(memtables, Bound::Unbounded, Direction::Forward)?;
-        Ok(MergedChanges { merge, extra: extra.into_iter().peekable() })
+        Ok(MergedChanges { merge, extra: extra.into_iter().rev().collect() })
     }
 
     fn next_manifest(&self, frozen: &Snapshot, built: Built, sweep: &collect::Sweep) -> Result<Manifest> {
@@ -283,15 +278,30 @@ impl Inner {
 /// Merges two sorted rows of changes; where both have a key, a write wins over a relocation.
 struct MergedChanges<'a> {
     merge: Merge<'a>,
-    extra: std::iter::Peekable<std::collections::btree_map::IntoIter<Vec<u8>, Change>>,
+    /// Highest key first.
+    extra: Vec<(Vec<u8>, Change)>,
 }
 
-impl MergedChanges<'_> {
+impl Changes for MergedChanges<'_> {
+    fn key(&self) -> Option<&[u8]> {
+        let written = self.merge.current().map(|(key, _)| key);
+        let extra = self.extra.last().map(|(key, _)| key.as_slice());
+        match (written, extra) {
+            (Some(written), Some(extra)) => Some(written.min(extra)),
+            (written, extra) => written.or(extra),
+        }
+    }
+
+    fn is_relocation(&self) -> bool {
+        let Some((extra, Change::Relocate)) = self.extra.last() else { return false };
+        self.merge.current().is_none_or(|(key, _)| extra.as_slice() < key)
+    }
+
     fn next(&mut self) -> Result<Option<(Vec<u8>, Change)>> {
-        let Some((key, value)) = self.merge.current() else { return Ok(self.extra.next()) };
-        match self.extra.peek() {
-            Some((extra, _)) if extra.as_slice() < key => return Ok(self.extra.next()),
-            Some((extra, _)) if extra.as_slice() == key => drop(self.extra.next()),
+        let Some((key, value)) = self.merge.current() else { return Ok(self.extra.pop()) };
+        match self.extra.last() {
+            Some((extra, _)) if extra.as_slice() < key => return Ok(self.extra.pop()),
+            Some((extra, _)) if extra.as_slice() == key => drop(self.extra.pop()),
             _ => {}
         }
         let change = match value {
@@ -302,21 +312,13 @@ impl MergedChanges<'_> {
         self.merge.advance()?;
         Ok(Some((key, change)))
     }
-}
 
-/// An iterator that stops at an error and leaves it for the caller.
-struct Changes<'a, 'e> {
-    merged: MergedChanges<'a>,
-    failed: &'e mut Option<Error>,
-}
+    fn leaf(&self) -> Option<WholeLeaf> {
+        let leaf = self.merge.leaf()?;
+        self.extra.last().is_none_or(|(key, _)| *key > leaf.last).then_some(leaf)
+    }
 
-impl Iterator for Changes<'_, '_> {
-    type Item = (Vec<u8>, Change);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.merged.next().unwrap_or_else(|error| {
-            *self.failed = Some(error);
-            None
-        })
+    fn skip_leaf(&mut self) -> Result<()> {
+        self.merge.skip_leaf()
     }
 }

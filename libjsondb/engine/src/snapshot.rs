@@ -9,6 +9,7 @@ use crate::log::LogEnd;
 use crate::manifest::Manifest;
 use crate::memtable::{MemCursor, Memtable, Window};
 use crate::run::{Run, RunCursor, RunKind, Sought};
+use crate::tree::changes::WholeLeaf;
 use crate::tree::{Pages, TreeCursor, Wait};
 use crate::write_set::{WriteCursor, WriteSet};
 use crate::{Direction, Result, Seq, Value, ValueRef};
@@ -238,6 +239,30 @@ impl<'a> Merge<'a> {
     /// The next key, and its value or tombstone.
     pub(crate) fn current(&self) -> Option<(&[u8], Option<ValueRef<'_>>)> {
         self.sources.get(self.leader)?.current()
+    }
+
+    /// The leaf of a run whose entries come next, with none of another source in between.
+    pub(crate) fn leaf(&self) -> Option<WholeLeaf> {
+        let Source::Run(RunCursor { tree, kind: RunKind::Values }) = self.sources.get(self.leader)? else {
+            return None;
+        };
+        let (page, blob) = tree.begun_leaf()?;
+        let mut last = Vec::new();
+        page.key_into(page.count() - 1, &mut last);
+        let mut others = self.sources.iter().enumerate().filter(|(index, _)| *index != self.leader);
+        let stands_alone =
+            others.all(|(_, other)| other.current().is_none_or(|(key, _)| key > last.as_slice()));
+        stands_alone.then(|| WholeLeaf { page: Arc::clone(page), blob, last })
+    }
+
+    /// Steps over the entries that [`Merge::leaf`] gave.
+    pub(crate) fn skip_leaf(&mut self) -> Result<()> {
+        if let Some(Source::Run(RunCursor { tree, .. })) = self.sources.get_mut(self.leader) {
+            tree.forward_leaf()?;
+        }
+        self.sources.retain(|source| source.current().is_some());
+        self.choose_leader();
+        Ok(())
     }
 
     /// Steps all sources off the current key.

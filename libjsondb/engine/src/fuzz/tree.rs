@@ -13,7 +13,8 @@ use super::scratch;
 use crate::bytes::{Put, Reader};
 use crate::page::{Page, PageKind};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter, Segments};
-use crate::tree::build::{Builder, Change};
+use crate::tree::build::Builder;
+use crate::tree::changes::{Change, Changes, WholeLeaf};
 use crate::tree::{Pages, TreeCursor, Wait};
 use crate::{BlobRef, CancelToken, Value};
 
@@ -133,7 +134,33 @@ fn merge(
         };
         changes.insert([b"user:", key].concat(), change);
     }
-    Ok(Builder::new(pages, changes.into_iter(), victims, &CancelToken::new()).build(root)?.root)
+    let changes = Listed(changes.into_iter().rev().collect());
+    Ok(Builder::new(pages, changes, victims, &CancelToken::new()).build(root)?.root)
+}
+
+/// Highest key first.
+struct Listed(Vec<(Vec<u8>, Change)>);
+
+impl Changes for Listed {
+    fn key(&self) -> Option<&[u8]> {
+        self.0.last().map(|(key, _)| key.as_slice())
+    }
+
+    fn is_relocation(&self) -> bool {
+        matches!(self.0.last(), Some((_, Change::Relocate)))
+    }
+
+    fn next(&mut self) -> crate::Result<Option<(Vec<u8>, Change)>> {
+        Ok(self.0.pop())
+    }
+
+    fn leaf(&self) -> Option<WholeLeaf> {
+        None
+    }
+
+    fn skip_leaf(&mut self) -> crate::Result<()> {
+        Ok(())
+    }
 }
 
 /// Appends a page as [`plant`] reads it.

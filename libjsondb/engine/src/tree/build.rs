@@ -3,8 +3,8 @@
 //! Pages are replaced, never changed, so the old root stays a whole tree for the snapshots that hold it.
 
 use std::collections::{BTreeMap, HashSet};
-use std::iter::Peekable;
 
+use super::changes::{Change, Changes, WholeLeaf};
 use super::{DEPTH_MAX, Pages};
 use crate::page::{self, INLINE_VALUE_MAX, PAGE_BYTES, Page, PageKind};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
@@ -14,17 +14,6 @@ use crate::{BlobRef, CancelToken, Error, Result, Value, ValueRef};
 const UNDERFULL_BYTES: usize = PAGE_BYTES / 4;
 /// A run is cut into leaves once it holds this much.
 const RUN_FLUSH_BYTES: usize = 64 * PAGE_BYTES;
-
-/// One change to a key.
-#[derive(Clone, Debug)]
-pub(crate) enum Change {
-    Put(Value),
-    Delete,
-    /// Adds to a counter: an 8-byte little-endian integer, absent when 0.
-    Add(i64),
-    /// Changes nothing, but moves what lies in a segment to be emptied on the way to this key.
-    Relocate,
-}
 
 /// What a merge wrote and what it no longer needs.
 #[derive(Default)]
@@ -85,10 +74,10 @@ impl LeafRun {
 }
 
 /// Merges changes into one tree.
-pub(crate) struct Builder<'a, I: Iterator<Item = (Vec<u8>, Change)>> {
+pub(crate) struct Builder<'a, C: Changes> {
     pages: &'a Pages,
     writer: SegmentWriter,
-    changes: Peekable<I>,
+    changes: C,
     victims: &'a HashSet<SegmentId>,
     accounting: Accounting,
     cancel: &'a CancelToken,
@@ -102,23 +91,16 @@ pub(crate) struct Built {
     pub(crate) segments: Vec<(SegmentId, u64)>,
 }
 
-impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
-    /// `changes` in key order, one per key; what lies in `victims` and is met on the way is moved.
+impl<'a, C: Changes> Builder<'a, C> {
+    /// What lies in `victims` and is met on the way is moved.
     pub(crate) fn new(
         pages: &'a Pages,
-        changes: I,
+        changes: C,
         victims: &'a HashSet<SegmentId>,
         cancel: &'a CancelToken,
     ) -> Self {
         let writer = SegmentWriter::new(pages.segments());
-        Self {
-            pages,
-            writer,
-            changes: changes.peekable(),
-            victims,
-            accounting: Accounting::default(),
-            cancel,
-        }
+        Self { pages, writer, changes, victims, accounting: Accounting::default(), cancel }
     }
 
     pub(crate) fn build(mut self, root: Option<BlobRef>) -> Result<Built> {
@@ -161,9 +143,9 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
     }
 
     /// True when the next change lies below `upper` (None: the end of the key space).
-    fn has_change_below(&mut self, upper: Option<&[u8]>) -> bool {
-        match (self.changes.peek(), upper) {
-            (Some((key, _)), Some(upper)) => key.as_slice() < upper,
+    fn has_change_below(&self, upper: Option<&[u8]>) -> bool {
+        match (self.changes.key(), upper) {
+            (Some(key), Some(upper)) => key < upper,
             (Some(_), None) => true,
             (None, _) => false,
         }
@@ -193,7 +175,7 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             let page = self.read(&child.blob)?;
             match page.kind() {
                 PageKind::Branch => self.merge_branch(child, &page, child_upper, depth, &mut out)?,
-                PageKind::Leaf if touched && self.only_relocates(&child, &page, child_upper) => {
+                PageKind::Leaf if touched && self.only_relocates(&child, &page, child_upper)? => {
                     self.flush_run(&mut run, &mut out)?;
                     out.push(child);
                 }
@@ -248,21 +230,21 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
 
     /// True when the changes below `upper` are relocations and nothing of this leaf lies in a victim. Drops the
     /// relocations it has looked at: a leaf that is not in a victim has no use for them.
-    fn only_relocates(&mut self, child: &Child, page: &Page, upper: Option<&[u8]>) -> bool {
+    fn only_relocates(&mut self, child: &Child, page: &Page, upper: Option<&[u8]>) -> Result<bool> {
         let in_victim = |index| match page.entry(index).1 {
             ValueRef::Blob(blob) => self.victims.contains(&blob.segment),
             ValueRef::Inline(_) => false,
         };
         if self.victims.contains(&child.blob.segment) || (0..page.count()).any(in_victim) {
-            return false;
+            return Ok(false);
         }
         while self.has_change_below(upper) {
-            match self.changes.next_if(|(_, change)| matches!(change, Change::Relocate)) {
-                Some(_) => {}
-                None => return false,
+            if !self.changes.is_relocation() {
+                return Ok(false);
             }
+            self.changes.next()?;
         }
-        true
+        Ok(true)
     }
 
     /// Merges one leaf (None: no leaf yet) and the changes below `upper` into the run.
@@ -285,13 +267,18 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
                 }
                 _ => None,
             };
-            let change_first = match (self.changes.peek(), old) {
-                (Some((changed, _)), Some(_)) if *changed <= key => true,
+            let change_first = match (self.changes.key(), old) {
+                (Some(changed), Some(_)) if changed <= key.as_slice() => true,
                 (Some(_), Some(_)) | (None, _) => false,
                 (Some(_), None) => self.has_change_below(upper),
             };
             if change_first {
-                let Some((changed, change)) = self.changes.next() else { break };
+                let next = old.map(|_| key.as_slice()).or(upper);
+                if let Some(leaf) = self.adoptable(run, next) {
+                    self.adopt(&leaf, run, out)?;
+                    continue;
+                }
+                let Some((changed, change)) = self.changes.next()? else { break };
                 let replaced = old.filter(|_| changed == key);
                 index += usize::from(replaced.is_some());
                 if let Some(value) = self.apply(&changed, change, replaced)? {
@@ -309,6 +296,33 @@ impl<'a, I: Iterator<Item = (Vec<u8>, Change)>> Builder<'a, I> {
             }
         }
         Ok(())
+    }
+
+    /// The next changes, when they are a leaf that fits in before `next` (None: the end) as it is. The leaf before it is not left too small.
+    fn adoptable(&self, run: &LeafRun, next: Option<&[u8]>) -> Option<WholeLeaf> {
+        let closes_well = run.entries.is_empty() || run.bytes >= UNDERFULL_BYTES;
+        let leaf = closes_well.then(|| self.changes.leaf()).flatten()?;
+        next.is_none_or(|next| leaf.last.as_slice() < next).then_some(leaf)
+    }
+
+    /// Takes over a leaf that a transaction wrote.
+    fn adopt(&mut self, leaf: &WholeLeaf, run: &mut LeafRun, out: &mut Vec<Child>) -> Result<()> {
+        self.cancel.check()?;
+        let lowest = if run.entries.is_empty() { run.lowest.take() } else { None };
+        self.flush_run(run, out)?;
+        let lowest = lowest.unwrap_or_else(|| {
+            let mut first = Vec::new();
+            leaf.page.key_into(0, &mut first);
+            first
+        });
+        self.accounting.add(&leaf.blob);
+        for index in 0..leaf.page.count() {
+            if let ValueRef::Blob(blob) = leaf.page.entry(index).1 {
+                self.accounting.add(&blob);
+            }
+        }
+        out.push(Child { lowest, blob: leaf.blob });
+        self.changes.skip_leaf()
     }
 
     /// The value after a change; None when the key is gone.

@@ -73,6 +73,24 @@ impl<'a> TreeCursor<'a> {
         self.settle_forward()
     }
 
+    /// The leaf and its place in the file, when the position is on its first entry.
+    pub(crate) fn begun_leaf(&self) -> Option<(&Arc<Page>, BlobRef)> {
+        let ((leaf, index), branches) = self.path.split_last()?;
+        let blob = match branches.last() {
+            Some((branch, child)) => branch.child(*child),
+            None => self.root?,
+        };
+        (*index == 0).then_some((leaf, blob))
+    }
+
+    /// Moves to the first entry of the next leaf.
+    pub(crate) fn forward_leaf(&mut self) -> Result<()> {
+        if let Some((page, index)) = self.path.last_mut() {
+            *index = page.count();
+        }
+        self.settle_forward()
+    }
+
     pub(crate) fn backward(&mut self) -> Result<()> {
         while let Some((_, index)) = self.path.last_mut() {
             if let Some(previous) = index.checked_sub(1) {

@@ -1,6 +1,7 @@
 //! The copy-on-write B-tree of a checkpoint: look-ups and cursors over pages in segments. Building: [`build`].
 
 pub(crate) mod build;
+pub(crate) mod changes;
 mod cursor;
 
 use std::sync::Arc;
