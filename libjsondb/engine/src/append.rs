@@ -6,7 +6,7 @@ use std::sync::{MutexGuard, PoisonError};
 use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::{Appended, Tail};
-use crate::log::wal::{Wal, WalHeader};
+use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{CheckpointRecord, LogEnd, Position};
 use crate::os::{self, File};
 use crate::replica::{ReadLimit, Replica};
@@ -67,6 +67,18 @@ enum Trust {
     Nothing,
 }
 
+impl Inner {
+    /// True when the announcement, although it is not to be believed, is right, so that there is nothing to take over: everything up
+    /// to the place it names was read, it calls all of that durable, and nothing stands behind. The names are durable then, too: they
+    /// were made so before the announcement named the file.
+    fn is_in_good_order(&self, replica: &Replica, tail: &Tail) -> Result<bool> {
+        let here = &replica.position;
+        Ok(*tail == Tail::settled(here.mark())
+            && wal::list(&self.folders.log.path)?.last() == Some(&here.end().wal)
+            && here.wal.is_blank_from(here.offset)?)
+    }
+}
+
 /// The folder's log lock, held; the replica is at the end of the log.
 pub(crate) struct LockedLog<'a> {
     inner: &'a Inner,
@@ -100,6 +112,9 @@ impl LockedLog<'_> {
                 if replica.position.end() != written.end {
                     self.take_over(&mut replica, tail.durable.mark.end)?;
                 }
+            }
+            Some(tail) if trust == Trust::Nothing && inner.is_in_good_order(&replica, &tail)? => {
+                self.tail = tail
             }
             tail => {
                 if trust == Trust::Nothing {
@@ -214,7 +229,7 @@ impl LockedLog<'_> {
         match Wal::create(&log.path, &log.staged("wal"), &header) {
             Ok(wal) => replica.position = Position::at_start(wal),
             Err(error) => {
-                let name = crate::log::wal::path(&log.path, header.first_seq);
+                let name = wal::path(&log.path, header.first_seq);
                 if !matches!(os::identity_of(&name), Ok(None)) {
                     // The file may be there, and its name durable or not: writing on here could lose commits. The announcement tells
                     // the next writer to look.

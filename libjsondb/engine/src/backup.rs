@@ -128,21 +128,25 @@ impl Inner {
         let mut from = Position::at_start(wal);
         let header = WalHeader { id: crate::random_u64(), first_seq, previous: None, manifest };
         let mut to = Position::at_start(Wal::create(&log.path, &log.staged("wal"), &header)?);
+        let mut ahead = from.read_ahead(snapshot.log_end);
         while from.end() < snapshot.log_end {
-            let Found::Frame(frame) = from.look()? else {
+            let Found::Frame(frame) = from.look(&mut ahead)? else {
                 match from.next_file(&self.folders.log)? {
-                    Some(next) => from = next,
+                    Some(next) => {
+                        from = next;
+                        ahead = from.read_ahead(snapshot.log_end);
+                    }
                     None => return self.log_ends_early(&from),
                 }
                 continue;
             };
-            let Some(body) = from.wal.body(&frame.header)? else {
+            let Some(body) = from.wal.body(&mut ahead, &frame.header)? else {
                 return Err(from.corrupt("checksum of a frame"));
             };
             // Checkpoints up to the snapshot's own are behind it; a later one is not part of it.
             if frame.header.kind == FrameKind::Commit && frame.header.first_seq >= first_seq {
                 let mut buffer = vec![0; HEADER_LEN];
-                buffer.extend_from_slice(&body);
+                buffer.extend_from_slice(body);
                 let copy =
                     to.seal_frame(FrameKind::Commit, frame.header.count, LogEnd::default(), &mut buffer);
                 to.wal.write(&buffer, to.offset)?;

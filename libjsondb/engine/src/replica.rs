@@ -56,6 +56,14 @@ pub(crate) enum ReadLimit {
 }
 
 impl ReadLimit {
+    /// Up to here nobody changes the log.
+    fn end(self) -> LogEnd {
+        match self {
+            ReadLimit::Announced { end, .. } => end,
+            ReadLimit::Everything { .. } => LogEnd { wal: Seq(u64::MAX), offset: 0 },
+        }
+    }
+
     fn durable(self) -> LogEnd {
         match self {
             ReadLimit::Announced { durable, .. } | ReadLimit::Everything { durable } => durable,
@@ -122,22 +130,26 @@ impl Replica {
 
     /// Reads and applies frames up to the limit. False when a file on the way was removed by a later checkpoint: open anew.
     pub(crate) fn catch_up(&mut self, limit: ReadLimit) -> Result<bool> {
+        let mut ahead = self.position.read_ahead(limit.end());
         loop {
             if let ReadLimit::Announced { end, .. } = limit
                 && self.position.end() >= end
             {
                 return Ok(true);
             }
-            match self.position.look()? {
-                Found::Frame(frame) => match self.position.wal.body(&frame.header)? {
-                    Some(body) => match self.apply(&frame, &body) {
+            match self.position.look(&mut ahead)? {
+                Found::Frame(frame) => match self.position.wal.body(&mut ahead, &frame.header)? {
+                    Some(body) => match self.apply(&frame, body) {
                         Err(error) if error.kind() == ErrorKind::SnapshotTooOld => return Ok(false),
                         applied => applied?,
                     },
                     None => return self.check_end(limit.durable()),
                 },
                 Found::End | Found::Bad => match self.position.next_file(&self.folders.log)? {
-                    Some(next) => self.position = next,
+                    Some(next) => {
+                        self.position = next;
+                        ahead = self.position.read_ahead(limit.end());
+                    }
                     None => return self.check_end(limit.durable()),
                 },
             }
@@ -303,10 +315,11 @@ impl Replica {
 fn newest_manifest(wal: Wal, durable: LogEnd) -> Result<ManifestRef> {
     let mut name = wal.header.manifest;
     let mut position = Position::at_start(wal);
-    while let Found::Frame(frame) = position.look()? {
+    let mut ahead = position.read_ahead(durable);
+    while let Found::Frame(frame) = position.look(&mut ahead)? {
         if frame.header.kind == FrameKind::Checkpoint {
             let Some(record) =
-                position.wal.body(&frame.header)?.as_deref().and_then(CheckpointRecord::decode)
+                position.wal.body(&mut ahead, &frame.header)?.and_then(CheckpointRecord::decode)
             else {
                 break;
             };

@@ -1,16 +1,19 @@
 //! The write-ahead log: files of frames, each frame chained to the one before it.
 
 pub(crate) mod frame;
+pub(crate) mod read_ahead;
 pub(crate) mod record;
 pub(crate) mod tail;
 pub(crate) mod wal;
 
+use std::cmp::Ordering;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::manifest::ManifestRef;
 use crate::{Error, Result, Seq};
 use frame::{ALIGNMENT, FrameHeader, FrameKind, HEADER_LEN};
+use read_ahead::ReadAhead;
 use tail::Mark;
 use wal::{Found, Frame, Previous, WAL_HEADER_LEN, Wal};
 
@@ -74,8 +77,19 @@ impl Position {
         if durable.wal == self.wal.header.first_seq { durable.offset } else { WAL_HEADER_LEN }
     }
 
-    pub(crate) fn look(&self) -> Result<Found> {
-        self.wal.look(self.offset, self.chain, self.next_seq)
+    /// What stands here; `ahead` is of this file.
+    pub(crate) fn look(&self, ahead: &mut ReadAhead) -> Result<Found> {
+        self.wal.look(ahead, self.offset, self.chain, self.next_seq)
+    }
+
+    /// For a walk from here on, when the log does not change any more before `end`.
+    pub(crate) fn read_ahead(&self, end: LogEnd) -> ReadAhead {
+        let here = self.wal.header.first_seq;
+        ReadAhead::until(match here.cmp(&end.wal) {
+            Ordering::Less => u64::MAX,
+            Ordering::Equal => end.offset,
+            Ordering::Greater => 0,
+        })
     }
 
     /// Moves behind a frame that stands here.

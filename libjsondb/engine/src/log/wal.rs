@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::frame::{ALIGNMENT, FrameHeader, HEADER_LEN};
+use super::read_ahead::ReadAhead;
 use crate::bytes::{Put, Reader, is_intact};
 use crate::manifest::ManifestRef;
 use crate::os::{self, File};
@@ -159,15 +160,19 @@ impl Wal {
         self.header_crc
     }
 
-    /// Looks at the frame at `offset`, which must follow `chain` and begin at `next_seq`. Checks header and body.
-    pub(crate) fn look(&self, offset: u64, chain: u32, next_seq: Seq) -> Result<Found> {
-        let mut bytes = [0; HEADER_LEN];
-        let count = self.file.read_at(&mut bytes, offset)?;
+    /// Looks at the header of the frame at `offset`, which must follow `chain` and begin at `next_seq`.
+    pub(crate) fn look(
+        &self,
+        ahead: &mut ReadAhead,
+        offset: u64,
+        chain: u32,
+        next_seq: Seq,
+    ) -> Result<Found> {
+        let bytes = ahead.read(&self.file, offset, HEADER_LEN)?;
         if bytes.iter().all(|byte| *byte == 0) {
             return Ok(Found::End);
         }
-        let frame = FrameHeader::decode(bytes.get(..count).unwrap_or_default());
-        let Some((header, header_crc)) = frame else { return Ok(Found::Bad) };
+        let Some((header, header_crc)) = FrameHeader::decode(bytes) else { return Ok(Found::Bad) };
         if (header.offset, header.wal_id, header.chain, header.first_seq)
             != (offset, self.header.id, chain, next_seq)
         {
@@ -179,15 +184,35 @@ impl Wal {
     }
 
     /// The body of a frame; None when it does not match its checksum.
-    pub(crate) fn body(&self, header: &FrameHeader) -> Result<Option<Vec<u8>>> {
-        if header.offset.saturating_add(HEADER_LEN as u64).saturating_add(header.body_len)
-            > self.file.len()?
-        {
+    pub(crate) fn body<'a>(
+        &self,
+        ahead: &'a mut ReadAhead,
+        header: &FrameHeader,
+    ) -> Result<Option<&'a [u8]>> {
+        let offset = header.offset.saturating_add(HEADER_LEN as u64);
+        // A length that damage made large is not worth that much memory.
+        if header.body_len > BLOCK as u64 && offset.saturating_add(header.body_len) > self.file.len()? {
             return Ok(None);
         }
-        let mut body = vec![0; header.body_len as usize];
-        self.file.read_exact_at(&mut body, header.offset + HEADER_LEN as u64)?;
-        Ok(is_intact(&body, header.body_crc).then_some(body))
+        let body = ahead.read(&self.file, offset, header.body_len as usize)?;
+        let is_whole = body.len() as u64 == header.body_len && is_intact(body, header.body_crc);
+        Ok(is_whole.then_some(body))
+    }
+
+    /// True when nothing but zeros stands from `offset` on.
+    pub(crate) fn is_blank_from(&self, offset: u64) -> Result<bool> {
+        let mut at = offset;
+        let mut block = vec![0; BLOCK];
+        loop {
+            let count = self.file.read_at(&mut block, at)?;
+            if block.iter().take(count).any(|byte| *byte != 0) {
+                return Ok(false);
+            }
+            if count < BLOCK {
+                return Ok(true);
+            }
+            at += count as u64;
+        }
     }
 
     /// The first whole frame of this file somewhere after `offset` that was written when `offset` was durable: what stands there is
@@ -206,7 +231,7 @@ impl Wal {
                 if let Some((header, _)) = found {
                     let here = (header.offset, header.wal_id) == (at + start as u64, self.header.id);
                     let proves = here && header.durable > offset && header.first_seq >= next_seq;
-                    if proves && self.body(&header)?.is_some() {
+                    if proves && self.body(&mut ReadAhead::none(), &header)?.is_some() {
                         return Ok(Some(header));
                     }
                 }

@@ -5,6 +5,7 @@
 use super::{Check, LogReport};
 use crate::bytes::Reader;
 use crate::log::frame::FrameKind;
+use crate::log::read_ahead::ReadAhead;
 use crate::log::record::{self, RecordVisitor};
 use crate::log::tail::Tail;
 use crate::log::wal::{self, Found, Frame, Wal};
@@ -69,7 +70,7 @@ impl Check<'_, '_> {
         match successor {
             Some(next) => self.continuation(&position, &next)?,
             None => {
-                report.torn = !matches!(position.look()?, Found::End);
+                report.torn = !matches!(position.look(&mut ReadAhead::none())?, Found::End);
                 if announced
                     .map(|tail| tail.durable.mark.end)
                     .is_some_and(|end| end > position.end() && end.wal == first_seq)
@@ -84,11 +85,12 @@ impl Check<'_, '_> {
     /// Steps over all whole frames; damaged ones with whole ones behind are findings.
     fn frames(&mut self, position: &mut Position, report: &mut LogReport) -> Result<()> {
         loop {
-            if let Found::Frame(frame) = position.look()?
-                && let Some(body) = position.wal.body(&frame.header)?
+            let mut ahead = ReadAhead::none();
+            if let Found::Frame(frame) = position.look(&mut ahead)?
+                && let Some(body) = position.wal.body(&mut ahead, &frame.header)?
             {
                 self.progress.advance(frame.end - position.offset)?;
-                self.body(position, &frame, &body, report);
+                self.body(position, &frame, body, report);
                 report.frames += 1;
                 report.transactions += u64::from(frame.header.count);
                 position.step(&frame);
@@ -98,8 +100,9 @@ impl Check<'_, '_> {
                 return Ok(());
             };
             // Each frame is whole before the next one is written: if this one is not now, it never will be.
-            if let Found::Frame(frame) = position.look()?
-                && position.wal.body(&frame.header)?.is_some()
+            let mut ahead = ReadAhead::none();
+            if let Found::Frame(frame) = position.look(&mut ahead)?
+                && position.wal.body(&mut ahead, &frame.header)?.is_some()
             {
                 continue;
             }
