@@ -1,6 +1,6 @@
 //! The numbers by which callers name modes, moves and actions.
 
-use stores::{Durability, Result};
+use stores::{Durability, Result, WriteOp};
 
 use crate::strings::invalid;
 
@@ -59,6 +59,15 @@ impl SopWriteAction {
             5 => Ok(Self::Update),
             6 => Ok(Self::Upsert),
             _ => Err(invalid(format!("action is 3 (add) to 6 (upsert), not {number}"))),
+        }
+    }
+
+    pub(crate) fn operation(self) -> WriteOp {
+        match self {
+            Self::Add => WriteOp::Add,
+            Self::AddIfNotExists => WriteOp::AddIfNotExists,
+            Self::Update => WriteOp::Update,
+            Self::Upsert => WriteOp::Upsert,
         }
     }
 }

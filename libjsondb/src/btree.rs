@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use stores::{Btree, BtreeOptions, CancelToken, ItemInput, Move, Paging, RangeQuery, Result, WriteOp};
+use stores::{Btree, BtreeOptions, CancelToken, ItemInput, Move, Paging, RangeQuery, Result};
 
 use crate::actions::{SopMove, SopWriteAction};
 use crate::boundary;
@@ -117,12 +117,7 @@ pub unsafe extern "C" fn sop_btree_write(
         // SAFETY: the caller's part, see the crate's documentation.
         let (items, out) = unsafe { (input("items", items, items_len)?, Out::new("out", out)?) };
         let items: Vec<ItemInput<'_>> = json("items", items)?;
-        let operation = match SopWriteAction::from_number(action)? {
-            SopWriteAction::Add => WriteOp::Add,
-            SopWriteAction::AddIfNotExists => WriteOp::AddIfNotExists,
-            SopWriteAction::Update => WriteOp::Update,
-            SopWriteAction::Upsert => WriteOp::Upsert,
-        };
+        let operation = SopWriteAction::from_number(action)?.operation();
         out.set(held.store.write(&cancel, operation, &items)?.into());
         Ok(())
     })

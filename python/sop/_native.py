@@ -44,7 +44,16 @@ class Functions(NamedTuple):
 
     encode: Callable[[Any], bytes]
     decode: Callable[[bytes], Any]
+    # (context, database, name, options, durability): the fields of MapFunctions.
     open_map: Callable[[int, int, bytes, Optional[bytes], int], Tuple[Any, ...]]
+    # Calls of a B-tree, after its context and its handle. None: only the way over JSON text can tell.
+    btree_write: Callable[[int, int, int, Any], Optional[bool]]
+    btree_find_one: Callable[[int, int, Any], Any]
+    btree_values: Callable[[int, int, Any], Optional[List[Any]]]
+    # (offset, size, fetch, direction, with_values)
+    btree_page: Callable[[int, int, int, int, int, int, bool], List[Any]]
+    # (start, stop, reverse, parts)
+    btree_range: Callable[[int, int, Any, Any, bool, int], Callable[[], Optional[List[Any]]]]
 
 
 def bind(item: type, nil: str) -> Optional[Functions]:

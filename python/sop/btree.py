@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar
+from typing import Any, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar, cast
 
 from . import _json
 from ._library import Handle, call_count, call_flag, call_handle, call_json, call_text, native
@@ -34,6 +34,8 @@ _NIL = str(NIL)
 # Items fetched at a time by an iteration: few for those that stop early, more as it goes on.
 _BATCH_MIN = 64
 _BATCH_MAX = 1024
+# What an iteration gives.
+_ITEMS, _KEYS, _VALUES = range(3)
 
 
 class ValueDataSize(IntEnum):
@@ -228,6 +230,8 @@ class Btree(Generic[TK, TV]):
 
         Of duplicates it is any one, the first in order with `first_only`.
         """
+        if fast is not None:
+            return cast("Item[TK, TV] | None", fast.btree_find_one(*self._of(ctx), key))
         text = _key_text(key)
         return _item(call_json(native.sop_btree_find_one, *self._of(ctx), text, len(text), bool(first_only)))
 
@@ -309,6 +313,10 @@ class Btree(Generic[TK, TV]):
     @raises_btree_errors
     def get_values(self, ctx: Context, keys: Any) -> List[Item[TK, TV]]:
         """The items of the given keys, or Items to give an id, in their order; value None for a miss."""
+        if fast is not None:
+            found = fast.btree_values(*self._of(ctx), keys if isinstance(keys, list) else [keys])
+            if found is not None:
+                return found
         wanted = [
             key if isinstance(key, Item) else Item(key)
             for key in (keys if isinstance(keys, list) else [keys])
@@ -323,17 +331,17 @@ class Btree(Generic[TK, TV]):
 
         Lazy: items come in batches. The cursor is not moved.
         """
-        return self._range(ctx, start, stop, reverse, True)
+        return self._range(ctx, start, stop, reverse, _ITEMS)
 
     def keys(self, ctx: Context, start: Any = None, stop: Any = None, reverse: bool = False) -> Iterator[TK]:
         """Iterates over the keys, as `items` does; values are not read."""
-        return (item.key for item in self._range(ctx, start, stop, reverse, False))
+        return self._range(ctx, start, stop, reverse, _KEYS)
 
     def values(
         self, ctx: Context, start: Any = None, stop: Any = None, reverse: bool = False
     ) -> Iterator[TV]:
         """Iterates over the values, as `items` does."""
-        return (item.value for item in self._range(ctx, start, stop, reverse, True))
+        return self._range(ctx, start, stop, reverse, _VALUES)
 
     # About the B-tree
 
@@ -364,7 +372,12 @@ class Btree(Generic[TK, TV]):
 
     @raises_btree_errors
     def _write(self, ctx: Context, action: int, items: Any, value: Any) -> bool:
-        text = _json.encode([_entry(item, True) for item in _given(items, value)], "the items")
+        given = _given(items, value)
+        if fast is not None:
+            done = fast.btree_write(*self._of(ctx), action, given)
+            if done is not None:
+                return done
+        text = _json.encode([_entry(item, True) for item in given], "the items")
         return call_flag(native.sop_btree_write, *self._of(ctx), action, text, len(text))
 
     @raises_btree_errors
@@ -373,10 +386,28 @@ class Btree(Generic[TK, TV]):
 
     @raises_btree_errors
     def _page(self, ctx: Context, paging: PagingInfo, with_values: bool) -> List[Item[TK, TV]]:
+        if fast is not None and type(paging) is PagingInfo:
+            numbers = (paging.page_offset, paging.page_size, paging.fetch_count, paging.direction)
+            if all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers):
+                return fast.btree_page(*self._of(ctx), *numbers, with_values)
         text = _json.encode(paging, "the PagingInfo")
         return _items(call_json(native.sop_btree_page, *self._of(ctx), text, len(text), int(with_values)))
 
-    def _range(
+    def _range(self, ctx: Context, start: Any, stop: Any, reverse: bool, parts: int) -> Iterator[Any]:
+        if fast is not None:
+            return self._fast_range(ctx, start, stop, reverse, parts)
+        items = self._items(ctx, start, stop, reverse, parts != _KEYS)
+        if parts == _ITEMS:
+            return items
+        return (item.key if parts == _KEYS else item.value for item in items)
+
+    def _fast_range(self, ctx: Context, start: Any, stop: Any, reverse: bool, parts: int) -> Iterator[Any]:
+        assert fast is not None
+        next_batch = fast.btree_range(*self._of(ctx), start, stop, bool(reverse), parts)
+        for batch in iter(next_batch, None):
+            yield from batch
+
+    def _items(
         self, ctx: Context, start: Any, stop: Any, reverse: bool, with_values: bool
     ) -> Iterator[Item[TK, TV]]:
         query: dict[str, Any] = {

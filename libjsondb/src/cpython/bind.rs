@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::c_void;
 
-use stores::map::Chunk;
+use stores::Chunk;
 
 use super::api::{Api, Py};
 use super::function::finds_pointers;

@@ -1,8 +1,7 @@
 //! Keys from Python objects, without JSON text in between for the types that the codec knows.
 
 use serde_json::value::RawValue;
-use stores::map::Map;
-use stores::{Error, KeySource, Shape};
+use stores::{Error, KeySource, Layout, Shape};
 
 use super::api::Py;
 use super::bind::{Bind, kind};
@@ -91,30 +90,38 @@ impl<'b> Key<'b> {
 }
 
 /// Appends the encoding of a key; true when the bytes give it back exactly. Python code may run.
-pub(super) fn append(bind: &Bind, map: &Map, object: Py, out: &mut Vec<u8>) -> Result<bool, Failure> {
+pub(super) fn append(bind: &Bind, layout: &Layout, object: Py, out: &mut Vec<u8>) -> Result<bool, Failure> {
     let start = out.len();
-    match map.encode_key(Key { bind, object }, out) {
+    match layout.append_key(Key { bind, object }, out) {
         Ok(is_canonical) => Ok(is_canonical),
         Err(KeyFailure::Store(error)) => Err(error.into()),
         Err(KeyFailure::Foreign) => {
             out.truncate(start);
-            Ok(map.encode_key_text(&json_text(bind, object)?, out)?)
+            Ok(layout.append_key_text(&json_text(bind, object)?, out)?)
         }
     }
 }
 
 /// The encoding of a bound. Python code may run.
-pub(super) fn bound(bind: &Bind, map: &Map, object: Py) -> Result<Vec<u8>, Failure> {
+pub(super) fn bound(bind: &Bind, layout: &Layout, object: Py) -> Result<Vec<u8>, Failure> {
     let mut out = Vec::with_capacity(32);
-    match map.encode_bound(Key { bind, object }, &mut out) {
+    match layout.append_bound(Key { bind, object }, &mut out) {
         Ok(()) => {}
         Err(KeyFailure::Store(error)) => return Err(error.into()),
         Err(KeyFailure::Foreign) => {
             out.clear();
-            map.encode_bound_text(&json_text(bind, object)?, &mut out)?;
+            layout.append_bound_text(&json_text(bind, object)?, &mut out)?;
         }
     }
     Ok(out)
+}
+
+/// As [`bound`]; None for None and for no object.
+pub(super) fn edge(bind: &Bind, layout: &Layout, object: Option<Py>) -> Result<Option<Vec<u8>>, Failure> {
+    match object {
+        Some(object) if object != bind.objects.none => bound(bind, layout, object).map(Some),
+        _ => Ok(None),
+    }
 }
 
 #[cold]

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use stores::BtreeOptions;
-use stores::map::{KeyOut, Map};
+use stores::map::Map;
+use stores::{BtreeOptions, KeyOut};
 
 use super::api::Py;
 use super::bind::Bind;

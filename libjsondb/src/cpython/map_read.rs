@@ -3,8 +3,8 @@
 use std::ops::Bound as Edge;
 use std::sync::Arc;
 
-use stores::Direction;
-use stores::map::{Chunk, Map, Rows};
+use stores::map::Map;
+use stores::{Chunk, Direction, Layout, Rows};
 
 use super::api::Py;
 use super::bind::Bind;
@@ -54,7 +54,7 @@ fn contains(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
 fn find(bind: &Bind, map: &Map, wanted: Py, out: &mut Vec<u8>) -> Result<bool, Failure> {
     let mut encoded = bind.key_scratch.take();
     encoded.clear();
-    let found = key::append(bind, map, wanted, &mut encoded).and_then(|_| {
+    let found = key::append(bind, map.layout(), wanted, &mut encoded).and_then(|_| {
         let mut copy = |text: Option<&[u8]>| text.map(|text| out.extend_from_slice(text)).is_some();
         match map.get_cached_with(&encoded, &mut copy)? {
             Some(found) => Ok(found),
@@ -72,13 +72,13 @@ fn get_many(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let form = As::of(bind, raw)?;
     let mut chunk = Chunk::default();
     for_each(bind, keys.unwrap_or(bind.objects.none), |object| {
-        key::append(bind, map, object, chunk.buffer())?;
+        key::append(bind, map.layout(), object, chunk.buffer())?;
         chunk.end_key_only();
         Ok(())
     })?;
     let mut rows = Rows::default();
     without_gil(bind, || map.get_many(&chunk, &mut rows))?;
-    list(bind, rows.len(), rows.iter(), |found| match map.value(found)? {
+    list(bind, rows.len(), rows.iter(), |found| match map.layout().value(found)? {
         Some(text) => form.value(bind, text),
         None => Ok(bind.keep(default.unwrap_or(bind.objects.none))),
     })
@@ -98,10 +98,7 @@ fn page(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let [start, count, reverse, raw] = arguments.take(["start", "count", "reverse", "raw"], 2)?;
     let count = usize::try_from(number(bind, count)?).unwrap_or(usize::MAX);
     let form = As::of(bind, raw)?;
-    let near = match start {
-        Some(start) if start != bind.objects.none => Some(key::bound(bind, map, start)?),
-        _ => None,
-    };
+    let near = key::edge(bind, map.layout(), start)?;
     let near = near.as_deref();
     let (first, last, direction) = if truth(bind, reverse)? {
         (Edge::Unbounded, near.map_or(Edge::Unbounded, Edge::Excluded), Direction::Backward)
@@ -110,14 +107,14 @@ fn page(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     };
     let mut rows = Rows::default();
     without_gil(bind, || map.page(first, last, direction, count, &mut rows))?;
-    items(bind, map, &rows, form)
+    items(bind, map.layout(), &rows, form)
 }
 
 /// A list of the (key, value) of rows. Python code may run.
-pub(super) fn items(bind: &Bind, map: &Map, rows: &Rows, form: As) -> Outcome {
+pub(super) fn items(bind: &Bind, layout: &Layout, rows: &Rows, form: As) -> Outcome {
     list(bind, rows.len(), rows.iter(), |found| {
-        let key = Owned::new(bind, key_object(bind, map.key(found)?)?);
-        let value = Owned::new(bind, form.value(bind, map.value(found)?.unwrap_or_default())?);
+        let key = Owned::new(bind, key_object(bind, layout.key(found)?)?);
+        let value = Owned::new(bind, form.value(bind, layout.value(found)?.unwrap_or_default())?);
         // SAFETY: the GIL is held.
         let pair = new(unsafe { (bind.api.PyTuple_New)(2) })?;
         // SAFETY: a new tuple of two takes the references over.

@@ -3,12 +3,11 @@
 use std::ops::Bound as Edge;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stores::Direction;
-use stores::map::{Map, Rows, Walk, What};
+use stores::map::{Map, Walk};
+use stores::{Direction, Found, Layout, Rows, What};
 
-use super::api::Py;
 use super::bind::Bind;
-use super::function::{Arguments, Bound, Failure, Outcome, builtin, make, without_gil};
+use super::function::{Arguments, Bound, Outcome, builtin, make, without_gil};
 use super::key;
 use super::map::{As, key_object, number, truth};
 use super::map_read::{items, list};
@@ -16,8 +15,8 @@ use crate::strings::invalid;
 
 /// Items of the first batch: few, for walks that stop early. Each next one is twice as long, up to as many
 /// as stay in the processor's cache as objects.
-const BATCH_MIN: usize = 64;
-const BATCH_MAX: usize = 256;
+pub(super) const BATCH_MIN: usize = 64;
+pub(super) const BATCH_MAX: usize = 256;
 
 builtin!(WALK, c"walk", Arc<Map>, walk);
 builtin!(NEXT, c"next_batch", Batches, next_batch);
@@ -35,11 +34,35 @@ struct Position {
     limit: usize,
 }
 
-#[derive(Clone, Copy)]
-enum Parts {
+/// What is wanted of items.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parts {
     Items,
     Keys,
     Values,
+}
+
+impl Parts {
+    /// 0 items, 1 keys, 2 values.
+    pub(super) fn of(number: u64) -> Self {
+        match number {
+            0 => Parts::Items,
+            1 => Parts::Keys,
+            _ => Parts::Values,
+        }
+    }
+
+    pub(super) fn what(self) -> What {
+        if self == Parts::Keys { What::Keys } else { What::Items }
+    }
+
+    /// A new reference to the key of a row, or to its value. Python code may run.
+    pub(super) fn one(self, bind: &Bind, layout: &Layout, found: Found<'_>, form: As) -> Outcome {
+        match self {
+            Parts::Keys => key_object(bind, layout.key(found)?),
+            _ => form.value(bind, layout.value(found)?.unwrap_or_default()),
+        }
+    }
 }
 
 /// `walk(start, stop, reverse, parts, raw)`; parts: 0 items, 1 keys, 2 values.
@@ -47,21 +70,12 @@ fn walk(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let (bind, map) = (&bound.bind, &bound.state);
     let [start, stop, reverse, parts, raw] =
         arguments.take(["start", "stop", "reverse", "parts", "raw"], 4)?;
-    let edge = |object: Option<Py>| match object {
-        Some(object) if object != bind.objects.none => key::bound(bind, map, object).map(Some),
-        _ => Ok(None),
-    };
-    let start = edge(start)?.map_or(Edge::Unbounded, Edge::Included);
-    let stop = edge(stop)?.map_or(Edge::Unbounded, Edge::Excluded);
+    let start = key::edge(bind, map.layout(), start)?.map_or(Edge::Unbounded, Edge::Included);
+    let stop = key::edge(bind, map.layout(), stop)?.map_or(Edge::Unbounded, Edge::Excluded);
     let direction = if truth(bind, reverse)? { Direction::Backward } else { Direction::Forward };
-    let parts = match number(bind, parts)? {
-        0 => Parts::Items,
-        1 => Parts::Keys,
-        _ => Parts::Values,
-    };
+    let parts = Parts::of(number(bind, parts)?);
     let form = As::of(bind, raw)?;
-    let what = if matches!(parts, Parts::Keys) { What::Keys } else { What::Items };
-    let walk = without_gil(bind, || map.walk(start, stop, direction, what))?;
+    let walk = without_gil(bind, || map.walk(start, stop, direction, parts.what()))?;
     let position = Position { walk, rows: Rows::default(), limit: BATCH_MIN };
     make(&NEXT, bind, Batches { walk: Mutex::new(Some(position)), parts, form })
 }
@@ -83,13 +97,9 @@ fn batch(bind: &Bind, position: &mut Position, parts: Parts, form: As) -> Outcom
     if rows.is_empty() {
         return Ok(bind.none());
     }
-    let map = walk.map();
+    let layout = walk.map().layout();
     match parts {
-        Parts::Items => items(bind, map, rows, form),
-        Parts::Keys => list(bind, rows.len(), rows.iter(), |found| key_object(bind, map.key(found)?)),
-        Parts::Values => list(bind, rows.len(), rows.iter(), |found| {
-            let text = map.value(found).map_err(Failure::from)?;
-            form.value(bind, text.unwrap_or_default())
-        }),
+        Parts::Items => items(bind, layout, rows, form),
+        _ => list(bind, rows.len(), rows.iter(), |found| parts.one(bind, layout, found, form)),
     }
 }

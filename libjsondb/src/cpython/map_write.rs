@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use stores::map::{Chunk, Load, Map};
+use stores::map::{Load, Map};
+use stores::{Chunk, Layout, VALUE_BYTES_MAX};
 
 use super::api::Py;
 use super::bind::Bind;
@@ -14,9 +15,6 @@ use super::iterate::{for_each, plain_pair};
 use super::key;
 use super::owned::Owned;
 use crate::strings::invalid;
-
-/// Longest JSON text of a value.
-const VALUE_BYTES_MAX: usize = (1 << 30) - (1 << 20);
 
 builtin!(PUT, c"put", Arc<Map>, put);
 builtin!(PUT_MANY, c"put_many", Arc<Map>, put_many);
@@ -30,7 +28,7 @@ fn put(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let [key, value] = arguments.take(["key", "value"], 2)?;
     let none = bind.objects.none;
     let mut chunk = bind.chunk.take();
-    let stored = fill(bind, map, key.unwrap_or(none), value.unwrap_or(none), &mut chunk)
+    let stored = fill(bind, map.layout(), key.unwrap_or(none), value.unwrap_or(none), &mut chunk)
         .and_then(|()| Ok(without_gil(bind, || map.put(&mut chunk))?));
     chunk.clear();
     bind.chunk.set(chunk);
@@ -46,12 +44,12 @@ fn put_many(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let mut batch = Batch::new(bind, map, |load, chunk| load.put(chunk));
     for_each(bind, pairs.get(), |element| {
         match plain_pair(bind, element) {
-            Some((key, value)) => fill(bind, map, key, value, &mut batch.chunk)?,
+            Some((key, value)) => fill(bind, map.layout(), key, value, &mut batch.chunk)?,
             None => {
                 let pair = Owned::new(bind, call(bind, bind.objects.pair, &[bind.keep(element)])?);
                 let (key, value) =
                     plain_pair(bind, pair.get()).ok_or_else(|| raise_type_error(bind, "expected a pair"))?;
-                fill(bind, map, key, value, &mut batch.chunk)?;
+                fill(bind, map.layout(), key, value, &mut batch.chunk)?;
             }
         }
         batch.flush_full()
@@ -65,7 +63,7 @@ fn remove(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let (bind, map) = (&*bound.bind, &bound.state);
     let [key] = arguments.take(["key"], 1)?;
     let mut chunk = Chunk::default();
-    key::append(bind, map, key.unwrap_or(bind.objects.none), chunk.buffer())?;
+    key::append(bind, map.layout(), key.unwrap_or(bind.objects.none), chunk.buffer())?;
     chunk.end_key_only();
     let removed = without_gil(bind, || map.remove(&mut chunk))?;
     Ok(bind.truth(removed > 0))
@@ -77,7 +75,7 @@ fn remove_many(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let [keys] = arguments.take(["keys"], 1)?;
     let mut batch = Batch::new(bind, map, |load, chunk| load.remove(chunk));
     for_each(bind, keys.unwrap_or(bind.objects.none), |object| {
-        key::append(bind, map, object, batch.chunk.buffer())?;
+        key::append(bind, map.layout(), object, batch.chunk.buffer())?;
         batch.chunk.end_key_only();
         batch.flush_full()
     })?;
@@ -93,7 +91,7 @@ fn modify(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let (key, function) = (key.unwrap_or(bind.objects.none), function.unwrap_or(bind.objects.none));
     let default = default.unwrap_or(bind.objects.none);
     let mut encoded = Vec::with_capacity(32);
-    key::append(bind, map, key, &mut encoded)?;
+    key::append(bind, map.layout(), key, &mut encoded)?;
     let mut change = map.change(encoded);
     let (mut text, mut chunk) = (Vec::new(), Chunk::default());
     loop {
@@ -104,7 +102,7 @@ fn modify(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
         };
         let value = Owned::new(bind, call(bind, function, &[old])?);
         chunk.clear();
-        fill(bind, map, key, value.get(), &mut chunk)?;
+        fill(bind, map.layout(), key, value.get(), &mut chunk)?;
         if without_gil(bind, || change.write(&chunk))? {
             return Ok(value.into_inner());
         }
@@ -112,16 +110,22 @@ fn modify(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
 }
 
 /// Appends an item to a chunk, or nothing. Python code may run.
-fn fill(bind: &Bind, map: &Map, key: Py, value: Py, chunk: &mut Chunk) -> Result<(), Failure> {
-    let filled = fill_parts(bind, map, key, value, chunk);
+pub(super) fn fill(
+    bind: &Bind,
+    layout: &Layout,
+    key: Py,
+    value: Py,
+    chunk: &mut Chunk,
+) -> Result<(), Failure> {
+    let filled = fill_parts(bind, layout, key, value, chunk);
     if filled.is_err() {
         chunk.forget_unfinished();
     }
     filled
 }
 
-fn fill_parts(bind: &Bind, map: &Map, key: Py, value: Py, chunk: &mut Chunk) -> Result<(), Failure> {
-    if key::append(bind, map, key, chunk.buffer())? {
+fn fill_parts(bind: &Bind, layout: &Layout, key: Py, value: Py, chunk: &mut Chunk) -> Result<(), Failure> {
+    if key::append(bind, layout, key, chunk.buffer())? {
         chunk.end_key(None);
     } else {
         let mut text = Vec::with_capacity(64);

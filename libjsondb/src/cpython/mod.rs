@@ -12,6 +12,7 @@
 
 mod api;
 mod bind;
+mod btree;
 mod codec;
 mod decode;
 mod encode;
@@ -63,7 +64,16 @@ fn functions(bind: &Arc<Bind>) -> Outcome {
     fn one(definition: &'static Definition<()>, bind: &Arc<Bind>) -> Outcome {
         make(definition, bind, ())
     }
-    let all = [one(&codec::ENCODE, bind)?, one(&codec::DECODE, bind)?, one(&map::OPEN, bind)?];
+    let all = [
+        one(&codec::ENCODE, bind)?,
+        one(&codec::DECODE, bind)?,
+        one(&map::OPEN, bind)?,
+        one(&btree::WRITE, bind)?,
+        one(&btree::FIND_ONE, bind)?,
+        one(&btree::VALUES, bind)?,
+        one(&btree::PAGE, bind)?,
+        one(&btree::RANGE, bind)?,
+    ];
     tuple(bind, &all)
 }
 

@@ -41,8 +41,8 @@ mod walk;
 
 pub use btree::map;
 pub use btree::{
-    Btree, BtreeOptions, IndexField, IndexSpecification, Item, ItemInput, KeySource, Move, Paging,
-    RangeBatch, RangeQuery, Shape, WriteOp,
+    Btree, BtreeOptions, Chunk, Found, IndexField, IndexSpecification, Item, ItemInput, KeyOut, KeySource,
+    Layout, Move, Paging, RangeBatch, RangeQuery, Rows, Shape, VALUE_BYTES_MAX, What, WriteOp,
 };
 pub use database::{Database, DatabaseOptions};
 pub use engine::{BackupCheck, CancelToken, Direction, Durability, Progress, process_generation};

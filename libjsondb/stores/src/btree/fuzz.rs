@@ -136,7 +136,7 @@ pub(crate) fn item_record(input: &[u8]) {
 pub(crate) fn item_record_seeds() -> Vec<Vec<u8>> {
     let long = "k".repeat(300);
     [None, Some("1.0"), Some(long.as_str())]
-        .map(|key| Record::new(key, Some(r#"{"value": "é"}"#)).encode())
+        .map(|key| Record { key, value: r#"{"value": "é"}"# }.encode())
         .to_vec()
 }
 

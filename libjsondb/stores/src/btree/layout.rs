@@ -10,16 +10,18 @@ use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::index::IndexSpecification;
-use super::key::{self, EncodedKey};
-use super::record::Record;
+use super::key::{self, EncodedKey, SimpleKey};
+use super::record::{self, Record};
+use super::rows::{Found, KeyOut};
+use super::shape::KeySource;
 use crate::{Error, ErrorCode, Result, hex};
 
 /// Length of what tells duplicates apart.
 const ID_LEN: usize = 16;
 
-/// Layout of one store.
+/// Layout of one store: how its keys become bytes, and bytes its keys.
 #[derive(Clone, Debug)]
-pub(super) struct Layout {
+pub struct Layout {
     name: String,
     is_unique: bool,
     specification: Option<IndexSpecification>,
@@ -28,11 +30,6 @@ pub(super) struct Layout {
 impl Layout {
     pub(super) fn new(name: &str, is_unique: bool, specification: Option<IndexSpecification>) -> Self {
         Self { name: name.to_owned(), is_unique, specification }
-    }
-
-    /// The fields that order and identify keys, where they were named.
-    pub(super) fn specification(&self) -> Option<&IndexSpecification> {
-        self.specification.as_ref()
     }
 
     /// True when keys carry fields that neither order nor identify them.
@@ -48,6 +45,68 @@ impl Layout {
     pub(super) fn encode_bound(&self, key: &RawValue) -> Result<Vec<u8>> {
         key::encode_bound(key, self.specification.as_ref())
             .map_err(|error| error.with_detail("store", self.name.as_str()))
+    }
+
+    /// Appends the encoding of a key; True when the bytes give the key back exactly, else its JSON text belongs into the record.
+    /// What was appended before a failure is the caller's to remove.
+    pub fn append_key<'a, K: KeySource<'a>>(
+        &self,
+        key: K,
+        out: &mut Vec<u8>,
+    ) -> std::result::Result<bool, K::Error> {
+        key::append(key, self.specification.as_ref(), out)
+    }
+
+    /// As [`Layout::append_key`], from JSON text.
+    pub fn append_key_text(&self, key: &RawValue, out: &mut Vec<u8>) -> Result<bool> {
+        let encoded = self.encode(key)?;
+        out.extend_from_slice(&encoded.bytes);
+        Ok(encoded.is_canonical)
+    }
+
+    /// Appends the encoding of a bound. With an index specification, fields missing at its end are left open.
+    pub fn append_bound<'a, K: KeySource<'a>>(
+        &self,
+        bound: K,
+        out: &mut Vec<u8>,
+    ) -> std::result::Result<(), K::Error> {
+        key::append_bound(bound, self.specification.as_ref(), out)
+    }
+
+    /// As [`Layout::append_bound`], from JSON text.
+    pub fn append_bound_text(&self, bound: &RawValue, out: &mut Vec<u8>) -> Result<()> {
+        out.extend_from_slice(&self.encode_bound(bound)?);
+        Ok(())
+    }
+
+    /// The key of a row that a walk has met.
+    pub fn key<'a>(&self, found: Found<'a>) -> Result<KeyOut<'a>> {
+        let text = found.record.and_then(record::split).and_then(|(key, _)| key);
+        if text.is_none() && self.specification.is_none() {
+            match key::simple(self.key_part(found.key)) {
+                Some(SimpleKey::Integer(integer)) => return Ok(KeyOut::Integer(integer)),
+                Some(SimpleKey::Text(text)) => return Ok(KeyOut::Text(text)),
+                None => {}
+            }
+        }
+        let record = self.record(found.record.unwrap_or_default())?;
+        Ok(KeyOut::Json(self.key_text(found.key, record)?))
+    }
+
+    /// The JSON text of a row's value; None for a key that is not there.
+    pub fn value<'a>(&self, found: Found<'a>) -> Result<Option<&'a [u8]>> {
+        found.record.map(|record| self.value_of(record)).transpose()
+    }
+
+    /// The id of a row that a walk has met.
+    pub fn row_id(&self, found: Found<'_>) -> Uuid {
+        self.id(found.key)
+    }
+
+    /// The value's JSON text in a record.
+    pub(super) fn value_of<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8]> {
+        let (_, value) = record::split(bytes).ok_or_else(|| self.damaged("record"))?;
+        Ok(value)
     }
 
     /// Engine key of an item that is about to be added.
@@ -187,8 +246,8 @@ mod tests {
     fn the_record_says_what_the_bytes_cannot() {
         let layout = Layout::new("a", true, None);
         let key = encoded(&layout, "1.0");
-        assert_eq!(layout.key_text(&key, Record::new(None, None)).unwrap().get(), "1");
-        assert_eq!(layout.key_text(&key, Record::new(Some("1.0"), None)).unwrap().get(), "1.0");
+        assert_eq!(layout.key_text(&key, Record { key: None, value: "null" }).unwrap().get(), "1");
+        assert_eq!(layout.key_text(&key, Record { key: Some("1.0"), value: "null" }).unwrap().get(), "1.0");
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! Of several equal items, update, upsert and remove take the one at the cursor, else the newest. A replaced value keeps
 //! its item's key: fields outside the index specification stay those it was added with.
 
+mod chunk;
 mod cursor;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -28,6 +29,7 @@ mod order;
 mod paging;
 mod read;
 mod record;
+mod rows;
 mod shape;
 mod write;
 
@@ -39,12 +41,16 @@ use serde_json::Value;
 use crate::maintenance::Audit;
 use crate::names::{StoreKind, engine_name};
 use crate::{CancelToken, Error, ErrorCode, Result, Transaction};
+pub use chunk::Chunk;
 use cursor::Cursor;
 pub use index::{IndexField, IndexSpecification};
 pub use item::{Item, ItemInput, Move, Paging, RangeBatch, RangeQuery, WriteOp};
-use layout::Layout;
+pub use layout::Layout;
 pub use options::BtreeOptions;
+pub use rows::What;
+pub use rows::{Found, KeyOut, Rows};
 pub use shape::{KeySource, Shape};
+pub use write::VALUE_BYTES_MAX;
 
 /// The engine's counter of a store's items.
 const COUNTER: &[u8] = b"n";
@@ -116,6 +122,11 @@ impl Btree {
     /// True when there is one item per key at most.
     pub fn is_unique(&self) -> bool {
         self.options.is_unique
+    }
+
+    /// How its keys lie in the engine.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// The transaction it was opened in.

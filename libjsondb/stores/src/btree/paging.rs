@@ -2,22 +2,17 @@
 
 use std::ops::Bound;
 
-use engine::{Direction, Entry, Transaction as EngineTransaction, ValueRef};
+use engine::Direction;
 use serde_json::value::RawValue;
 
-use super::Btree;
 use super::cursor::Cursor;
 use super::item::{Item, Paging, RangeBatch, RangeQuery};
+use super::rows::What;
+use super::{Btree, Rows};
 use crate::{CancelToken, Error, ErrorCode, Result, hex, walk};
 
 /// A batch of a range ends once its values have this many bytes, however few they are.
 const BATCH_BYTES: usize = 16 << 20;
-
-/// What a walk has met: an item yet to be loaded, or one whose key is all that was wanted.
-enum Met {
-    Entry(Entry),
-    KeyOnly(Item),
-}
 
 /// As [`crate::walk::Span`], with keys of its own.
 type OwnedSpan = (Bound<Vec<u8>>, Bound<Vec<u8>>);
@@ -27,13 +22,25 @@ impl Btree {
     /// starts at the first item and a backward one at the last. After the last item, pages are empty until the cursor
     /// is moved.
     pub fn page(&self, cancel: &CancelToken, paging: &Paging, with_values: bool) -> Result<Vec<Item>> {
+        let mut rows = Rows::default();
+        self.page_rows(cancel, paging, what(with_values), &mut rows)?;
+        self.to_items(cancel, &rows, with_values)
+    }
+
+    /// As [`Btree::page`], copied.
+    pub fn page_rows(
+        &self,
+        cancel: &CancelToken,
+        paging: &Paging,
+        what: What,
+        rows: &mut Rows,
+    ) -> Result<()> {
         let Window { skip, take, direction } = Window::of(paging)?;
         let mut cursor = self.cursor();
         self.transaction.with(cancel, |engine| {
             let Some(span) = cursor.span(direction) else {
-                return Ok(Vec::new());
+                return Ok(());
             };
-            let mut met = Vec::new();
             let mut next = None;
             let mut passed = 0;
             walk::visit(engine, self.store, span, direction, |key, value| {
@@ -45,17 +52,17 @@ impl Btree {
                     next = Some(key.to_vec());
                     return Ok(false);
                 }
-                met.push(self.meet(key, value, with_values)?);
+                rows.meet(&self.layout, what, key, value)?;
                 Ok(true)
             })?;
-            let items = self.load_met(cancel, engine, met, with_values)?;
+            rows.load(engine)?;
             match next {
                 Some(key) => *cursor = Cursor::At(key),
                 // An empty store has no end to stand at.
                 None if passed == 0 && *cursor == Cursor::Unset => {}
                 None => *cursor = Cursor::end_of(direction),
             }
-            Ok(items)
+            Ok(())
         })
     }
 
@@ -68,24 +75,37 @@ impl Btree {
         limit: usize,
         with_values: bool,
     ) -> Result<RangeBatch> {
+        let (start, end) = self.range_span(query)?;
+        let direction = if query.reverse { Direction::Backward } else { Direction::Forward };
+        let span = (start.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
+        let mut rows = Rows::default();
+        let goes_on = self.range_rows(cancel, span, direction, limit, what(with_values), &mut rows)?;
+        let resume = rows.last_key().filter(|_| goes_on).map(hex::encode);
+        Ok(RangeBatch { items: self.to_items(cancel, &rows, with_values)?, resume })
+    }
+
+    /// As [`Btree::range`] between two engine keys, copied; true when there may be more.
+    pub fn range_rows(
+        &self,
+        cancel: &CancelToken,
+        span: walk::Span<'_>,
+        direction: Direction,
+        limit: usize,
+        what: What,
+        rows: &mut Rows,
+    ) -> Result<bool> {
         if limit == 0 {
             return Err(invalid("a range batch has a limit of at least 1"));
         }
-        let (start, end) = self.range_span(query)?;
-        let direction = if query.reverse { Direction::Backward } else { Direction::Forward };
         self.transaction.with(cancel, |engine| {
-            let mut met = Vec::new();
-            let mut bytes = 0;
-            let mut resume = None;
-            let span = (start.as_ref().map(Vec::as_slice), end.as_ref().map(Vec::as_slice));
+            let mut goes_on = false;
             walk::visit(engine, self.store, span, direction, |key, value| {
-                met.push(self.meet(key, value, with_values)?);
-                bytes += if with_values { len(value) } else { 0 };
-                let is_full = met.len() == limit || bytes >= BATCH_BYTES;
-                resume = is_full.then(|| hex::encode(key));
-                Ok(!is_full)
+                rows.meet(&self.layout, what, key, value)?;
+                goes_on = rows.len() >= limit || rows.size() >= BATCH_BYTES;
+                Ok(!goes_on)
             })?;
-            Ok(RangeBatch { items: self.load_met(cancel, engine, met, with_values)?, resume })
+            rows.load(engine)?;
+            Ok(goes_on)
         })
     }
 
@@ -102,41 +122,21 @@ impl Btree {
         Ok((start, end))
     }
 
-    /// Keeps what is needed of an entry. Keys are taken from the bytes at hand; a large value is never read for them,
-    /// unless fields ride on the key.
-    fn meet(&self, key: &[u8], value: ValueRef<'_>, with_values: bool) -> Result<Met> {
-        let text = match value {
-            _ if with_values => None,
-            ValueRef::Inline(bytes) => Some(self.layout.key_text(key, self.layout.record(bytes)?)?),
-            ValueRef::Blob(_) if self.layout.has_ride_on_fields() => None,
-            ValueRef::Blob(_) => Some(self.layout.decode(key)?),
-        };
-        Ok(match text {
-            Some(text) => Met::KeyOnly(Item { key: text, value: None, id: self.layout.id(key) }),
-            None => Met::Entry(Entry { key: key.to_vec(), value: value.to_value() }),
-        })
-    }
-
-    fn load_met(
-        &self,
-        cancel: &CancelToken,
-        engine: &EngineTransaction,
-        met: Vec<Met>,
-        with_values: bool,
-    ) -> Result<Vec<Item>> {
-        let mut items = Vec::with_capacity(met.len());
-        for met in met {
-            items.push(match met {
-                Met::KeyOnly(item) => item,
-                Met::Entry(entry) => {
-                    cancel.check()?;
-                    let item = self.to_item(engine, &entry)?;
-                    Item { value: item.value.filter(|_| with_values), ..item }
-                }
-            });
+    fn to_items(&self, cancel: &CancelToken, rows: &Rows, with_values: bool) -> Result<Vec<Item>> {
+        let mut items = Vec::with_capacity(rows.len());
+        for found in rows.iter() {
+            cancel.check()?;
+            let record = self.layout.record(found.record.unwrap_or_default())?;
+            let key = self.layout.key_text(found.key, record)?;
+            let value = with_values.then(|| self.layout.raw_value(record.value)).transpose()?;
+            items.push(Item { key, value, id: self.layout.id(found.key) });
         }
         Ok(items)
     }
+}
+
+fn what(with_values: bool) -> What {
+    if with_values { What::Items } else { What::Keys }
 }
 
 /// A page in items.
@@ -159,13 +159,6 @@ impl Window {
         };
         let take = if fetch_count == 0 { page_size } else { fetch_count };
         Ok(Self { skip: page_offset.saturating_mul(page_size), take, direction })
-    }
-}
-
-fn len(value: ValueRef<'_>) -> usize {
-    match value {
-        ValueRef::Inline(bytes) => bytes.len(),
-        ValueRef::Blob(blob) => blob.len() as usize,
     }
 }
 

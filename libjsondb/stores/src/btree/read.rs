@@ -7,9 +7,9 @@ use engine::{Direction, Entry, Transaction as EngineTransaction};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::Btree;
 use super::cursor::Cursor;
 use super::item::{Item, ItemInput, Move};
+use super::{Btree, Chunk, Rows};
 use crate::walk::{self, Span};
 use crate::{CancelToken, Error, ErrorCode, Result};
 
@@ -27,6 +27,32 @@ impl Btree {
         self.transaction.with(cancel, |engine| {
             let found = self.seek(engine, &mut cursor, &encoded)?;
             found.map(|entry| self.to_item(engine, &entry)).transpose()
+        })
+    }
+
+    /// As [`Btree::find_one`] for an encoded key: a row, or none.
+    pub fn find_one_row(&self, cancel: &CancelToken, encoded: &[u8], rows: &mut Rows) -> Result<()> {
+        let mut cursor = self.cursor();
+        self.transaction.with(cancel, |engine| {
+            if let Some(entry) = self.seek(engine, &mut cursor, encoded)? {
+                rows.push_entry(&entry);
+                rows.load(engine)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// As [`Btree::values`] for encoded keys: a row for each, not found where there is none.
+    pub fn value_rows(&self, cancel: &CancelToken, keys: &Chunk, rows: &mut Rows) -> Result<()> {
+        self.transaction.with(cancel, |engine| {
+            for (encoded, _) in keys.iter() {
+                cancel.check()?;
+                match self.first_equal(engine, encoded)? {
+                    Some(entry) => rows.push_entry(&entry),
+                    None => rows.push_answer(None),
+                }
+            }
+            rows.load(engine)
         })
     }
 

@@ -4,8 +4,10 @@
 //! Layout: flags (bit 0: key text follows), [length of the key text as a varint, key text,] value text.
 
 const HAS_KEY: u8 = 1;
+/// A record without a value, of a key that its bytes tell.
+pub(super) const KEY_IN_BYTES: &[u8] = &[0];
 /// Text of a value that was not given.
-const NO_VALUE: &str = "null";
+pub(super) const NO_VALUE: &str = "null";
 
 /// A record, borrowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,10 +17,6 @@ pub(super) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
-    pub(super) fn new(key: Option<&'a str>, value: Option<&'a str>) -> Self {
-        Self { key, value: value.unwrap_or(NO_VALUE) }
-    }
-
     pub(super) fn encode(&self) -> Vec<u8> {
         let key_len = self.key.map_or(0, |key| key.len() + 10);
         let mut out = Vec::with_capacity(1 + key_len + self.value.len());
@@ -38,7 +36,7 @@ impl<'a> Record<'a> {
 /// Appends what stands before the value's text.
 pub(super) fn begin(key: Option<&[u8]>, out: &mut Vec<u8>) {
     match key {
-        None => out.push(0),
+        None => out.extend_from_slice(KEY_IN_BYTES),
         Some(key) => {
             out.push(HAS_KEY);
             put_varint(out, key.len() as u64);
@@ -59,6 +57,16 @@ pub(super) fn split(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
         }
         _ => None,
     }
+}
+
+/// The new value beside the old key; None when one of them is no record.
+pub(super) fn with_key_of(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+    let (key, _) = split(old)?;
+    let (_, value) = split(new)?;
+    let mut joined = Vec::with_capacity(old.len() + new.len());
+    begin(key, &mut joined);
+    joined.extend_from_slice(value);
+    Some(joined)
 }
 
 fn put_varint(out: &mut Vec<u8>, mut number: u64) {
@@ -93,11 +101,6 @@ mod tests {
                 assert_eq!(Record::decode(&record.encode()), Some(record));
             }
         }
-    }
-
-    #[test]
-    fn an_absent_value_is_null() {
-        assert_eq!(Record::new(None, None).encode(), b"\0null");
     }
 
     #[test]

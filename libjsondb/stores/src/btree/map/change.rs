@@ -28,7 +28,9 @@ impl Change<'_> {
     pub fn read(&mut self, out: &mut Vec<u8>) -> Result<bool> {
         let map = self.map;
         let look = |record: Option<&[u8]>| match record {
-            Some(record) => map.value_of(record).map(|value| out.extend_from_slice(value)).map(|()| true),
+            Some(record) => {
+                map.layout.value_of(record).map(|value| out.extend_from_slice(value)).map(|()| true)
+            }
             None => Ok(false),
         };
         self.was_there = match &map.scope {

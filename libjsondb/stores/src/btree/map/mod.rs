@@ -1,30 +1,22 @@
 //! Maps: the fast calls on a unique B-tree. Each call of a map is a transaction of its own on the newest committed state, or
 //! one step of the caller's transaction.
 //!
-//! Callers bring keys encoded ([`Map::encode_key`]) and values as JSON text, in [`Chunk`]s, and get [`Rows`] of bytes back: a host
+//! Callers bring keys encoded ([`Layout::append_key`]) and values as JSON text, in [`Chunk`]s, and get [`Rows`] of bytes back: a host
 //! language turns them into its objects without locks of ours being held.
 
 mod change;
-mod chunk;
 mod read;
-mod rows;
 mod scope;
 mod write;
 
 use std::sync::Arc;
 
 use engine::{Durability, StoreId};
-use serde_json::value::RawValue;
 
-use super::key::{self, SimpleKey};
-use super::layout::Layout;
-use super::shape::KeySource;
-use super::{Btree, BtreeOptions, record};
+use super::{Btree, BtreeOptions, Chunk, Layout, Rows};
 use crate::{CancelToken, Database, Error, ErrorCode, Result, Session, Transaction};
 pub use change::Change;
-pub use chunk::Chunk;
-pub use read::{Walk, What};
-pub use rows::{Found, Rows};
+pub use read::Walk;
 use scope::Scope;
 pub use write::Load;
 
@@ -35,16 +27,6 @@ pub struct Map {
     options: BtreeOptions,
     layout: Layout,
     cancel: CancelToken,
-}
-
-/// A key on its way out.
-pub enum KeyOut<'a> {
-    /// An integer.
-    Integer(i64),
-    /// A string.
-    Text(&'a str),
-    /// JSON text.
-    Json(Box<RawValue>),
 }
 
 impl Map {
@@ -87,60 +69,9 @@ impl Map {
         Ok(Map { scope, store, options, layout, cancel: cancel.clone() })
     }
 
-    /// Appends the encoding of a key; True when the bytes give the key back exactly, else its JSON text belongs into the record.
-    /// What was appended before a failure is the caller's to remove.
-    pub fn encode_key<'a, K: KeySource<'a>>(
-        &self,
-        key: K,
-        out: &mut Vec<u8>,
-    ) -> std::result::Result<bool, K::Error> {
-        key::append(key, self.layout.specification(), out)
-    }
-
-    /// As [`Map::encode_key`], from JSON text.
-    pub fn encode_key_text(&self, key: &RawValue, out: &mut Vec<u8>) -> Result<bool> {
-        let encoded = self.layout.encode(key)?;
-        out.extend_from_slice(&encoded.bytes);
-        Ok(encoded.is_canonical)
-    }
-
-    /// Appends the encoding of a bound. With an index specification, fields missing at its end are left open.
-    pub fn encode_bound<'a, K: KeySource<'a>>(
-        &self,
-        bound: K,
-        out: &mut Vec<u8>,
-    ) -> std::result::Result<(), K::Error> {
-        key::append_bound(bound, self.layout.specification(), out)
-    }
-
-    /// As [`Map::encode_bound`], from JSON text.
-    pub fn encode_bound_text(&self, bound: &RawValue, out: &mut Vec<u8>) -> Result<()> {
-        out.extend_from_slice(&self.layout.encode_bound(bound)?);
-        Ok(())
-    }
-
-    /// The key of a row that a walk has met.
-    pub fn key<'a>(&self, found: Found<'a>) -> Result<KeyOut<'a>> {
-        let text = found.record.and_then(record::split).and_then(|(key, _)| key);
-        if text.is_none() && self.layout.specification().is_none() {
-            match key::simple(found.key) {
-                Some(SimpleKey::Integer(integer)) => return Ok(KeyOut::Integer(integer)),
-                Some(SimpleKey::Text(text)) => return Ok(KeyOut::Text(text)),
-                None => {}
-            }
-        }
-        let record = self.layout.record(found.record.unwrap_or_default())?;
-        Ok(KeyOut::Json(self.layout.key_text(found.key, record)?))
-    }
-
-    /// The JSON text of a row's value; None for a key that is not there.
-    pub fn value<'a>(&self, found: Found<'a>) -> Result<Option<&'a [u8]>> {
-        found.record.map(|record| self.value_of(record)).transpose()
-    }
-
-    fn value_of<'a>(&self, bytes: &'a [u8]) -> Result<&'a [u8]> {
-        let (_, value) = record::split(bytes).ok_or_else(|| self.layout.damaged("record"))?;
-        Ok(value)
+    /// How its keys lie in the engine.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Number of items.

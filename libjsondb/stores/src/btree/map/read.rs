@@ -3,9 +3,10 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use engine::{Direction, Mode, Transaction as EngineTransaction, ValueRef};
+use engine::{Direction, Mode, Transaction as EngineTransaction};
 
 use super::{Chunk, Map, Rows, Scope};
+use crate::btree::rows::What;
 use crate::walk;
 use crate::{Error, Result};
 
@@ -15,7 +16,8 @@ const BATCH_BYTES: usize = 4 << 20;
 impl Map {
     /// Shows `look` the JSON text of a key's value, None when there is none; gives what `look` gives.
     pub fn get_with<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Result<R> {
-        let look = |record: Option<&[u8]>| record.map(|record| self.value_of(record)).transpose().map(look);
+        let look =
+            |record: Option<&[u8]>| record.map(|record| self.layout.value_of(record)).transpose().map(look);
         match &self.scope {
             Scope::Auto { database, engine, .. } => {
                 database.check_open(&self.cancel)?;
@@ -29,7 +31,8 @@ impl Map {
 
     /// As [`Map::get_with`]; None, and `look` is not called, when it would have to wait for the disk or a lock.
     pub fn get_cached_with<R>(&self, key: &[u8], look: impl FnOnce(Option<&[u8]>) -> R) -> Result<Option<R>> {
-        let look = |record: Option<&[u8]>| record.map(|record| self.value_of(record)).transpose().map(look);
+        let look =
+            |record: Option<&[u8]>| record.map(|record| self.layout.value_of(record)).transpose().map(look);
         let looked = match &self.scope {
             Scope::Auto { database, engine, .. } => {
                 database.check_open(&self.cancel)?;
@@ -96,36 +99,11 @@ impl Map {
             return Ok(());
         }
         walk::visit(engine, self.store, span, direction, |key, value| {
-            match what {
-                What::Items => rows.push(key, value),
-                What::Keys => self.push_key(rows, key, value)?,
-            }
+            rows.meet(&self.layout, what, key, value)?;
             Ok(rows.len() < limits.0 && (limits.1 == usize::MAX || rows.size() < limits.1))
         })?;
         rows.load(engine)
     }
-
-    /// Keeps what the key is told from. A large value is not read for it, unless fields ride on the key.
-    fn push_key(&self, rows: &mut Rows, key: &[u8], value: ValueRef<'_>) -> Result<()> {
-        match value {
-            ValueRef::Inline(bytes) => {
-                let before_value = bytes.len() - self.value_of(bytes)?.len();
-                rows.push(key, ValueRef::Inline(bytes.get(..before_value).unwrap_or_default()));
-            }
-            ValueRef::Blob(_) if self.layout.has_ride_on_fields() => rows.push(key, value),
-            ValueRef::Blob(_) => rows.push(key, ValueRef::Inline(&[0])),
-        }
-        Ok(())
-    }
-}
-
-/// What a walk gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Keys and values.
-    Items,
-    /// Keys; values are not read.
-    Keys,
 }
 
 /// A walk over a range of a map, in batches.

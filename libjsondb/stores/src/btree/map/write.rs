@@ -40,7 +40,8 @@ impl Map {
     pub(super) fn put_one(&self, engine: &mut EngineTransaction, key: &[u8], record: &[u8]) -> Result<bool> {
         // A replaced value keeps its item's key, which may have fields beyond those of the index.
         if self.layout.has_ride_on_fields() {
-            let joined = engine.get_with(self.store, key, |old| old.map(|old| with_key_of(old, record)))?;
+            let joined =
+                engine.get_with(self.store, key, |old| old.map(|old| record::with_key_of(old, record)))?;
             if let Some(joined) = &joined {
                 engine.put(self.store, key, joined.as_deref().unwrap_or(record), self.placement())?;
                 return Ok(false);
@@ -75,16 +76,6 @@ impl Map {
     fn placement(&self) -> Placement {
         if self.options.is_value_data_actively_persisted { Placement::Eager } else { Placement::Auto }
     }
-}
-
-/// The new value beside the old key; None when the old record is no record.
-fn with_key_of(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
-    let (key, _) = record::split(old)?;
-    let (_, value) = record::split(new)?;
-    let mut joined = Vec::with_capacity(old.len() + new.len());
-    record::begin(key, &mut joined);
-    joined.extend_from_slice(value);
-    Some(joined)
 }
 
 /// A transaction that takes in chunk after chunk. It is not run again after a conflict: the chunks are gone.

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
-use engine::{BlobRef, Transaction as EngineTransaction, ValueRef};
+use engine::{BlobRef, Entry, Transaction as EngineTransaction, Value, ValueRef};
+use serde_json::value::RawValue;
 
+use super::{Layout, record};
 use crate::Result;
 
 /// What a read has found, in its order.
@@ -27,6 +29,25 @@ pub struct Found<'a> {
     /// The engine's key; empty where it was given.
     pub(super) key: &'a [u8],
     pub(super) record: Option<&'a [u8]>,
+}
+
+/// A key on its way out.
+pub enum KeyOut<'a> {
+    /// An integer.
+    Integer(i64),
+    /// A string.
+    Text(&'a str),
+    /// JSON text.
+    Json(Box<RawValue>),
+}
+
+/// What a walk gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Keys and values.
+    Items,
+    /// Keys; values are not read.
+    Keys,
 }
 
 impl Rows {
@@ -56,7 +77,7 @@ impl Rows {
     }
 
     /// The engine's key of the last row.
-    pub(super) fn last_key(&self) -> Option<&[u8]> {
+    pub fn last_key(&self) -> Option<&[u8]> {
         self.rows.last().map(|row| &self.bytes[row.key.clone()])
     }
 
@@ -83,6 +104,35 @@ impl Rows {
             }
         };
         self.rows.push(Row { key, record });
+    }
+
+    /// As [`Rows::push`], of an entry.
+    pub(super) fn push_entry(&mut self, entry: &Entry) {
+        let value = match &entry.value {
+            Value::Inline(bytes) => ValueRef::Inline(bytes),
+            Value::Blob(blob) => ValueRef::Blob(*blob),
+        };
+        self.push(&entry.key, value);
+    }
+
+    /// Appends what is wanted of an entry. For a key, a large value is never read, unless fields ride on the key.
+    pub(super) fn meet(
+        &mut self,
+        layout: &Layout,
+        what: What,
+        key: &[u8],
+        value: ValueRef<'_>,
+    ) -> Result<()> {
+        match (what, value) {
+            (What::Items, _) => self.push(key, value),
+            (What::Keys, ValueRef::Inline(bytes)) => {
+                let before_value = bytes.len() - layout.value_of(bytes)?.len();
+                self.push(key, ValueRef::Inline(bytes.get(..before_value).unwrap_or_default()));
+            }
+            (What::Keys, ValueRef::Blob(_)) if layout.has_ride_on_fields() => self.push(key, value),
+            (What::Keys, ValueRef::Blob(_)) => self.push(key, ValueRef::Inline(record::KEY_IN_BYTES)),
+        }
+        Ok(())
     }
 
     /// Reads the values that the walk left where they are.

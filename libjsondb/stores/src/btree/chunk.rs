@@ -1,6 +1,6 @@
 //! Items on their way in: encoded keys and records, one after the other in one buffer.
 
-use crate::btree::record;
+use super::record;
 
 /// A chunk is full with so many items, or so many bytes.
 const ITEMS_MAX: usize = 4096;
