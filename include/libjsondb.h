@@ -100,6 +100,15 @@ typedef enum SopTransactionMode {
   SOP_TRANSACTION_MODE_FOR_READING = 2,
 } SopTransactionMode;
 
+// When a commit returns. It is whole, and visible to all processes, whichever it is.
+typedef enum SopDurability {
+  // Once it is on disk: it survives a power cut.
+  SOP_DURABILITY_FULL = 0,
+  // Once it is with the operating system: it survives the end of every process, kill -9 too. A power cut may take it,
+  // and what was committed after it; sop_database_flush, and the next full commit, make it durable.
+  SOP_DURABILITY_RELAXED = 1,
+} SopDurability;
+
 // What sop_btree_write does with its items.
 typedef enum SopWriteAction {
   // Adds an item; in a unique store not when the key is there.
@@ -293,6 +302,9 @@ int32_t sop_database_open(int64_t ctx, const char *options, size_t options_len, 
 // error. The handle stays until it is released.
 int32_t sop_database_close(int64_t ctx, uint64_t database);
 
+// Makes every relaxed commit durable that was acknowledged before this call (see sop_transaction_set_durability).
+int32_t sop_database_flush(int64_t ctx, uint64_t database);
+
 // Gives a handle of any kind back. A transaction that is neither committed nor rolled back is rolled back, after a
 // call that is running on it; a database is not closed. 0 and handles released before are ignored.
 void sop_handle_release(uint64_t handle);
@@ -351,6 +363,9 @@ int32_t sop_transaction_begin(int64_t ctx,
                               int32_t mode,
                               double max_time_minutes,
                               uint64_t *out);
+
+// Says when the transaction's commit returns: SopDurability. Without this call: full.
+int32_t sop_transaction_set_durability(uint64_t transaction, int32_t durability);
 
 // Commits: everything written becomes durable and visible at once, or nothing. Either way the transaction is over.
 int32_t sop_transaction_commit(int64_t ctx, uint64_t transaction);
