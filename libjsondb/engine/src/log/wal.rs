@@ -20,6 +20,9 @@ const GROWTH: usize = 1 << 20;
 /// Files are searched, written again and wiped in blocks of this size.
 const BLOCK: usize = 1 << 20;
 
+/// Each opening looks for zeros, in blocks of this size.
+const BLANK_BLOCK: usize = 32 << 10;
+
 /// The file before this one, and where it ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Previous {
@@ -201,14 +204,15 @@ impl Wal {
 
     /// True when nothing but zeros stands from `offset` on.
     pub(crate) fn is_blank_from(&self, offset: u64) -> Result<bool> {
+        let zeros = [0; BLANK_BLOCK];
+        let mut block = [0; BLANK_BLOCK];
         let mut at = offset;
-        let mut block = vec![0; BLOCK];
         loop {
             let count = self.file.read_at(&mut block, at)?;
-            if block.iter().take(count).any(|byte| *byte != 0) {
+            if block[..count] != zeros[..count] {
                 return Ok(false);
             }
-            if count < BLOCK {
+            if count < block.len() {
                 return Ok(true);
             }
             at += count as u64;
