@@ -78,7 +78,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            memtable_bytes: 32 << 20,
+            memtable_bytes: 20 << 20,
             page_cache_bytes: 256 << 20,
             write_set_bytes: 16 << 20,
             lock_timeout: Duration::from_secs(60),
