@@ -149,6 +149,12 @@ impl Inner {
         result
     }
 
+    /// What a process does that dies before the sync.
+    #[cfg(test)]
+    pub(crate) fn append_only(&self, prepared: Prepared) -> Result<()> {
+        self.enqueue(prepared)?.result.map(drop)
+    }
+
     /// Waits until a leader, this thread or another, has appended the transaction or refused it.
     fn enqueue(&self, prepared: Prepared) -> Result<Appended> {
         let mut state = self.queue.lock();

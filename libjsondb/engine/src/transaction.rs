@@ -503,7 +503,8 @@ impl Transaction {
             && self.counters.values().all(|delta| *delta == 0))
     }
 
-    /// Makes all writes durable and visible together, or none: when it returns Ok they survive kill -9 and power cut. Conflict, Timeout, Cancelled, DiskFull: nothing was stored.
+    /// Makes all writes visible together, or none, and durable as [`Transaction::set_durability`] says: by default they survive kill -9
+    /// and power cut when it returns Ok. Conflict, Timeout, Cancelled, DiskFull: nothing was stored.
     /// Io: the sync failed, so whether it was stored is known only after the folder is opened again.
     pub fn commit(mut self) -> Result<Seq> {
         self.inner.check_usable()?;
@@ -512,13 +513,29 @@ impl Transaction {
             return Ok(self.snapshot());
         }
         let written = self.write_out()?;
+        let prepared = self.prepare(written.runs);
+        let committed = self.inner.commit(prepared);
+        if committed.is_err() && self.inner.check_usable().is_ok() {
+            self.remove_segments(&written.segments);
+        }
+        committed
+    }
+
+    /// As [`Transaction::commit`], but dies before it waits for the sync. For small values only.
+    #[cfg(test)]
+    pub(crate) fn append_only(mut self) -> Result<()> {
+        let prepared = self.prepare(Vec::new());
+        self.inner.append_only(prepared)
+    }
+
+    fn prepare(&mut self, runs: Vec<Arc<Run>>) -> Prepared {
         let timeout = self.inner.options.lock_timeout;
-        let bytes = if written.runs.is_empty() { self.writes.bytes() } else { ALONE_BYTES };
+        let bytes = if runs.is_empty() { self.writes.bytes() } else { ALONE_BYTES };
         let mut counters = std::mem::take(&mut self.counters);
         counters.retain(|_, delta| *delta != 0);
-        let prepared = Prepared {
+        Prepared {
             snapshot: self.snapshot(),
-            runs: written.runs,
+            runs,
             writes: std::mem::take(&mut self.writes),
             ensures: std::mem::take(&mut self.ensures),
             counters,
@@ -527,12 +544,7 @@ impl Transaction {
             cancel: self.cancel.clone(),
             deadline: self.deadline.or_else(|| wait::after(timeout)),
             durability: self.durability,
-        };
-        let committed = self.inner.commit(prepared);
-        if committed.is_err() && self.inner.check_usable().is_ok() {
-            self.remove_segments(&written.segments);
         }
-        committed
     }
 
     /// Writes what is too large for the log, and makes it durable. Gives the runs, and all segments that the commit refers to.

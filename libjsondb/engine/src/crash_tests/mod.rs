@@ -10,7 +10,7 @@ use std::ops::Bound;
 use std::path::Path;
 
 use crate::common::Random;
-use crate::{Database, Direction, Mode, Options, Placement, Result};
+use crate::{Database, Direction, Mode, Options, Placement, Result, Transaction};
 
 const EIO: i32 = 5;
 const EINTR: i32 = 4;
@@ -21,6 +21,9 @@ type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The key under which every transaction leaves its number, so that a state tells which one it is.
 const NUMBER: &[u8] = b"number";
+
+/// Another one, written by commits that are appended behind one that is not durable: they do not meet.
+const BEHIND: &[u8] = b"behind";
 
 /// Small enough that checkpoints, new log files and garbage collection happen all the time.
 fn options() -> Options {
@@ -34,6 +37,11 @@ fn open_process(folder: &Path) -> Result<Database> {
 
 /// A transaction of some writes and deletes, in the database and in the model.
 fn commit(database: &Database, random: &mut Random, number: u64, model: &mut Model) -> Result<()> {
+    change(database, random, number, model)?.commit().map(drop)
+}
+
+/// As [`commit`], not committed yet.
+fn change(database: &Database, random: &mut Random, number: u64, model: &mut Model) -> Result<Transaction> {
     let mut transaction = database.begin(Mode::Write)?;
     let store = transaction.ensure_store("s", b"")?;
     for _ in 0..random.below(8) + 1 {
@@ -55,7 +63,16 @@ fn commit(database: &Database, random: &mut Random, number: u64, model: &mut Mod
     }
     transaction.put(store, NUMBER, &number.to_be_bytes(), Placement::Auto)?;
     model.insert(NUMBER.to_vec(), number.to_be_bytes().to_vec());
-    transaction.commit().map(drop)
+    Ok(transaction)
+}
+
+/// A transaction that meets none of the others.
+fn change_behind(database: &Database, number: u64, model: &mut Model) -> Result<Transaction> {
+    let mut transaction = database.begin(Mode::Write)?;
+    let store = transaction.ensure_store("s", b"")?;
+    transaction.put(store, BEHIND, &number.to_be_bytes(), Placement::Auto)?;
+    model.insert(BEHIND.to_vec(), number.to_be_bytes().to_vec());
+    Ok(transaction)
 }
 
 fn state(database: &Database) -> Result<Model> {
@@ -68,5 +85,7 @@ fn state(database: &Database) -> Result<Model> {
 
 /// Number of the last transaction in a state; 0 for the empty one.
 fn number_of(model: &Model) -> u64 {
-    model.get(NUMBER).and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes)
+    let number =
+        |key| model.get(key).and_then(|bytes| bytes.as_slice().try_into().ok()).map_or(0, u64::from_be_bytes);
+    number(NUMBER).max(number(BEHIND))
 }

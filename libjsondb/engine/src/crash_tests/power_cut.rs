@@ -1,18 +1,21 @@
 //! Power cuts: histories of two processes are recorded, cut at every kind of place, and what may be left on disk is opened again.
 //!
-//! What must come back is a prefix of the commits, whole transactions only, with everything that was acknowledged or that anybody
-//! has seen. Then the database must go on working. `SOP_COUNT` sets the number of images, `SOP_SEED` the first history.
+//! What must come back is a prefix of the commits, whole transactions only, with everything that was acknowledged as durable, or that
+//! anybody has seen and that was not committed relaxed. Then the database must go on working. `SOP_COUNT` sets the number of images, `SOP_SEED` the first history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{EIO, ENOSPC, Model, commit, number_of, open_process, options, state};
+use super::{
+    BEHIND, EIO, ENOSPC, Model, change, change_behind, commit, number_of, open_process, options, state,
+};
 use crate::common::{self, Random, scratch};
+use crate::os::File;
 use crate::os::faults::{self, Fault, Faults};
 use crate::os::trace::{self, Fate, Image, Knowledge, Trace};
-use crate::{Database, ErrorKind};
+use crate::{Database, Durability, ErrorKind};
 
 /// Images of each history cut at random places, beside the two of each boundary of a sync.
 const IMAGES_ELSEWHERE: u64 = 20;
@@ -23,13 +26,29 @@ struct History {
     states: BTreeMap<u64, Model>,
 }
 
-/// A history while it is made: two processes that write, and one that looks at every sync of the log.
+/// A commit by its number, and the state with it.
+type Numbered = (u64, Model);
+
+/// What the recording and those who watch its syncs share.
+#[derive(Default)]
+struct Watching {
+    /// Relaxed commits: seen by all, durable or not.
+    relaxed: BTreeSet<u64>,
+    /// When it is synced, another process appends a commit behind it.
+    syncing: Option<Numbered>,
+    /// That one: nobody sees it before a sync that covers it.
+    behind: Option<Numbered>,
+}
+
+/// A history while it is made: two processes that write, and one that looks at every sync of the log. Commits have even numbers,
+/// those that others append behind them the odd ones.
 struct Recording {
     root: PathBuf,
     random: Random,
     processes: Vec<Database>,
     states: BTreeMap<u64, Model>,
     newest: Model,
+    watching: Arc<Mutex<Watching>>,
     /// Checkpoints end before the next step begins: the history is the same each time.
     repeatable: bool,
 }
@@ -45,29 +64,43 @@ impl Recording {
             random: Random::new(seed),
             states: BTreeMap::from([(0, Model::new())]),
             newest: Model::new(),
+            watching: Arc::default(),
             repeatable: seed.is_multiple_of(2),
         };
         recording.watch();
         for number in 1..=recording.random.below(25) + 5 {
-            recording.step(number);
+            recording.step(2 * number);
         }
         for process in &recording.processes {
             process.close().unwrap();
         }
+        recording.note_stored();
         faults::forget(&root);
         History { trace: trace::finish(&root), states: recording.states }
     }
 
-    /// What a third process sees when a sync of the log begins must be there after a power cut.
+    /// What a third process sees when a sync of the log begins must be there after a power cut. And a fourth one commits meanwhile.
     fn watch(&self) {
-        let looker = Mutex::new(open_process(&self.root).unwrap());
-        let root = self.root.clone();
+        let others = Mutex::new((open_process(&self.root).unwrap(), open_process(&self.root).unwrap()));
+        let (root, watching) = (self.root.clone(), Arc::clone(&self.watching));
         faults::observe(&self.root, move || {
             // A checkpoint of another thread may sync meanwhile: one look is enough.
-            let Ok(looker) = looker.try_lock() else { return };
-            let seen = number_of(&state(&looker).unwrap());
-            if seen > 0 {
+            let Ok(others) = others.try_lock() else { return };
+            let (looker, writer) = &*others;
+            let seen = number_of(&state(looker).unwrap());
+            let mut watching = watching.lock().unwrap();
+            if seen > 0 && !watching.relaxed.contains(&seen) {
                 trace::note(&root, seen, Knowledge::Stored);
+            }
+            if is_log_free(&root)
+                && let Some((number, mut model)) = watching.syncing.take()
+            {
+                trace::note(&root, number + 1, Knowledge::Begun);
+                let appended = change_behind(writer, number + 1, &mut model).unwrap().append_only();
+                // It may lose against an earlier one that is not durable yet.
+                if appended.is_ok() {
+                    watching.behind = Some((number + 1, model));
+                }
             }
         });
     }
@@ -79,35 +112,80 @@ impl Recording {
             self.processes.iter().for_each(|process| process.inner.background.wait());
         }
         if faulty {
-            self.fail(which, number);
+            self.fail(which, number)
         } else {
-            let mut model = self.newest.clone();
-            trace::note(&self.root, number, Knowledge::Begun);
-            commit(&self.processes[which], &mut self.random, number, &mut model).unwrap();
-            self.accept(number, model);
+            self.commit(which, number)
         }
         match self.random.below(16) {
-            0 => self.processes[which].checkpoint().unwrap(),
+            0 => {
+                self.processes[which].checkpoint().unwrap();
+                self.note_stored();
+            }
             1 => {
                 self.processes[which].close().unwrap();
+                self.note_stored();
                 self.restart(which);
             }
             2 => self.restart(which),
-            3 => assert!(state(&self.processes[1 - which]).unwrap() == self.newest, "the other process lags"),
+            3 => {
+                self.processes[which].flush().unwrap();
+                self.note_stored();
+                assert!(state(&self.processes[1 - which]).unwrap() == self.newest, "the other process lags");
+            }
             _ => {}
         }
     }
 
-    fn accept(&mut self, number: u64, model: Model) {
-        trace::note(&self.root, number, Knowledge::Stored);
-        self.states.insert(number, model.clone());
-        self.newest = model;
+    fn commit(&mut self, which: usize, number: u64) {
+        let mut model = self.newest.clone();
+        trace::note(&self.root, number, Knowledge::Begun);
+        let is_relaxed = self.random.one_in(3);
+        let mut transaction = change(&self.processes[which], &mut self.random, number, &mut model).unwrap();
+        if is_relaxed {
+            transaction.set_durability(Durability::Relaxed);
+            self.watching().relaxed.insert(number);
+        } else if self.repeatable && self.random.one_in(3) {
+            self.watching().syncing = Some((number, model.clone()));
+        }
+        transaction.commit().unwrap();
+        if is_relaxed {
+            assert!(state(&self.processes[1 - which]).unwrap() == model, "a relaxed commit is seen at once");
+            self.states.insert(number, model.clone());
+            self.newest = model;
+        } else {
+            self.accept(number, model);
+        }
+        self.watching().syncing = None;
+        let behind = self.watching().behind.take();
+        if let Some((number, model)) = behind {
+            self.states.insert(number, model.clone());
+            self.newest = model;
+        }
     }
 
-    /// The process dies, and another takes its place.
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap()
+    }
+
+    fn accept(&mut self, number: u64, model: Model) {
+        self.states.insert(number, model.clone());
+        self.newest = model;
+        self.note_stored();
+    }
+
+    /// All that was committed is durable, relaxed or not.
+    fn note_stored(&self) {
+        let number = number_of(&self.newest);
+        if number > 0 {
+            trace::note(&self.root, number, Knowledge::Stored);
+        }
+    }
+
+    /// The process dies, and another takes its place: what it finds in the log it makes durable.
     fn restart(&mut self, which: usize) {
         self.processes[which].inner.background.wait();
         self.processes[which] = open_process(&self.root).unwrap();
+        self.note_stored();
     }
 
     /// A call fails somewhere in a commit. Its outcome may be unknown until the folder is opened again; what is seen then must
@@ -140,21 +218,62 @@ impl Recording {
                 self.restart(which);
             }
             Err(error) => {
-                self.restart(which);
-                let found = state(&self.processes[which]).unwrap();
-                if found == self.newest {
-                    return trace::note(&self.root, number, Knowledge::Lost);
-                }
-                assert!(found == model, "half of a commit that failed: {error} {faults:?}");
-                assert_ne!(
-                    error.kind(),
-                    ErrorKind::DiskFull,
-                    "stored, although it was told that nothing was"
+                let is_committed = if self.random.one_in(2) {
+                    self.commit_behind_failed(1 - which, number, model)
+                } else {
+                    self.reopen_failed(which, number, model)
+                };
+                assert!(
+                    !is_committed || error.kind() != ErrorKind::DiskFull,
+                    "stored, although it was told that nothing was: {error} {faults:?}"
                 );
-                self.accept(number, model);
+                self.restart(which);
             }
         }
     }
+
+    /// The process that failed is followed by one that finds the outcome: True when it was stored.
+    fn reopen_failed(&mut self, which: usize, number: u64, model: Model) -> bool {
+        self.restart(which);
+        let found = state(&self.processes[which]).unwrap();
+        if found == self.newest {
+            trace::note(&self.root, number, Knowledge::Lost);
+            return false;
+        }
+        assert!(found == model, "half of a commit that failed");
+        self.accept(number, model);
+        true
+    }
+
+    /// Another process, which was not told of the failure, commits behind it. It may acknowledge its commit only if all before it is
+    /// durable by then.
+    fn commit_behind_failed(&mut self, other: usize, number: u64, mut model: Model) -> bool {
+        let mut without = self.newest.clone();
+        trace::note(&self.root, number + 1, Knowledge::Begun);
+        let mut change = || change_behind(&self.processes[other], number + 1, &mut model).unwrap();
+        match change().commit() {
+            // With one that was left behind an earlier sync: by now it is durable, and seen.
+            Err(error) if error.kind() == ErrorKind::Conflict => change().commit().map(drop).unwrap(),
+            committed => drop(committed.unwrap()),
+        }
+        without.insert(BEHIND.to_vec(), model[BEHIND].clone());
+        let found = state(&self.processes[other]).unwrap();
+        // It may have failed before it changed anything: then both are the same.
+        let is_lost = found == without;
+        assert!(is_lost || found == model, "half of a commit that failed");
+        self.accept(number + 1, found);
+        !is_lost
+    }
+}
+
+/// Whether nobody holds the lock of the log at the moment.
+fn is_log_free(root: &Path) -> bool {
+    let lock = File::open_or_create(&root.join("log").join("LOCK")).unwrap();
+    let is_free = lock.try_lock().unwrap();
+    if is_free {
+        lock.unlock().unwrap();
+    }
+    is_free
 }
 
 fn materialize(image: &Image, folder: &Path) {
@@ -200,7 +319,7 @@ fn check(
         return Err(format!("what came back is not the state of commit {number}"));
     }
     let mut model = found;
-    for number in 1000..1003 {
+    for number in 10_000..10_003 {
         commit(&database, random, number, &mut model).map_err(|error| fail("commit", error))?;
     }
     database.checkpoint().map_err(|error| fail("checkpoint", error))?;

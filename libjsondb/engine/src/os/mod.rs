@@ -188,10 +188,12 @@ impl File {
 
     /// Makes the file's bytes and length durable (fdatasync; F_FULLFSYNC on macOS, FlushFileBuffers on Windows).
     pub(crate) fn sync(&self) -> Result<()> {
+        #[cfg(test)]
+        let number = trace::sync_begins(&self.path, self.inode);
         let synced = call("sync", &self.path, || self.file.sync_data());
         #[cfg(test)]
         match synced {
-            Ok(()) => trace::synced(&self.path, self.inode),
+            Ok(()) => trace::synced(&self.path, number),
             Err(_) => trace::sync_failed(&self.path, self.inode),
         }
         synced

@@ -1,7 +1,7 @@
 //! A record of what the engine asked of the file system, so that tests can rebuild what a power cut may leave of it.
 //!
 //! Compiled for the engine's own tests only. The model is pessimistic: a write (and the length it gives its file) is durable after a
-//! sync of its file, a name after a sync of its folder, nothing else is; what is not durable may be there or not, in any
+//! sync of its file that began later, a name after a sync of its folder, nothing else is; what is not durable may be there or not, in any
 //! combination, torn at 512 bytes. What was not durable when a sync of its file failed stays so: the kernel reports such a failure
 //! once and may drop the bytes, and a later sync that succeeds says nothing about them.
 
@@ -23,8 +23,13 @@ enum Operation {
         offset: u64,
         bytes: Vec<u8>,
     },
-    Sync {
+    /// What was written before is durable once the sync of this number has ended.
+    SyncBegins {
         inode: Inode,
+        number: u64,
+    },
+    Sync {
+        number: u64,
     },
     SyncFailed {
         inode: Inode,
@@ -72,6 +77,7 @@ pub(crate) struct Trace {
     operations: Vec<Operation>,
     names: HashMap<PathBuf, Inode>,
     next_inode: Inode,
+    next_sync: u64,
 }
 
 static TRACES: Mutex<Vec<Trace>> = Mutex::new(Vec::new());
@@ -127,8 +133,19 @@ pub(super) fn written(path: &Path, inode: Inode, offset: u64, bytes: &[u8]) {
     with(path, |trace| trace.operations.push(Operation::Write { inode, offset, bytes: bytes.to_vec() }));
 }
 
-pub(super) fn synced(path: &Path, inode: Inode) {
-    with(path, |trace| trace.operations.push(Operation::Sync { inode }));
+/// Gives the sync's number.
+pub(super) fn sync_begins(path: &Path, inode: Inode) -> u64 {
+    let mut number = 0;
+    with(path, |trace| {
+        trace.next_sync += 1;
+        number = trace.next_sync;
+        trace.operations.push(Operation::SyncBegins { inode, number });
+    });
+    number
+}
+
+pub(super) fn synced(path: &Path, number: u64) {
+    with(path, |trace| trace.operations.push(Operation::Sync { number }));
 }
 
 pub(super) fn sync_failed(path: &Path, inode: Inode) {
@@ -197,6 +214,7 @@ impl Trace {
         // What the next sync of each file and folder, seen from the end, says.
         let mut files: HashMap<Inode, bool> = HashMap::new();
         let mut folders: HashSet<&Path> = HashSet::new();
+        let mut ended: HashSet<u64> = HashSet::new();
         let mut durable: Vec<bool> = Vec::with_capacity(count);
         for operation in self.operations[..count].iter().rev() {
             durable.push(match operation {
@@ -204,7 +222,10 @@ impl Trace {
                 Operation::Link { folder, .. } | Operation::Unlink { folder, .. } => {
                     folders.contains(folder.as_path())
                 }
-                Operation::Sync { inode } => files.insert(*inode, true).is_some(),
+                Operation::Sync { number } => ended.insert(*number),
+                Operation::SyncBegins { inode, number } => {
+                    ended.contains(number) && files.insert(*inode, true).is_some()
+                }
                 Operation::SyncFailed { inode } => files.insert(*inode, false).is_some(),
                 Operation::SyncFolder { folder } => folders.insert(folder),
                 Operation::Commit(..) => false,
