@@ -2,7 +2,7 @@
 //!
 //! What conflicts with what: [`crate::validate`]. The log under its lock: [`crate::append`]. The sync: [`crate::sync`].
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ const GROUP_TRANSACTIONS_MAX: usize = 1024;
 const GROUP_BYTES_MAX: u64 = 8 << 20;
 /// A transaction with runs counts as so many: it makes a group of its own, as groups are validated key by key.
 pub(crate) const ALONE_BYTES: u64 = GROUP_BYTES_MAX + 1;
+/// For lengths and counters beside the keys and values of a small group, so that its frame is allocated once.
+const SPARE_BYTES: usize = 128;
 /// How often a waiting call looks at its cancel token and deadline.
 pub(crate) const POLL: Duration = Duration::from_millis(20);
 
@@ -74,7 +76,8 @@ struct QueueState {
     next_ticket: u64,
     /// Threads that sleep until a leader ends.
     sleeping: usize,
-    results: HashMap<u64, Appended>,
+    /// By ticket; few at a time.
+    results: Vec<(u64, Appended)>,
 }
 
 /// Transactions of this process that wait for a group.
@@ -162,8 +165,8 @@ impl Inner {
         state.next_ticket += 1;
         state.waiting.push_back(Request { ticket, prepared });
         loop {
-            if let Some(appended) = state.results.remove(&ticket) {
-                return Ok(appended);
+            if let Some(index) = state.results.iter().position(|(found, _)| *found == ticket) {
+                return Ok(state.results.swap_remove(index).1);
             }
             if !state.leading {
                 state.leading = true;
@@ -210,7 +213,10 @@ impl Inner {
             let replica = self.lock_replica();
             (replica.position.clone(), self.validate(&replica, group))
         };
-        let mut buffer = vec![0; HEADER_LEN];
+        let body_bytes: u64 = group.iter().map(|prepared| prepared.bytes).sum();
+        let mut buffer =
+            Vec::with_capacity(HEADER_LEN + body_bytes.min(GROUP_BYTES_MAX) as usize + SPARE_BYTES);
+        buffer.resize(HEADER_LEN, 0);
         let mut count = 0;
         let mut durability = Durability::Relaxed;
         let mut results = Vec::with_capacity(group.len());

@@ -377,7 +377,8 @@ impl Inner {
     /// Makes the replica's state what new transactions see.
     fn publish(&self, replica: &mut Replica) {
         let snapshot = replica.snapshot();
-        if !Arc::ptr_eq(&self.current.load().manifest, &snapshot.manifest) {
+        let is_checkpoint = !Arc::ptr_eq(&self.current.load().manifest, &snapshot.manifest);
+        if is_checkpoint {
             self.lock_manifests().push(Arc::downgrade(&snapshot.manifest));
             // A removed file takes space while it is open here.
             let (manifest, pending) = (&snapshot.manifest, replica.value_segments());
@@ -393,8 +394,10 @@ impl Inner {
             let oldest = writers.oldest().unwrap_or(Seq(u64::MAX));
             replica.forget_history(oldest, HISTORY_MEMTABLES * self.options.memtable_bytes);
         }
-        // A pin that stays too old only keeps files longer.
-        let _ = self.publish_pin();
+        if is_checkpoint {
+            // A pin that stays too old only keeps files longer.
+            let _ = self.publish_pin();
+        }
     }
 
     fn lock_writers(&self) -> MutexGuard<'_, Writers> {

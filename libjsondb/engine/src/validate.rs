@@ -26,9 +26,11 @@ impl Inner {
     /// For each member: the stores it creates, or why it cannot commit.
     pub(crate) fn validate(&self, replica: &Replica, group: &[Prepared]) -> Vec<Result<Vec<Box<[u8]>>>> {
         let mut earlier = Earlier::default();
+        let mut to_come = group.len();
         group
             .iter()
             .map(|prepared| {
+                to_come -= 1;
                 prepared.check()?;
                 if prepared.snapshot < replica.floor() {
                     let what = "the transaction is older than the commits still in memory; run it again";
@@ -38,7 +40,9 @@ impl Inner {
                     return Err(self.conflict_error(&key));
                 }
                 let new_stores = self.check_ensures(replica, &earlier, prepared)?;
-                earlier.add(prepared, &new_stores);
+                if to_come > 0 {
+                    earlier.add(prepared, &new_stores);
+                }
                 Ok(new_stores)
             })
             .collect()

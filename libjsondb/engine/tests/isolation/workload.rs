@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 
-use engine::{Database, Direction, ErrorKind, Mode, Options, Placement, StoreId};
+use engine::{Database, Direction, Durability, ErrorKind, Mode, Options, Placement, StoreId};
 
 use crate::common::Random;
 use crate::history::{Event, Model, Outcome, Session, Transaction, Variable, Version};
@@ -108,6 +108,9 @@ impl<'a> Worker<'a> {
     fn transaction(&mut self) -> Transaction {
         let mode = if self.random.one_in(5) { Mode::Read } else { Mode::Write };
         let mut running = Running::begin(self.database, self.stores, mode);
+        if self.random.one_in(3) {
+            running.transaction.set_durability(Durability::Relaxed);
+        }
         for _ in 0..self.random.below(5) + 1 {
             if self.random.one_in(3) {
                 std::thread::yield_now();
