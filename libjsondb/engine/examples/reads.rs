@@ -6,7 +6,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use engine::{Database, Direction, Mode, Options, Placement, Result, StoreId};
+use engine::{Database, Direction, Durability, Mode, Options, Placement, Result, StoreId};
 
 const PASSES: usize = 5;
 const LOOKUPS: u64 = 300_000;
@@ -26,6 +26,7 @@ fn main() -> Result<()> {
     points(&database, store, items)?;
     ranges(&database, store, items)?;
     transactions(&database)?;
+    beside_commits(&database, store, items)?;
     database.close()
 }
 
@@ -173,4 +174,25 @@ fn transactions(database: &Database) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+/// What commits that no checkpoint has taken yet cost those who read others.
+fn beside_commits(database: &Database, store: StoreId, items: u64) -> Result<()> {
+    for number in scattered(items).take(20_000) {
+        let mut write = database.begin_brief(Mode::Write)?;
+        write.put(store, &key(items + number), b"a later one", Placement::Auto)?;
+        write.set_durability(Durability::Relaxed);
+        write.commit()?;
+    }
+    time("get_with, own snapshot, over 20,000 commits", || {
+        for number in scattered(items) {
+            assert!(database.get_with(store, &key(number), |value| value.is_some())?);
+        }
+        Ok(LOOKUPS)
+    })?;
+    let mut write = database.begin(Mode::Write)?;
+    for number in scattered(items).take(20_000) {
+        write.delete(store, &key(items + number))?;
+    }
+    write.commit().map(drop)
 }

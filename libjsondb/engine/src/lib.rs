@@ -42,6 +42,7 @@ mod get;
 #[cfg(test)]
 mod hazard_tests;
 mod info;
+mod key_filter;
 mod log;
 mod manifest;
 mod memtable;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
 
+use crate::key_filter::KeyFilter;
 use crate::run::Run;
 use crate::segment::SegmentId;
 use crate::{Seq, Value};
@@ -95,6 +96,8 @@ type CounterHistory = Vec<(Seq, i64)>;
 #[derive(Default)]
 pub(crate) struct Memtable {
     map: Map,
+    /// Of the keys in the map.
+    filter: KeyFilter,
     /// Runs of the first of its commits, newest first. They lie under the map.
     runs: Vec<Arc<Run>>,
     runs_seq: Seq,
@@ -155,6 +158,7 @@ impl Memtable {
         };
         self.bytes.fetch_add(key.len() as u64 + value_bytes + ENTRY_OVERHEAD, Ordering::Relaxed);
         self.newest.store(seq.0, Ordering::Release);
+        self.filter.add(key);
         self.map.insert(VersionedKey { key: key.into(), seq }, value);
     }
 
@@ -186,6 +190,9 @@ impl Memtable {
 
     /// The newest version of a key inside `window`, value or tombstone; None when this memtable has none.
     pub(crate) fn find(&self, key: &[u8], window: Window) -> Option<MemEntry<'_>> {
+        if !self.filter.may_hold(key) {
+            return None;
+        }
         let bound = (key, window.upto);
         let entry = self.map.lower_bound(Bound::Included(&bound as &dyn KeyView))?;
         let found = entry.key();
@@ -194,6 +201,9 @@ impl Memtable {
 
     /// The commit that last wrote a key, if this memtable holds one.
     pub(crate) fn newest_of(&self, key: &[u8]) -> Option<Seq> {
+        if !self.filter.may_hold(key) {
+            return None;
+        }
         let bound = (key, Seq(u64::MAX));
         let entry = self.map.lower_bound(Bound::Included(&bound as &dyn KeyView))?;
         (&*entry.key().key == key).then(|| entry.key().seq)
