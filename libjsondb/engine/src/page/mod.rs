@@ -49,7 +49,7 @@ pub(crate) struct Page {
     prefix_len: usize,
     /// Pages of a branch's children that were read before, as long as somebody keeps them.
     children: OnceLock<Box<[ArcSwapWeak<Page>]>>,
-    /// Reached through its parent.
+    /// Reached past the cache.
     is_used: AtomicBool,
 }
 
@@ -96,11 +96,16 @@ impl Page {
     /// The page of a branch's child, when it was remembered and is still in memory.
     pub(crate) fn known_child(&self, index: usize) -> Option<Arc<Page>> {
         let page = self.children.get()?.get(index)?.load().upgrade()?;
-        // Read before it is written: pages in use by all would be fought for.
-        if !page.is_used.load(atomic::Ordering::Relaxed) {
-            page.is_used.store(true, atomic::Ordering::Relaxed);
-        }
+        page.mark_used();
         Some(page)
+    }
+
+    /// The page was reached past the cache.
+    pub(crate) fn mark_used(&self) {
+        // Read before it is written: pages in use by all would be fought for.
+        if !self.is_used.load(atomic::Ordering::Relaxed) {
+            self.is_used.store(true, atomic::Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn remember_child(&self, index: usize, page: &Arc<Page>) {
@@ -111,7 +116,7 @@ impl Page {
         }
     }
 
-    /// Whether the page was reached through its parent since the last time this was asked.
+    /// Whether the page was reached past the cache since the last time this was asked.
     pub(crate) fn take_used(&self) -> bool {
         self.is_used.swap(false, atomic::Ordering::Relaxed)
     }

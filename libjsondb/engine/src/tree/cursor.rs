@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{DEPTH_MAX, Pages};
+use super::{DEPTH_MAX, Pages, Wait};
 use crate::page::{Page, PageKind};
 use crate::{BlobRef, Result, ValueRef};
 
@@ -123,7 +123,7 @@ impl<'a> TreeCursor<'a> {
     fn descend(&mut self, choose: impl Fn(&Page) -> usize) -> Result<()> {
         self.path.clear();
         let Some(root) = self.root else { return Ok(()) };
-        let page = self.pages.read(&root)?;
+        let Some(page) = self.pages.root(&root, Wait::AsLongAsNeeded)? else { return Ok(()) };
         let index = choose(&page);
         self.path.push((page, index));
         self.descend_from_top(choose)

@@ -4,8 +4,9 @@ pub(crate) mod build;
 pub(crate) mod changes;
 mod cursor;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwapOption;
 use quick_cache::sync::Cache;
 use quick_cache::{DefaultHashBuilder, Lifecycle, Weighter};
 
@@ -55,14 +56,25 @@ pub(crate) enum Wait {
 pub(crate) struct Pages {
     segments: Arc<Segments>,
     cache: Cache<BlobKey, Arc<Page>, PageWeight, DefaultHashBuilder, SecondChance>,
+    /// Roots that were read last, by a part of their place: every read begins at one, and all threads at the same.
+    roots: [ArcSwapOption<KnownRoot>; ROOTS_KNOWN],
 }
+
+/// The page of a root, as long as somebody keeps it.
+struct KnownRoot {
+    key: BlobKey,
+    page: Weak<Page>,
+}
+
+/// The checkpoint's root, and those of a few runs over it.
+const ROOTS_KNOWN: usize = 8;
 
 impl Pages {
     pub(crate) fn new(segments: Arc<Segments>, cache_bytes: u64) -> Pages {
         let expected = (cache_bytes / crate::page::PAGE_BYTES as u64).max(16) as usize;
         let cache =
             Cache::with(expected, cache_bytes, PageWeight, DefaultHashBuilder::default(), SecondChance);
-        Pages { segments, cache }
+        Pages { segments, cache, roots: Default::default() }
     }
 
     pub(crate) fn segments(&self) -> &Arc<Segments> {
@@ -76,6 +88,27 @@ impl Pages {
         }
         let page = Arc::new(self.read_uncached(blob)?);
         self.cache.insert(key, Arc::clone(&page));
+        Ok(page)
+    }
+
+    /// The page of a root; None when it would have to be read from disk and that is not allowed.
+    fn root(&self, blob: &BlobRef, wait: Wait) -> Result<Option<Arc<Page>>> {
+        let key = (blob.segment, blob.offset);
+        let place = (blob.segment.number ^ blob.offset) as usize % ROOTS_KNOWN;
+        let known = self.roots[place].load();
+        if let Some(page) =
+            known.as_ref().filter(|known| known.key == key).and_then(|known| known.page.upgrade())
+        {
+            page.mark_used();
+            return Ok(Some(page));
+        }
+        let page = match wait {
+            Wait::AsLongAsNeeded => Some(self.read(blob)?),
+            Wait::Never => self.cache.get(&key),
+        };
+        if let Some(page) = &page {
+            self.roots[place].store(Some(Arc::new(KnownRoot { key, page: Arc::downgrade(page) })));
+        }
         Ok(page)
     }
 
@@ -134,11 +167,7 @@ impl Pages {
 
     /// The leaf that covers `key`; None when that takes a wait that is not allowed.
     fn leaf(&self, root: &BlobRef, key: &[u8], wait: Wait) -> Result<Option<Arc<Page>>> {
-        let top = match wait {
-            Wait::AsLongAsNeeded => Some(self.read(root)?),
-            Wait::Never => self.cache.get(&(root.segment, root.offset)),
-        };
-        let Some(mut page) = top else { return Ok(None) };
+        let Some(mut page) = self.root(root, wait)? else { return Ok(None) };
         for _ in 0..DEPTH_MAX {
             if page.kind() == PageKind::Leaf {
                 return Ok(Some(page));
