@@ -27,7 +27,7 @@ impl Inner {
         record.put(&mut buffer);
         log.append(&position, FrameKind::Checkpoint, 0, buffer, Durability::Full)?;
         log.make_durable()?;
-        log.rotate_when_grown()
+        log.rotate_when_grown(ROTATE_BYTES.min(self.options.memtable_bytes))
     }
 
     /// Takes the log lock of the folder and reads what others appended. `still_wanted` is asked while waiting.
@@ -208,11 +208,11 @@ impl LockedLog<'_> {
     }
 
     /// To be called when all is durable.
-    fn rotate_when_grown(&mut self) -> Result<()> {
+    /// Starts a new log file when this one holds so many bytes.
+    pub(crate) fn rotate_when_grown(&mut self, bytes: u64) -> Result<()> {
         let mut replica = self.inner.lock_replica();
         let position = &replica.position;
-        let grown = ROTATE_BYTES.min(self.inner.options.memtable_bytes);
-        if position.offset < grown || position.next_seq == position.wal.header.first_seq {
+        if position.offset < bytes || position.next_seq == position.wal.header.first_seq {
             return Ok(());
         }
         let header = WalHeader {

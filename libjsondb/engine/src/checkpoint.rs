@@ -15,7 +15,9 @@ use crate::log::CheckpointRecord;
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
 use crate::memtable::Memtable;
 use crate::os::File;
+use crate::pin;
 use crate::planted::{Bug, is_planted};
+use crate::run::Run;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::build::{Accounting, Builder, Built};
@@ -25,6 +27,8 @@ use crate::{CancelToken, Direction, Error, ErrorKind, Result, Seq, ValueRef};
 
 /// New commits wait for the running checkpoint once this many memtables are pending.
 const PENDING_MEMTABLES_MAX: u64 = 4;
+/// What is left to the next to open the folder: commits that no tree holds, or a log, of fewer bytes.
+const LEFT_BYTES_MAX: u64 = 64 << 10;
 
 /// Why a checkpoint is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,6 +39,8 @@ enum Purpose {
     Room,
     /// The caller wants one.
     Asked,
+    /// This process, the only one that has the folder open, is about to close it: nobody needs the log from before.
+    Closing,
 }
 
 /// The thread that makes checkpoints for this process, while there is one.
@@ -127,6 +133,16 @@ impl Inner {
         self.checkpoint(Purpose::Asked, || Ok(()))
     }
 
+    /// Before closing: leaves the next one to open the folder little to read, and no garbage. The last process to close it does this.
+    pub(crate) fn tidy(&self) -> Result<()> {
+        let is_worth_it = {
+            let replica = self.lock_replica();
+            replica.position.offset >= LEFT_BYTES_MAX || replica.pending_bytes() >= LEFT_BYTES_MAX
+        };
+        let is_alone = || Ok(pin::survey(&folder::pin_folder(&self.folder))?.alive.len() <= 1);
+        if is_worth_it && is_alone()? { self.checkpoint(Purpose::Closing, || Ok(())) } else { Ok(()) }
+    }
+
     /// Makes one checkpoint, unless its purpose is reached without. `still_wanted` is asked while waiting for another process.
     fn checkpoint(&self, purpose: Purpose, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let known = self.current.load().manifest.name;
@@ -153,7 +169,11 @@ impl Inner {
             collect::trim_log(self, frozen.seq)?;
         }
         let replaced = if frozen.seq > base { self.replace_tree_in_space(&frozen, &sweep) } else { Ok(()) };
-        let kept = if is_planted(Bug::TrimLogOneCheckpointEarly) { frozen.seq } else { base };
+        let mut kept = if is_planted(Bug::TrimLogOneCheckpointEarly) { frozen.seq } else { base };
+        if purpose == Purpose::Closing && replaced.is_ok() {
+            kept = frozen.seq;
+            self.lock_log(still_wanted)?.rotate_when_grown(LEFT_BYTES_MAX)?;
+        }
         drop(frozen);
         // Also when no tree could be made: what is removed here may be the space it needs.
         let swept = sweep.run(self, kept);
@@ -223,7 +243,7 @@ impl Inner {
         }
         let memtables: Vec<Source<'a>> = frozen.memtable_sources(&self.pages).collect();
         let merge = Merge::new(memtables, Bound::Unbounded, Direction::Forward)?;
-        Ok(MergedChanges { merge, extra: extra.into_iter().rev().collect() })
+        Ok(MergedChanges { merge, extra: extra.into_iter().rev().collect(), entangled: entangled(frozen) })
     }
 
     fn next_manifest(&self, frozen: &Snapshot, built: Built, sweep: &collect::Sweep) -> Result<Manifest> {
@@ -275,11 +295,19 @@ impl Inner {
     }
 }
 
+fn entangled(frozen: &Snapshot) -> HashSet<(SegmentId, u64)> {
+    let runs: Vec<&Arc<Run>> = frozen.runs().collect();
+    let meets_others = |run: &&&Arc<Run>| runs.iter().any(|other| run.root != other.root && run.meets(other));
+    runs.iter().filter(meets_others).map(|run| run.root.place()).collect()
+}
+
 /// Merges two sorted rows of changes; where both have a key, a write wins over a relocation.
 struct MergedChanges<'a> {
     merge: Merge<'a>,
     /// Highest key first.
     extra: Vec<(Vec<u8>, Change)>,
+    /// Roots of runs that meet others: few of their leaves can be taken over, and those would keep whole segments.
+    entangled: HashSet<(SegmentId, u64)>,
 }
 
 impl Changes for MergedChanges<'_> {
@@ -314,7 +342,7 @@ impl Changes for MergedChanges<'_> {
     }
 
     fn leaf(&self) -> Option<WholeLeaf> {
-        let leaf = self.merge.leaf()?;
+        let leaf = self.merge.leaf(|run| !self.entangled.contains(&run.root.place()))?;
         self.extra.last().is_none_or(|(key, _)| *key > leaf.last).then_some(leaf)
     }
 

@@ -157,7 +157,8 @@ impl Database {
     pub fn close(&self) -> Result<()> {
         self.inner.check_process()?;
         // What this cannot do is told; the handle is closed all the same.
-        let flushed = if self.inner.may_flush() { self.inner.flush() } else { Ok(()) };
+        let settled =
+            if self.inner.may_flush() { self.inner.flush().and_then(|()| self.inner.tidy()) } else { Ok(()) };
         self.inner.closed.store(true, Ordering::Release);
         self.inner.background.wait();
         let slot = REGISTRY.get().slot(&self.inner.folder);
@@ -165,7 +166,7 @@ impl Database {
         if open.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
             *open = None;
         }
-        flushed
+        settled
     }
 }
 

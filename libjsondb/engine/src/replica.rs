@@ -253,6 +253,11 @@ impl Replica {
         }
     }
 
+    /// Bytes of commits that the tree does not hold, in memory and in segments of their own.
+    pub(crate) fn pending_bytes(&self) -> u64 {
+        self.memtables.iter().map(|memtable| memtable.bytes() + memtable.blob_bytes()).sum()
+    }
+
     /// True when it is time for a checkpoint: memory, the log, or value segments that nobody can remove before it.
     pub(crate) fn is_full(&self) -> bool {
         let Some(newest) = self.memtables.front() else { return false };

@@ -147,8 +147,8 @@ impl<'a> Source<'a> {
                 let (key, value) = cursor.current()?;
                 Some((key, value.map(value_ref)))
             }
-            Source::Run(RunCursor { tree, kind }) => {
-                tree.current().map(|(key, value)| (key, (*kind == RunKind::Values).then_some(value)))
+            Source::Run(RunCursor { tree, run }) => {
+                tree.current().map(|(key, value)| (key, (run.kind == RunKind::Values).then_some(value)))
             }
             Source::Tree(cursor) => cursor.current().map(|(key, value)| (key, Some(value))),
         }
@@ -241,11 +241,12 @@ impl<'a> Merge<'a> {
         self.sources.get(self.leader)?.current()
     }
 
-    /// The leaf of a run whose entries come next, with none of another source in between.
-    pub(crate) fn leaf(&self) -> Option<WholeLeaf> {
-        let Source::Run(RunCursor { tree, kind: RunKind::Values }) = self.sources.get(self.leader)? else {
+    /// The leaf of a run whose entries come next, with none of another source in between. One of a run that `allow`s it.
+    pub(crate) fn leaf(&self, allow: impl Fn(&Run) -> bool) -> Option<WholeLeaf> {
+        let Source::Run(RunCursor { tree, run }) = self.sources.get(self.leader)? else { return None };
+        if run.kind != RunKind::Values || !allow(run) {
             return None;
-        };
+        }
         let (page, blob) = tree.begun_leaf()?;
         let mut last = Vec::new();
         page.key_into(page.count() - 1, &mut last);

@@ -100,6 +100,11 @@ pub struct BlobRef {
 }
 
 impl BlobRef {
+    /// Where it is: no other blob is, or ever will be, there.
+    pub(crate) fn place(&self) -> (crate::segment::SegmentId, u64) {
+        (self.segment, self.offset)
+    }
+
     /// Length of the value in bytes.
     pub fn len(&self) -> u32 {
         self.len

@@ -84,8 +84,13 @@ impl Run {
         Ok(self.find(pages, key, Wait::AsLongAsNeeded, &mut |_| ())? == Sought::Shown)
     }
 
-    pub(crate) fn cursor<'a>(&self, pages: &'a Pages) -> RunCursor<'a> {
-        RunCursor { tree: TreeCursor::new(pages, Some(self.root)), kind: self.kind }
+    pub(crate) fn cursor<'a>(&'a self, pages: &'a Pages) -> RunCursor<'a> {
+        RunCursor { tree: TreeCursor::new(pages, Some(self.root)), run: self }
+    }
+
+    /// True when some key may lie in both.
+    pub(crate) fn meets(&self, other: &Run) -> bool {
+        self.first <= other.last && other.first <= self.last
     }
 
     pub(crate) fn put(&self, out: &mut Vec<u8>) {
@@ -122,5 +127,5 @@ impl Run {
 /// A position in a run.
 pub(crate) struct RunCursor<'a> {
     pub(crate) tree: TreeCursor<'a>,
-    pub(crate) kind: RunKind,
+    pub(crate) run: &'a Run,
 }
