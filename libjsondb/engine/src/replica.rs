@@ -20,6 +20,9 @@ use crate::{Error, ErrorKind, Result, Seq, Value};
 /// A folder whose files are replaced while it is being opened is looked at this often.
 const OPEN_ATTEMPTS: usize = 20;
 
+/// With so many runs that no tree holds it is time for a checkpoint.
+const RUNS_MAX: usize = 8;
+
 /// What the applied frames amount to.
 pub(crate) struct Replica {
     folders: ReplicaFolders,
@@ -258,12 +261,19 @@ impl Replica {
         self.memtables.iter().map(|memtable| memtable.bytes() + memtable.blob_bytes()).sum()
     }
 
-    /// True when it is time for a checkpoint: memory, the log, or value segments that nobody can remove before it.
+    /// True when it is time for a checkpoint: memory, the log, runs, or value segments that nobody can remove before it.
     pub(crate) fn is_full(&self) -> bool {
         let Some(newest) = self.memtables.front() else { return false };
         newest.bytes() >= self.memtable_bytes
+            || self.pending_runs() >= RUNS_MAX
             || newest.blob_bytes() >= SEGMENT_BYTES
             || self.position.offset >= 2 * self.memtable_bytes.max(16 << 20)
+    }
+
+    /// Runs that no tree holds: each is one more place to look for a key.
+    fn pending_runs(&self) -> usize {
+        let window = Window::after(self.manifest.name.checkpoint);
+        self.memtables.iter().map(|memtable| memtable.runs(window).len()).sum()
     }
 
     pub(crate) fn manifest(&self) -> &Arc<Manifest> {

@@ -149,7 +149,8 @@ impl DatabaseOptions {
             // that long transactions are validated against.
             options.page_cache_bytes = limit / 2;
             options.memtable_bytes = limit / 16;
-            options.write_set_bytes = limit / 8;
+            // Of a large transaction: what is being filled, what waits, what is being written.
+            options.write_set_bytes = limit / 24;
         }
         options
     }

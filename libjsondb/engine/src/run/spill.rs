@@ -22,6 +22,9 @@ enum Job {
     Finish(SyncSender<Result<Written>>),
 }
 
+/// First and last key.
+type KeyRange = (Box<[u8]>, Box<[u8]>);
+
 /// Full write sets of one transaction, on their way to runs. Dropped, it removes what was written.
 pub(crate) struct Spill {
     jobs: Option<SyncSender<Job>>,
@@ -30,7 +33,7 @@ pub(crate) struct Spill {
     /// Readable runs, oldest first.
     runs: Vec<Arc<Run>>,
     /// First and last key of what was added since.
-    unsettled: Vec<(Box<[u8]>, Box<[u8]>)>,
+    unsettled: Vec<KeyRange>,
 }
 
 impl Spill {
