@@ -3,50 +3,13 @@
 //! Prints items (or megabytes) per second from the first put to the end of the commit, the growth of the process's peak memory,
 //! and the bytes on disk per item after closing.
 
+mod measure;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use engine::{Database, Mode, Options, Placement, Result};
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn shuffled(&mut self, count: u64) -> Vec<u64> {
-        let mut order: Vec<u64> = (0..count).collect();
-        for index in (1..order.len()).rev() {
-            order.swap(index, (self.next() % (index as u64 + 1)) as usize);
-        }
-        order
-    }
-}
-
-/// Records of about 105 bytes of JSON, as `kv_bench.py` stores them.
-fn pool() -> Vec<Vec<u8>> {
-    let mut random = Random(42);
-    (0..5000)
-        .map(|id| {
-            let (name, mail, age) = (random.next() >> 40, random.next() >> 32, 18 + random.next() % 73);
-            let score = random.next() % 1_000_000;
-            let text = format!(
-                r#"{{"id":{id},"name":"user-{name:06x}","email":"{mail:08x}@example.org","age":{age},"tags":["a{}","b"],"score":0.{score:06}}}"#,
-                id % 7
-            );
-            [&[0], text.as_bytes()].concat()
-        })
-        .collect()
-}
-
-fn int_key(index: u64) -> Vec<u8> {
-    [&[3][..], &(index + (1 << 63)).to_be_bytes()].concat()
-}
+use measure::{Random, folder_bytes, int_key, memory_mb, peak_mb, pool, reset_peak};
 
 fn text_key(index: u64) -> Vec<u8> {
     format!("user:{:08x}:{index}", index.wrapping_mul(2_654_435_761) as u32).into_bytes()
@@ -92,27 +55,11 @@ impl Load<'_> {
     }
 }
 
-fn folder_bytes(folder: &Path) -> u64 {
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        bytes +=
-            if path.is_dir() { folder_bytes(&path) } else { entry.metadata().map_or(0, |file| file.len()) };
-    }
-    bytes
-}
-
-/// Peak memory of this process in MB; 0 where the system does not say.
-fn peak_mb() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|text| text.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() / 1024.0
-}
-
 fn report(name: &str, folder: &Path, load: &Load<'_>, rounds: usize) -> Result<()> {
     let _ = std::fs::remove_dir_all(folder);
     let database = Database::open(folder, &Options::default())?;
-    let before = peak_mb();
+    reset_peak();
+    let before = memory_mb();
     for round in 0..rounds {
         let seconds = load.run(&database)?;
         let rate = load.order.len() as f64 / seconds;

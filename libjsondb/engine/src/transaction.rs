@@ -23,8 +23,8 @@ use crate::{
 
 /// Values above this go to a value segment when they are put, and are not written to the log.
 const LOG_VALUE_MAX: usize = 64 << 10;
-/// Writes of more bytes than this are committed as a run; fewer cost less in the log.
-const LOG_WRITES_MAX: u64 = 1 << 20;
+/// Writes that take more than this part of a write set's memory are committed as a run; fewer cost less in the log.
+const LOG_WRITES_PART: u64 = 16;
 /// A scan looks at its cancel token every so many entries.
 const CANCEL_EVERY: usize = 1024;
 
@@ -569,8 +569,9 @@ impl Transaction {
     }
 
     fn write_runs(&mut self) -> Result<Written> {
+        let log_writes_max = self.inner.options.write_set_bytes / LOG_WRITES_PART;
         let writes = match self.spill {
-            None if self.writes.bytes() <= LOG_WRITES_MAX => return Ok(Written::default()),
+            None if self.writes.bytes() <= log_writes_max => return Ok(Written::default()),
             _ => std::mem::take(&mut self.writes),
         };
         match self.spill.take() {

@@ -189,3 +189,30 @@ fn what_dead_processes_left_is_swept() {
     assert!(!orphan.exists() && !staged.exists() && !pin.exists() && !lock.exists());
     assert_eq!(count(&database).unwrap(), 10);
 }
+
+#[test]
+fn the_last_to_close_leaves_little_to_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    let mut random = Random::new(1);
+    for round in 0..5 {
+        fill(&database, 0, 2000, &random.bytes(100 + round));
+        fill(&database, 3000, 2, b"small");
+    }
+    let seq = database.info().unwrap().seq;
+    database.close().unwrap();
+    database.close().unwrap();
+    let logs = files(folder.path(), "log").iter().filter(|path| path.extension().is_some()).count();
+    assert_eq!((logs, files(folder.path(), "man").len()), (1, 1));
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    let info = database.info().unwrap();
+    assert_eq!((info.checkpoint, info.seq), (seq, seq));
+    assert!(info.disk.log.bytes <= 64 << 10, "{info:?}");
+    assert!(info.disk.segments.bytes < 3 * 2002 * 120, "{info:?}");
+    // A single small commit is not worth a checkpoint.
+    fill(&database, 1, 2, b"later");
+    database.close().unwrap();
+    let database = Database::open(folder.path(), &Options::default()).unwrap();
+    assert_eq!(database.info().unwrap().checkpoint, seq);
+    database.verify().unwrap();
+}

@@ -36,7 +36,9 @@ const COUNTED: u64 = 3;
 const HOT: u64 = 10;
 
 fn options() -> Options {
-    Options { memtable_bytes: 128 << 10, page_cache_bytes: 1 << 20, ..Options::default() }
+    // Some transactions are committed as runs.
+    let write_set_bytes = 32 << 10;
+    Options { memtable_bytes: 128 << 10, page_cache_bytes: 1 << 20, write_set_bytes, ..Options::default() }
 }
 
 /// What a writer's transaction of this number keeps in a slot. The first slot stays small.

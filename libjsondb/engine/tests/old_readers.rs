@@ -28,7 +28,9 @@ const GROUP: u64 = 20;
 const GROUPS: u64 = 60;
 
 fn options() -> Options {
-    Options { memtable_bytes: 1 << 20, page_cache_bytes: 1 << 20, ..Options::default() }
+    // Some transactions are committed as runs.
+    let write_set_bytes = 64 << 10;
+    Options { memtable_bytes: 1 << 20, page_cache_bytes: 1 << 20, write_set_bytes, ..Options::default() }
 }
 
 /// About 12 MiB in all: values in leaves, in value segments, and too large for the log.

@@ -25,9 +25,15 @@ const NUMBER: &[u8] = b"number";
 /// Another one, written by commits that are appended behind one that is not durable: they do not meet.
 const BEHIND: &[u8] = b"behind";
 
-/// Small enough that checkpoints, new log files and garbage collection happen all the time.
+/// Small enough that checkpoints, new log files and garbage collection happen all the time, and that transactions with a value of some
+/// kilobytes are committed as runs.
 fn options() -> Options {
-    Options { memtable_bytes: 24 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
+    Options {
+        memtable_bytes: 24 << 10,
+        page_cache_bytes: 64 << 10,
+        write_set_bytes: 64 << 10,
+        ..Options::default()
+    }
 }
 
 /// A handle with name, pin and locks of its own, as another process has.

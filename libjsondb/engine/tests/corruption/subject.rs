@@ -31,7 +31,9 @@ pub struct Subjects {
 
 /// So small that a log file is closed at 12 KiB.
 fn options() -> Options {
-    Options { memtable_bytes: 12 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
+    // Some transactions are committed as runs.
+    let write_set_bytes = 16 << 10;
+    Options { memtable_bytes: 12 << 10, page_cache_bytes: 64 << 10, write_set_bytes, ..Options::default() }
 }
 
 impl Subjects {

@@ -40,7 +40,14 @@ pub struct Stores {
 
 /// Memtables so small that checkpoints go on all the time.
 pub fn open(folder: &Path) -> Database {
-    let options = Options { memtable_bytes: 32 << 10, page_cache_bytes: 1 << 20, ..Options::default() };
+    // Some transactions are committed as runs.
+    let write_set_bytes = 4 << 10;
+    let options = Options {
+        memtable_bytes: 32 << 10,
+        page_cache_bytes: 1 << 20,
+        write_set_bytes,
+        ..Options::default()
+    };
     Database::open(folder, &options).unwrap()
 }
 
