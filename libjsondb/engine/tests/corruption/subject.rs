@@ -31,8 +31,8 @@ pub struct Subjects {
 
 /// So small that a log file is closed at 12 KiB.
 fn options() -> Options {
-    // Some transactions are committed as runs.
-    let write_set_bytes = 16 << 10;
+    // The largest transaction is committed as a run.
+    let write_set_bytes = 192 << 10;
     Options { memtable_bytes: 12 << 10, page_cache_bytes: 64 << 10, write_set_bytes, ..Options::default() }
 }
 
@@ -65,6 +65,7 @@ impl Subjects {
         eager(&database, 2, 500);
         database.checkpoint().unwrap();
         eager(&database, 2, 600);
+        fill(&database, "bulk", 0..40, 400);
         commit_as_group(&database, folder.path());
         let before = Subject::of(&database);
         fill(&database, "users", 60..61, 10);
