@@ -104,7 +104,6 @@ _UNCHECKED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sop_handle_release": (None, (_HANDLE,)),
     "sop_handle_count": (c_uint64, ()),
     "freeString": (None, (c_void_p,)),
-    "sop_cpython_names": (c_void_p, ()),
     "createContext": (_CONTEXT, ()),
     "cancelContext": (None, (_CONTEXT,)),
     "removeContext": (None, (_CONTEXT,)),

@@ -60,8 +60,9 @@ def bind(item: type, nil: str) -> Optional[Functions]:
     """The functions, whose items are of a class and have an id by default; None where there are none."""
     if not _is_known():
         return None
-    names = ctypes.string_at(native.sop_cpython_names()).decode("ascii").split()
     library = ctypes.PyDLL(native._name)
+    library.sop_cpython_names.restype = ctypes.c_char_p
+    names = library.sop_cpython_names().decode("ascii").split()
     library.sop_cpython_bind.restype = ctypes.py_object
     library.sop_cpython_bind.argtypes = (
         ctypes.POINTER(ctypes.c_void_p),

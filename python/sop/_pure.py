@@ -13,7 +13,7 @@ from ._native import MapFunctions, _pair, _pairs
 from .btree import Btree, BtreeOptions, IndexSpecification, Item
 from .context import Context
 from .errors import Error, StoreNotFoundError, ValidationError
-from .transaction import Transaction
+from .transaction import NIL, Transaction
 
 _R = TypeVar("_R")
 
@@ -99,16 +99,15 @@ class PureMap:
         raise AssertionError("the last attempt raises or returns")
 
     def _get(self, key: Any, default: Any = None, raw: bool = False) -> Any:
-        item = self._read(lambda store: store.find_one(self._ctx, key))
-        return default if item is None else _form(item.value, raw)
+        return self._get_many([key], default, raw)[0]
 
     def _contains(self, key: Any) -> bool:
-        return self._read(lambda store: store.find_one(self._ctx, key)) is not None
+        return self._get_many([key], _MISSING)[0] is not _MISSING
 
     def _get_many(self, keys: Iterable[Any], default: Any = None, raw: bool = False) -> List[Any]:
         wanted: List[Item[Any, Any]] = [Item(key) for key in keys]
         items = self._read(lambda store: store.get_values(self._ctx, wanted))
-        return [_form(item.value, raw) if item.id != Item(None).id else default for item in items]
+        return [default if _is_missing(item) else _form(item.value, raw) for item in items]
 
     def _page(
         self, start: Any, count: int, reverse: bool = False, raw: bool = False
@@ -153,12 +152,17 @@ class PureMap:
 
     def _modify(self, key: Any, function: Callable[[Any], Any], default: Any = None) -> Any:
         def modify(store: Btree[Any, Any]) -> Any:
-            item = store.find_one(self._ctx, key)
-            value = function(default if item is None else item.value)
+            # Not find_one: of a key that is missing it reads the neighbours, and meets their writers.
+            item = store.get_values(self._ctx, [Item(key)])[0]
+            value = function(default if _is_missing(item) else item.value)
             store.upsert(self._ctx, key, value)
             return value
 
         return self._write(modify)
+
+
+def _is_missing(item: Item[Any, Any]) -> bool:
+    return item.id == str(NIL)
 
 
 def _form(value: Any, raw: bool) -> Any:

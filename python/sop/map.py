@@ -152,8 +152,13 @@ class Map(MutableMapping):  # type: ignore[type-arg]
     __hash__ = object.__hash__
 
     def _walk(self, start: Any, stop: Any, reverse: bool, parts: int, raw: bool) -> Iterator[Any]:
-        next_batch = self._functions.walk(start, stop, reverse, parts, raw)
-        return chain.from_iterable(iter(next_batch, None))
+        return _elements(self._functions.walk(start, stop, reverse, parts, raw))
+
+
+def _elements(next_batch: Callable[[], Optional[List[Any]]]) -> Iterator[Any]:
+    # Not chain.from_iterable: two threads in one chain crash where a batch releases the GIL.
+    for batch in iter(next_batch, None):
+        yield from batch
 
 
 def _pairs_of(items: Any) -> Iterable[Any]:

@@ -9,6 +9,7 @@ use stores::{Error, Result};
 use super::api::{Builtin, MethodDef, Py};
 use super::bind::Bind;
 use super::encode::text;
+use super::owned::Owned;
 use crate::boundary;
 
 const FASTCALL: c_int = 0x80;
@@ -203,6 +204,8 @@ pub(super) unsafe fn run<T: 'static>(
     // SAFETY: `this` is the function's capsule.
     let bound = unsafe { &*(*this.cast::<Capsule>()).pointer.cast::<Bound<T>>() };
     let bind = &*bound.bind;
+    // A caller in C may let go of the function while a call without the GIL is in it.
+    let _this = Owned::new(bind, bind.keep(this));
     let positional = count as usize;
     // SAFETY: `names` is NULL or a tuple.
     let named = if names.is_null() { 0 } else { unsafe { (bind.api.PyTuple_Size)(names) as usize } };

@@ -1,0 +1,433 @@
+"""Maps: what their calls mean, alike on both paths: builtin functions, and transactions with B-trees."""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import subprocess
+import sys
+import threading
+import uuid
+import weakref
+from typing import Any, Iterator
+
+import pytest
+
+from conftest import ROOT, environment
+from sop import (
+    ConflictError,
+    Context,
+    ContextCancelledError,
+    Database,
+    Durability,
+    ForkedHandleError,
+    InvalidTransactionStateError,
+    Map,
+    StorageError,
+    TransactionMode,
+    TransactionOptions,
+    ValidationError,
+    btree,
+)
+from sop.btree import BtreeOptions, IndexFieldSpecification, IndexSpecification
+
+BY_NAME = IndexSpecification([IndexFieldSpecification("name"), IndexFieldSpecification("rank", False)])
+KEYS = [
+    0,
+    1,
+    -5,
+    2**53 + 1,
+    2**64 - 1,
+    1.5,
+    1e300,
+    "",
+    "a",
+    "a\0b",
+    "é",
+    None,
+    True,
+    False,
+    [],
+    [1, "a"],
+    {"k": [1]},
+]
+
+
+@pytest.fixture(params=["builtin", "pure"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "pure":
+        monkeypatch.setattr(btree, "fast", None)
+        monkeypatch.setattr("sop.database.fast", None)
+    else:
+        assert btree.fast is not None, "these tests need the fast path"
+    return str(request.param)
+
+
+@pytest.fixture
+def numbers(ctx: Context, db: Database) -> Map:
+    opened = db.open_map(ctx, "numbers")
+    opened.put_many((number, {"n": number}) for number in range(100))
+    return opened
+
+
+def test_a_map_is_as_a_dict_in_order_of_key(ctx: Context, db: Database) -> None:
+    store, model = db.open_map(ctx, "m"), {}
+    dice = random.Random(3)
+    for step in range(400):
+        key, value = dice.randrange(40), {"step": step}
+        action = dice.randrange(8)
+        if action == 0:
+            store[key] = model[key] = value
+        elif action == 1:
+            assert store.remove(key) == (model.pop(key, None) is not None)
+        elif action == 2:
+            batch = {dice.randrange(40): [step] for _ in range(5)}
+            store.put_many(batch if step % 2 else batch.items())
+            model.update(batch)
+        elif action == 3:
+            some = [dice.randrange(40) for _ in range(3)]
+            assert store.remove_many(some) == sum(model.pop(one, None) is not None for one in some)
+        elif action == 4:
+            model[key] = [model.get(key, "none"), step] if step % 3 else step
+            got = store.modify(key, lambda old, s=step: [old, s] if s % 3 else s, "none")
+            assert got == model[key]
+        elif action == 5:
+            assert store.get_many(range(40), "no") == [model.get(one, "no") for one in range(40)]
+        else:
+            assert store.get(key) == model.get(key) and (key in store) == (key in model)
+        assert len(store) == len(model)
+    assert dict(store.items()) == model and list(store) == sorted(model)
+
+
+def test_every_kind_of_key_and_value_comes_back(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m")
+    store.put_many((key, [key, "x" * 10]) for key in KEYS)
+    assert len(store) == len(KEYS)
+    for key in KEYS:
+        assert repr(store[key]) == repr([key, "x" * 10])
+    assert sorted(map(repr, store)) == sorted(map(repr, KEYS))
+    assert [key for key, _ in store.items()] == [key for key, _ in store.items(reverse=True)][::-1]
+
+
+def test_both_paths_write_the_same(ctx: Context, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = db.open_map(ctx, "m")
+    fields = db.open_map(ctx, "f", None, BY_NAME)
+    for key in KEYS:
+        store[key] = key
+    fields[{"rank": 1, "name": "b", "more": 1}] = 1
+    fields[{"rank": 2, "name": "b"}] = 2
+    monkeypatch.setattr(btree, "fast", None)
+    monkeypatch.setattr("sop.database.fast", None)
+    again, more = db.open_map(ctx, "m"), db.open_map(ctx, "f")
+    assert [repr(again.get(key)) for key in KEYS] == [repr(key) for key in KEYS]
+    assert list(more) == list(fields) == [{"rank": 2, "name": "b"}, {"rank": 1, "name": "b", "more": 1}]
+    assert list(more.items()) == list(fields.items())
+
+
+def test_pages_and_ranges(numbers: Map) -> None:
+    assert numbers.page(95, 10) == [(n, {"n": n}) for n in range(95, 100)]
+    assert numbers.page(None, 2) == [(0, {"n": 0}), (1, {"n": 1})]
+    assert numbers.page(2, 5, reverse=True) == [(1, {"n": 1}), (0, {"n": 0})]
+    assert numbers.page(None, 1, reverse=True) == [(99, {"n": 99})]
+    assert numbers.page(3, 0) == []
+    assert list(numbers.keys(10, 13)) == [10, 11, 12]
+    assert list(numbers.keys(10, 13, reverse=True)) == [12, 11, 10]
+    assert list(numbers.values(98)) == [{"n": 98}, {"n": 99}]
+    assert list(numbers.items(stop=1)) == [(0, {"n": 0})]
+    assert list(numbers.items(50, 50)) == [] == list(numbers.items(60, 50))
+
+
+def test_raw_values_are_json_text(numbers: Map) -> None:
+    assert numbers.get(1, raw=True) == b'{"n":1}'
+    assert numbers.get_many([1, -1], default=7, raw=True) == [b'{"n":1}', 7]
+    assert numbers.page(1, 1, raw=True) == [(1, b'{"n":1}')]
+    assert list(numbers.values(1, 2, raw=True)) == [b'{"n":1}'] and next(numbers.items(raw=True)) == (
+        0,
+        b'{"n":0}',
+    )
+
+
+def test_the_length_of_batches_does_not_show(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m")
+    store.put_many((number, number) for number in range(10_000))
+    assert list(store.values()) == list(range(10_000))
+    assert list(store.keys(reverse=True)) == list(range(9999, -1, -1))
+
+
+def test_large_values_are_whole_and_not_read_for_their_keys(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m")
+    large = "x" * 300_000
+    store.put_many({1: large, 2: "small", 3: large})
+    assert list(store.keys()) == [1, 2, 3] and store[3] == large
+    assert [len(value) for value in store.values()] == [300_000, 5, 300_000]
+    assert store.get_many([3, 2]) == [large, "small"]
+
+
+def test_fields_beside_the_index_stay_those_of_the_first_put(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m", None, BY_NAME)
+    store.put({"name": "a", "rank": 1, "note": "first"}, 1)
+    store.put({"name": "a", "rank": 1, "note": "second"}, 2)
+    store.put({"name": "a", "rank": 7}, 3)
+    assert list(store.items()) == [
+        ({"name": "a", "rank": 7}, 3),
+        ({"name": "a", "rank": 1, "note": "first"}, 2),
+    ]
+    assert list(store.values({"name": "a"}, {"name": "b"})) == [3, 2]
+
+
+def test_a_failing_iterable_stores_nothing(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m")
+
+    def pairs(count: int) -> Iterator[Any]:
+        yield from ((number, "x" * 100) for number in range(count))
+        raise KeyError("the source ended badly")
+
+    for count in (10, 20_000):
+        with pytest.raises(KeyError, match="badly"):
+            store.put_many(pairs(count))
+        with pytest.raises(ValidationError):
+            store.put_many([*((number, 1) for number in range(count)), (1, object())])
+        assert len(store) == 0 and store.get(1) is None
+    store[1] = 1
+    with pytest.raises(ValidationError):
+        store.remove_many([1, object()])
+    assert 1 in store
+
+
+def test_arguments_that_are_wrong(numbers: Map) -> None:
+    for wrong in (5, "ab", [5], [(1,)], [(1, 2, 3)]):
+        with pytest.raises(ValidationError):
+            numbers.put_many(wrong)
+    with pytest.raises(ValidationError):
+        numbers.get(btree.Item(1))
+    with pytest.raises(ValidationError):
+        numbers.get(2**64)
+    with pytest.raises(TypeError):
+        numbers.get()
+    with pytest.raises(TypeError):
+        numbers.get(1, key=1)
+    with pytest.raises(TypeError):
+        numbers.get(1, nothing=1)
+    with pytest.raises(KeyError):
+        numbers[1000]
+    with pytest.raises(KeyError):
+        del numbers[1000]
+    with pytest.raises(ZeroDivisionError):
+        numbers.modify(1, lambda value: 1 // 0)
+    assert numbers[1] == {"n": 1}
+
+
+def test_only_unique_btrees_are_maps(ctx: Context, db: Database) -> None:
+    with db.begin_transaction(ctx) as transaction:
+        db.new_btree(ctx, "twice", transaction, BtreeOptions("twice"))
+    with pytest.raises(ValidationError, match="duplicates"):
+        db.open_map(ctx, "twice")
+    with pytest.raises(ValidationError):
+        db.open_map(ctx, "m", BtreeOptions("other", is_unique=True))
+    with pytest.raises(ValidationError):
+        db.open_map(ctx, "m", durability=7)
+
+
+def test_inside_a_transaction_nothing_shows_before_its_commit(
+    ctx: Context, db: Database, numbers: Map
+) -> None:
+    with db.begin_transaction(ctx) as transaction:
+        inside = numbers.with_transaction(transaction)
+        inside[1] = "new"
+        inside.put_many({200: 1, 201: 2})
+        assert inside.remove(0) and inside.modify(5, lambda value: value["n"] + 1) == 6
+        assert inside[1] == "new" and len(inside) == 101 and inside.page(200, 5) == [(200, 1), (201, 2)]
+        assert numbers[1] == {"n": 1} and len(numbers) == 100
+    assert numbers.get_many([0, 1, 5, 201]) == [None, "new", 6, 2]
+    with pytest.raises(InvalidTransactionStateError):
+        inside.get(1)
+    reading = db.begin_transaction(ctx, TransactionMode.ForReading)
+    before = numbers.with_transaction(reading)
+    numbers[1] = "newer"
+    assert before[1] == "new"
+    with pytest.raises(InvalidTransactionStateError):
+        before[1] = "no"
+
+
+def test_an_iteration_sees_one_snapshot(numbers: Map) -> None:
+    walk = numbers.items()
+    assert next(walk) == (0, {"n": 0})
+    numbers.put_many((number, "later") for number in range(150))
+    assert [value for _, value in walk] == [{"n": number} for number in range(1, 100)]
+
+
+def test_a_transaction_that_meets_a_put_conflicts(ctx: Context, db: Database, numbers: Map) -> None:
+    transaction = db.begin_transaction(ctx)
+    inside = numbers.with_transaction(transaction)
+    inside[1] = [inside[1], "mine"]
+    numbers[1] = "theirs"
+    with pytest.raises(ConflictError) as conflict:
+        transaction.commit(ctx)
+    assert conflict.value.details["key"] == 1 and numbers[1] == "theirs"
+
+
+def test_threads_that_modify_one_key_lose_nothing(numbers: Map) -> None:
+    def work() -> None:
+        for _ in range(50):
+            numbers.modify("hot", lambda value: value + 1, 0)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert numbers["hot"] == 200
+
+
+COUNT_IN_PROCESS = """
+import sys, sop
+ctx = sop.Context()
+with sop.Database(ctx, sys.argv[1]) as db:
+    hot = db.open_map(ctx, "numbers", durability=sop.Durability.Relaxed)
+    for _ in range(100):
+        hot.modify("hot", lambda value: value + 1, 0)
+"""
+
+
+def test_processes_that_modify_one_key_lose_nothing(db: Database, numbers: Map, path: str) -> None:
+    variables = {**environment(), "SOP_PURE": "1" if path == "pure" else ""}
+    command = [sys.executable, "-c", COUNT_IN_PROCESS, db.storage_path]
+    running = [subprocess.Popen(command, env=variables) for _ in range(3)]
+    assert [process.wait(300) for process in running] == [0, 0, 0]
+    assert numbers["hot"] == 300
+
+
+def test_relaxed_commits_are_seen_by_others_at_once(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m", durability=Durability.Relaxed)
+    store[1] = "relaxed"
+    db.flush(ctx)
+    options = TransactionOptions(durability=Durability.Relaxed)
+    with db.begin_transaction(ctx, options=options) as transaction:
+        store.with_transaction(transaction)[2] = "too"
+    code = (
+        "import sys, sop; ctx = sop.Context(); db = sop.Database(ctx, sys.argv[1])\n"
+        "print(db.open_map(ctx, 'm').get_many([1, 2]))\n"
+    )
+    command = [sys.executable, "-c", code, db.storage_path]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['relaxed', 'too']"
+
+
+def test_a_map_of_a_closed_database_says_so(db: Database, numbers: Map) -> None:
+    walk = numbers.items()
+    db.close()
+    for call in (lambda: numbers.get(1), lambda: numbers.put(1, 1), lambda: len(numbers), lambda: next(walk)):
+        with pytest.raises(StorageError, match="closed"):
+            call()
+
+
+def test_a_cancelled_context_ends_a_map(db: Database) -> None:
+    ctx = Context()
+    store = db.open_map(ctx, "m")
+    store[1] = 1
+    ctx.cancel()
+    for call in (lambda: store.get(1), lambda: store.put(1, 1), lambda: store.get_many([1])):
+        with pytest.raises(ContextCancelledError):
+            call()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_opens_a_map_of_its_own(ctx: Context, tmp_path: Any, numbers: Map) -> None:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for call in (lambda: numbers.get(1), lambda: numbers.put(1, 1), lambda: next(iter(numbers))):
+                with pytest.raises(ForkedHandleError):
+                    call()
+            with Database(Context(), tmp_path / "db") as database:
+                status = 0 if database.open_map(Context(), "numbers")[1] == {"n": 1} else 2
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert numbers[1] == {"n": 1}
+
+
+def test_python_code_that_runs_in_between_may_use_the_map(numbers: Map) -> None:
+    seen = []
+
+    class Noisy:
+        """Makes garbage that calls the map when it is collected."""
+
+        def __init__(self) -> None:
+            self.self = self
+            weakref.finalize(self, lambda: seen.append(numbers.get(1)))
+
+    def pairs() -> Iterator[Any]:
+        for number in range(3000):
+            if number % 100 == 0:
+                numbers.put("inner", number)
+                Noisy()
+            yield number, {"n": [numbers.get(number % 100)]}
+
+    old = gc.get_threshold()
+    gc.set_threshold(5)
+    try:
+        numbers.put_many(pairs())
+        assert len(list(numbers.items())) == 3001
+        numbers.modify("outer", lambda value: numbers.modify("inner", lambda inner: [inner]))
+        gc.collect()
+    finally:
+        gc.set_threshold(*old)
+    assert len(seen) == 30 and numbers["outer"] == numbers["inner"] == [2900]
+
+
+def test_one_iterator_in_two_threads_never_gives_an_item_twice(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m")
+    store.put_many((number, number) for number in range(20_000))
+    walk, got = store.keys(), []
+
+    def work() -> None:
+        try:
+            for key in walk:
+                got.append(key)
+        except (ValidationError, ValueError):
+            pass  # the other thread was fetching
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(got) == len(set(got))
+
+
+def test_a_map_is_there_whatever_is_in_it(ctx: Context, db: Database) -> None:
+    store = db.open_map(ctx, "m")
+    assert store and store == store and store != db.open_map(ctx, "m") and len({store, store}) == 1
+    store.update({1: 1}, b=2)
+    assert list(store.items()) == [(1, 1), ("b", 2)]
+    store.clear()
+    assert len(store) == 0 and not list(store)
+
+
+def test_a_subclass_may_override_a_call(ctx: Context, db: Database) -> None:
+    class Loud(Map):
+        def get(self, key: Any, default: Any = None, raw: bool = False) -> Any:
+            return ["loud", super().get(key, default, raw)]
+
+    plain = db.open_map(ctx, "m")
+    plain[1] = 1
+    assert Loud(plain._functions, plain._within).get(1) == ["loud", 1]
+
+
+def test_the_calls_of_btrees_mean_the_same_without_the_fast_path() -> None:
+    names = ("test_btree.py", "test_btree_keys.py", "test_btree_cursor.py", "test_bad_input.py")
+    files = [str(ROOT / "tests" / "python" / name) for name in names]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
+    done = subprocess.run(command, env={**os.environ, "SOP_PURE": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_functions_outlive_their_map_and_the_interpreter_ends_quietly(db: Database) -> None:
+    code = (
+        "import sys, sop; ctx = sop.Context(); db = sop.Database(ctx, sys.argv[1])\n"
+        "get = db.open_map(ctx, 'm').get; walk = db.open_map(ctx, 'm').items()\n"
+        "db.open_map(ctx, 'm')[1] = 1\n"
+        "assert get(1) == 1\n"
+    )
+    command = [sys.executable, "-c", code, str(db.storage_path) + uuid.uuid4().hex]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
