@@ -31,7 +31,7 @@ class Point:
     x: int
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(repr=False)
 class Unready:
     """Its field is missing."""
 

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use stores::{Error, Result};
 
@@ -33,9 +33,9 @@ impl From<Error> for Failure {
 /// A new reference, or why there is none.
 pub(super) type Outcome = std::result::Result<Py, Failure>;
 
-/// What a builtin function is bound to.
+/// What a builtin function is bound to. The GIL guards the count of the binding.
 pub(super) struct Bound<T> {
-    pub(super) bind: Arc<Bind>,
+    pub(super) bind: Rc<Bind>,
     pub(super) state: T,
 }
 
@@ -135,8 +135,8 @@ pub(super) fn raise_type_error(bind: &Bind, message: &str) -> Failure {
 }
 
 /// Makes a builtin function. Gives a new reference.
-pub(super) fn make<T: 'static>(definition: &'static Definition<T>, bind: &Arc<Bind>, state: T) -> Outcome {
-    let bound = Box::into_raw(Box::new(Bound { bind: Arc::clone(bind), state }));
+pub(super) fn make<T: 'static>(definition: &'static Definition<T>, bind: &Rc<Bind>, state: T) -> Outcome {
+    let bound = Box::into_raw(Box::new(Bound { bind: Rc::clone(bind), state }));
     // SAFETY: the GIL is held; the capsule owns `bound` and frees it once.
     let capsule = unsafe { (bind.api.PyCapsule_New)(bound.cast(), CAPSULE.as_ptr(), Some(free::<T>)) };
     if capsule.is_null() {

@@ -1,5 +1,6 @@
 //! The builtin functions of a map, `sop.Map` in Python: opening one, and what they share.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use stores::map::Map;
@@ -52,7 +53,7 @@ fn within(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
 }
 
 /// In the order of `MapFunctions` in `_native.py`.
-fn functions(bind: &Arc<Bind>, map: &Arc<Map>) -> Outcome {
+fn functions(bind: &Rc<Bind>, map: &Arc<Map>) -> Outcome {
     let definitions = [
         &map_read::GET,
         &map_read::CONTAINS,

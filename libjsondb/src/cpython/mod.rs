@@ -29,7 +29,7 @@ mod scan;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::null_mut;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use api::{NAMES, Py};
 use bind::Bind;
@@ -54,14 +54,14 @@ pub unsafe extern "C" fn sop_cpython_bind(
         let addresses = unsafe { crate::strings::slice("addresses", addresses, count) }?.unwrap_or_default();
         // SAFETY: the caller's part, and the GIL is held by `ctypes.PyDLL`.
         let Some(bind) = (unsafe { Bind::new(addresses, objects.cast()) }) else { return Ok(None) };
-        Ok(functions(&Arc::new(bind)).ok())
+        Ok(functions(&Rc::new(bind)).ok())
     });
     made.ok().flatten().unwrap_or(null_mut()).cast()
 }
 
 /// A tuple of all builtin functions, in the order of `_native.py`.
-fn functions(bind: &Arc<Bind>) -> Outcome {
-    fn one(definition: &'static Definition<()>, bind: &Arc<Bind>) -> Outcome {
+fn functions(bind: &Rc<Bind>) -> Outcome {
+    fn one(definition: &'static Definition<()>, bind: &Rc<Bind>) -> Outcome {
         make(definition, bind, ())
     }
     let all = [
