@@ -29,7 +29,7 @@ type Latencies = Vec<u64>;
 /// Reads and writes `items` keys; retries what lost against others.
 fn commit(database: &Database, work: Work, worker: u64, number: u64) -> Result<()> {
     loop {
-        let mut transaction = database.begin(Mode::Write)?;
+        let mut transaction = database.begin_brief(Mode::Write)?;
         transaction.set_durability(work.durability);
         let store = transaction.ensure_store("s", b"")?;
         for item in 0..work.items {
@@ -38,7 +38,7 @@ fn commit(database: &Database, work: Work, worker: u64, number: u64) -> Result<(
             transaction.put(store, &key.to_be_bytes(), &[number as u8; VALUE_BYTES], Placement::Auto)?;
         }
         match transaction.commit() {
-            Err(error) if error.kind() == ErrorKind::Conflict => {}
+            Err(error) if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::SnapshotTooOld) => {}
             done => return done.map(drop),
         }
     }

@@ -5,9 +5,9 @@ use std::sync::{MutexGuard, PoisonError};
 
 use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
-use crate::log::tail::{Appended, Tail};
+use crate::log::tail::{Appended, Durable, Mark, Tail};
 use crate::log::wal::{self, Wal, WalHeader};
-use crate::log::{CheckpointRecord, LogEnd, Position};
+use crate::log::{CheckpointRecord, Position};
 use crate::os::{self, File};
 use crate::replica::{ReadLimit, Replica};
 use crate::wait::acquire;
@@ -110,7 +110,7 @@ impl LockedLog<'_> {
                 inner.follow(&mut replica, written.end, written.end)?;
                 self.tail = tail;
                 if replica.position.end() != written.end {
-                    self.take_over(&mut replica, tail.durable.mark.end)?;
+                    self.take_over(&mut replica, tail.durable.mark)?;
                 }
             }
             Some(tail) if trust == Trust::Nothing && inner.is_in_good_order(&replica, &tail)? => {
@@ -121,7 +121,7 @@ impl LockedLog<'_> {
                     // Whoever made the database may have died before its name was durable.
                     os::sync_folder(&inner.folder)?;
                 }
-                self.take_over(&mut replica, tail.unwrap_or_default().durable.mark.end)?;
+                self.take_over(&mut replica, tail.unwrap_or_default().durable.mark)?;
             }
         }
         replica.show(self.tail.visible());
@@ -131,8 +131,8 @@ impl LockedLog<'_> {
 
     /// Reads all that stands in the log and makes it durable: written once more, so that this sync covers it whatever became of the
     /// sync of its writer. What stands behind the last whole frame was never acknowledged as durable, and goes.
-    fn take_over(&mut self, replica: &mut Replica, durable: LogEnd) -> Result<()> {
-        let inner = self.inner;
+    fn take_over(&mut self, replica: &mut Replica, known: Mark) -> Result<()> {
+        let (inner, durable) = (self.inner, known.end);
         // A sync that is under way ends first.
         let _sync = inner.lock_sync()?;
         // The maker of the newest file may have died before its name was durable.
@@ -144,6 +144,8 @@ impl LockedLog<'_> {
         let from = end.durable_offset(durable);
         let wiped = self.guarded(end.wal.wipe(end.offset))?;
         if wiped || end.offset > from {
+            // Should this sync fail, the next process has it all to write again.
+            self.guarded(inner.tail()?.write_durable(&Durable { mark: known, syncing: true }))?;
             self.guarded(end.wal.rewrite(from, end.offset.saturating_sub(from)))?;
             self.guarded(end.wal.sync())?;
         }

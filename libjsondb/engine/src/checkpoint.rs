@@ -152,7 +152,9 @@ impl Inner {
         } else if !lock.try_lock()? {
             return Ok(());
         }
-        // Commits and checkpoints of others up to here, which are durable before the tree is made of them.
+        // Commits and checkpoints of others up to here, which are durable before the tree is made of them. Most of them before the lock
+        // is taken: nobody commits while it is.
+        self.flush()?;
         self.lock_log(&still_wanted)?.make_durable()?;
         if purpose == Purpose::Room && self.current.load().manifest.name != known {
             // A second one could make the waiting transaction too old.
@@ -226,6 +228,7 @@ impl Inner {
     fn publish_tree(&self, frozen: &Snapshot, built: Built, sweep: &collect::Sweep) -> Result<()> {
         let manifest = self.next_manifest(frozen, built, sweep)?;
         manifest.store(&self.folders.manifests, &self.folders.log.staging)?;
+        self.flush()?;
         self.append_checkpoint(&CheckpointRecord { manifest: manifest.name, base: frozen.manifest.name })
     }
 

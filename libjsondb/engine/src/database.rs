@@ -337,12 +337,15 @@ impl Inner {
     }
 
     /// As [`Database::flush`].
-    fn flush(&self) -> Result<()> {
+    pub(crate) fn flush(&self) -> Result<()> {
         let tail = self.tail()?.read()?;
         if tail.is_some_and(|tail| !tail.appended.rotating && tail.durable.mark >= tail.appended.written) {
             return self.check_usable();
         }
-        self.lock_log(|| Ok(()))?.make_durable()
+        drop(self.lock_log(|| Ok(()))?);
+        let position = self.lock_replica().position.clone();
+        // Others commit meanwhile: what waits for the disk may be much.
+        self.make_durable(&position)
     }
 
     fn may_flush(&self) -> bool {

@@ -290,10 +290,11 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 
 /// Gives a file another name, which takes the place of a file of that name. Not durable before its folder is synced.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
-    call("rename into place", to, || fs::rename(from, to))?;
+    let rename = || call("rename into place", to, || fs::rename(from, to));
     #[cfg(test)]
-    trace::renamed(from, to);
-    Ok(())
+    return trace::renamed(from, to, rename);
+    #[cfg(not(test))]
+    rename()
 }
 
 /// Makes names in a folder durable: files created, renamed or removed in it. A no-op on Windows, where the file

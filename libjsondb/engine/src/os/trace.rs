@@ -165,15 +165,18 @@ pub(super) fn removed(path: &Path) {
     });
 }
 
-pub(super) fn renamed(from: &Path, to: &Path) {
-    with(to, |trace| {
-        if let Some(inode) = trace.names.remove(from) {
-            trace.names.insert(to.to_owned(), inode);
-            let ((folder, name), (from_folder, from_name)) = (split(to), split(from));
-            trace.operations.push(Operation::Link { folder, name, inode });
-            trace.operations.push(Operation::Unlink { folder: from_folder, name: from_name });
-        }
-    });
+/// Renames and records it: nobody opens the file under its new name in between, as if it were another one.
+pub(super) fn renamed<E>(from: &Path, to: &Path, rename: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    let mut traces = traces();
+    rename()?;
+    let Some(trace) = traces.iter_mut().find(|trace| to.starts_with(&trace.root)) else { return Ok(()) };
+    if let Some(inode) = trace.names.remove(from) {
+        trace.names.insert(to.to_owned(), inode);
+        let ((folder, name), (from_folder, from_name)) = (split(to), split(from));
+        trace.operations.push(Operation::Link { folder, name, inode });
+        trace.operations.push(Operation::Unlink { folder: from_folder, name: from_name });
+    }
+    Ok(())
 }
 
 /// What a power cut left: the files by path below the root, and what was known of the commits by then.
