@@ -447,6 +447,30 @@ int32_t sop_btree_range(int64_t ctx,
                         size_t query_len,
                         char **out);
 
+// As sop_btree_write, of `count` keys and values given as columns: their JSON texts one after the other, and the length of each.
+int32_t sop_btree_put_columns(int64_t ctx,
+                              uint64_t btree,
+                              int32_t action,
+                              size_t count,
+                              const char *keys,
+                              size_t keys_len,
+                              const uint32_t *key_lens,
+                              const char *values,
+                              size_t values_len,
+                              const uint32_t *value_lens,
+                              int32_t *out);
+
+// Looks up `count` keys, a column as for sop_btree_put_columns. Writes the JSON texts of their values one after the other, and into
+// value_lens, which has room for `count`, the length of each: UINT32_MAX for a key that is not there.
+int32_t sop_btree_get_columns(int64_t ctx,
+                              uint64_t btree,
+                              size_t count,
+                              const char *keys,
+                              size_t keys_len,
+                              const uint32_t *key_lens,
+                              uint32_t *value_lens,
+                              char **out);
+
 // Opens a vector store, creating it with its first vector. With a database handle each call commits by itself; with a
 // transaction handle calls run inside it. Options (JSON): "name", "usage_mode" (0 BuildOnceQueryMany,
 // 1 DynamicWithVectorCountTracking, 2 Dynamic), "content_size".

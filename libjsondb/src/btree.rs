@@ -17,10 +17,10 @@ use crate::transaction::OpenTransaction;
 /// A range query without a limit gives this many items.
 const RANGE_LIMIT_DEFAULT: usize = 1000;
 
-type Held = Arc<OpenStore<Btree>>;
+pub(crate) type Held = Arc<OpenStore<Btree>>;
 
 /// The context's token and the store of a call.
-fn enter(ctx: i64, btree: u64) -> Result<(CancelToken, Held)> {
+pub(crate) fn enter(ctx: i64, btree: u64) -> Result<(CancelToken, Held)> {
     let process = process::current();
     Ok((process.contexts.token(ctx)?, process.handles.get::<OpenStore<Btree>>(btree)?))
 }

@@ -34,6 +34,7 @@ mod maintenance;
 mod transaction;
 
 mod btree;
+mod columns;
 
 mod vector;
 
@@ -47,6 +48,7 @@ pub use actions::{
     SopTransactionMode, SopVectorAction, SopWriteAction,
 };
 pub use btree::*;
+pub use columns::*;
 pub use context::{cancelContext, contextError, createContext, removeContext};
 pub use cpython::{sop_cpython_bind, sop_cpython_names};
 pub use database::{

@@ -113,6 +113,14 @@ impl<T> Out<T> {
     }
 }
 
+impl Out<u32> {
+    /// Hands an array over, into memory that has room for it.
+    pub(crate) fn set_all(self, values: &[u32]) {
+        // SAFETY: not null and aligned by `new`; writable for so many as the caller promised with the count.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.0.as_ptr(), values.len()) }
+    }
+}
+
 impl Out<*mut c_char> {
     /// Hands a text over; the caller frees it with `freeString`.
     pub(crate) fn set_text(self, text: &str) {

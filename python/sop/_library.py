@@ -11,7 +11,18 @@ import json
 import os
 import sys
 import weakref
-from ctypes import POINTER, byref, c_char_p, c_double, c_int32, c_int64, c_size_t, c_uint64, c_void_p
+from ctypes import (
+    POINTER,
+    byref,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -38,6 +49,10 @@ _PROGRESS = (PROGRESS, c_void_p)
 
 _OF_HANDLE = (_CONTEXT, _HANDLE)
 
+# Texts one after the other, and the length of each.
+_LENGTHS = POINTER(c_uint32)
+_COLUMN = (*_TEXT, _LENGTHS)
+
 # Functions that answer with an error code; the results come through pointers and are written only on success.
 _CHECKED: dict[str, tuple[Any, ...]] = {
     "sop_database_open": (_CONTEXT, *_TEXT, _HANDLE_OUT),
@@ -59,6 +74,8 @@ _CHECKED: dict[str, tuple[Any, ...]] = {
     "sop_btree_info": (*_OF_HANDLE, _TEXT_OUT),
     "sop_btree_count": (*_OF_HANDLE, _COUNT_OUT),
     "sop_btree_write": (*_OF_HANDLE, c_int32, *_TEXT, _FLAG_OUT),
+    "sop_btree_put_columns": (*_OF_HANDLE, c_int32, c_size_t, *_COLUMN, *_COLUMN, _FLAG_OUT),
+    "sop_btree_get_columns": (*_OF_HANDLE, c_size_t, *_COLUMN, _LENGTHS, _TEXT_OUT),
     "sop_btree_remove": (*_OF_HANDLE, *_TEXT, _FLAG_OUT),
     "sop_btree_find": (*_OF_HANDLE, *_TEXT, c_char_p, _FLAG_OUT),
     "sop_btree_find_one": (*_OF_HANDLE, *_TEXT, c_int32, _TEXT_OUT),

@@ -33,6 +33,8 @@ C_TYPES = {
     "int32_t *": ctypes.POINTER(ctypes.c_int32),
     "int64_t *": ctypes.POINTER(ctypes.c_int64),
     "uint64_t *": ctypes.POINTER(ctypes.c_uint64),
+    "uint32_t *": ctypes.POINTER(ctypes.c_uint32),
+    "const uint32_t *": ctypes.POINTER(ctypes.c_uint32),
     "void": None,
 }
 
