@@ -73,7 +73,9 @@ impl Inner {
     /// were made so before the announcement named the file.
     fn is_in_good_order(&self, replica: &Replica, tail: &Tail) -> Result<bool> {
         let here = &replica.position;
-        Ok(*tail == Tail::settled(here.mark())
+        let is_announced = !tail.appended.rotating && tail.appended.written == here.mark();
+        Ok(is_announced
+            && tail.durable == Durable { mark: here.mark(), syncing: false }
             && wal::list(&self.folders.log.path)?.last() == Some(&here.end().wal)
             && here.wal.is_blank_from(here.offset)?)
     }
@@ -103,6 +105,11 @@ impl LockedLog<'_> {
         let inner = self.inner;
         let tail = inner.tail()?.read()?;
         let mut replica = inner.lock_replica();
+        if let (Trust::Nothing, Some(tail)) = (trust, tail) {
+            // Others may have gone on since this process read it. What it calls durable is there whatever happened.
+            let durable = tail.durable.mark.end;
+            inner.follow(&mut replica, durable, durable)?;
+        }
         match tail {
             Some(tail) if trust == Trust::Announcement && !tail.appended.rotating => {
                 // No power cut since this handle looked: what was announced is there.

@@ -46,6 +46,8 @@ mod key_filter;
 mod log;
 mod manifest;
 mod memtable;
+#[cfg(test)]
+mod open_tests;
 mod os;
 mod page;
 mod per_process;
