@@ -18,6 +18,7 @@ use crate::per_process::PerProcess;
 use crate::pin::Pin;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::snapshot::Snapshot;
+use crate::sync::SyncLock;
 use crate::tree::{Pages, Wait};
 use crate::writers::Writers;
 use crate::{Error, ErrorKind, Mode, Options, Result, Seq, Transaction};
@@ -52,8 +53,7 @@ pub(crate) struct Inner {
     tail: Option<TailFile>,
     /// None when the folder cannot be written.
     pub(crate) log_lock: Mutex<Option<File>>,
-    /// The same.
-    pub(crate) sync_lock: Mutex<Option<File>>,
+    pub(crate) sync_lock: SyncLock,
     pub(crate) queue: CommitQueue,
     pub(crate) pages: Pages,
     replica: Mutex<Replica>,
@@ -185,7 +185,7 @@ impl Inner {
             format: opened.format,
             tail: opened.tail,
             log_lock: Mutex::new(opened.log_lock),
-            sync_lock: Mutex::new(opened.sync_lock),
+            sync_lock: SyncLock::new(opened.sync_lock),
             queue: CommitQueue::default(),
             pages,
             replica: Mutex::new(opened.replica),

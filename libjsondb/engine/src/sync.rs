@@ -3,7 +3,7 @@
 //! While one runs others append; the next one covers what they wrote. Whoever waits looks first whether somebody else's sync has
 //! covered its frame already.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::database::Inner;
 use crate::log::tail::{Durable, Tail};
@@ -14,18 +14,63 @@ use crate::tree::Wait;
 use crate::wait::{acquire, acquire_unless};
 use crate::{Error, Result};
 
-/// The folder's sync lock, held.
-pub(crate) struct LockedSync<'a> {
-    inner: &'a Inner,
-    file: MutexGuard<'a, Option<File>>,
+/// The folder's sync lock, as the threads of this process share it.
+pub(crate) struct SyncLock {
+    state: Mutex<SyncState>,
+    ended: Condvar,
 }
 
-impl Drop for LockedSync<'_> {
+struct SyncState {
+    /// None when the folder cannot be written, or the lock was given up.
+    file: Option<Arc<File>>,
+    /// A thread has it, or waits for other processes to give it.
+    taken: bool,
+    /// Threads that sleep until it is given back.
+    sleeping: usize,
+}
+
+impl SyncLock {
+    pub(crate) fn new(file: Option<File>) -> SyncLock {
+        let state = SyncState { file: file.map(Arc::new), taken: false, sleeping: 0 };
+        SyncLock { state: Mutex::new(state), ended: Condvar::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SyncState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps until a thread gives the lock back.
+    fn sleep<'a>(&'a self, mut state: MutexGuard<'a, SyncState>) -> MutexGuard<'a, SyncState> {
+        state.sleeping += 1;
+        state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+        state.sleeping -= 1;
+        state
+    }
+}
+
+/// This thread's turn to take the folder's sync lock; given back when it is dropped.
+pub(crate) struct SyncTurn<'a> {
+    inner: &'a Inner,
+    file: Arc<File>,
+    /// The lock is held among processes, too.
+    is_locked: bool,
+}
+
+impl Drop for SyncTurn<'_> {
     fn drop(&mut self) {
-        if let Some(Err(error)) = self.file.as_ref().map(File::unlock) {
+        let unlocked = if self.is_locked { self.file.unlock() } else { Ok(()) };
+        let lock = &self.inner.sync_lock;
+        let mut state = lock.lock();
+        state.taken = false;
+        if let Err(error) = unlocked {
             // Closing the file releases the lock for others; without it this handle cannot write.
             self.inner.poison(error);
-            *self.file = None;
+            state.file = None;
+        }
+        let awaited = state.sleeping > 0;
+        drop(state);
+        if awaited {
+            lock.ended.notify_all();
         }
     }
 }
@@ -38,11 +83,23 @@ impl Inner {
     }
 
     /// Keeps all others from syncing, after the sync that is under way.
-    pub(crate) fn lock_sync(&self) -> Result<LockedSync<'_>> {
-        let file = self.sync_lock.lock().unwrap_or_else(PoisonError::into_inner);
-        let lock = self.lock_file(&file)?;
-        acquire(lock, self.options.lock_timeout, || Ok(()))?;
-        Ok(LockedSync { inner: self, file })
+    pub(crate) fn lock_sync(&self) -> Result<SyncTurn<'_>> {
+        let mut state = self.sync_lock.lock();
+        while state.taken {
+            state = self.sync_lock.sleep(state);
+        }
+        let mut turn = self.take_turn(state)?;
+        acquire(&turn.file, self.options.lock_timeout, || Ok(()))?;
+        turn.is_locked = true;
+        Ok(turn)
+    }
+
+    fn take_turn(&self, mut state: MutexGuard<'_, SyncState>) -> Result<SyncTurn<'_>> {
+        let Some(file) = state.file.clone() else {
+            return Err(self.check_usable().err().unwrap_or_else(|| self.read_only()));
+        };
+        state.taken = true;
+        Ok(SyncTurn { inner: self, file, is_locked: false })
     }
 
     /// As [`Inner::make_durable`], but shows nothing.
@@ -65,18 +122,22 @@ impl Inner {
     }
 
     /// None when the log is durable up to `end` without a further sync.
-    fn lock_sync_unless_durable(&self, end: LogEnd) -> Result<Option<LockedSync<'_>>> {
-        let file = self.sync_lock.lock().unwrap_or_else(PoisonError::into_inner);
+    fn lock_sync_unless_durable(&self, end: LogEnd) -> Result<Option<SyncTurn<'_>>> {
         let is_durable = || Ok(self.tail()?.read()?.is_some_and(|tail| tail.durable.mark.end >= end));
-        if is_durable()? {
-            return Ok(None);
+        let mut state = self.sync_lock.lock();
+        loop {
+            if is_durable()? {
+                return Ok(None);
+            }
+            self.check_not_failed()?;
+            if !state.taken {
+                break;
+            }
+            state = self.sync_lock.sleep(state);
         }
-        self.check_not_failed()?;
-        let lock = self.lock_file(&file)?;
-        if !acquire_unless(lock, self.options.lock_timeout, is_durable)? {
-            return Ok(None);
-        }
-        Ok(Some(LockedSync { inner: self, file }))
+        let mut turn = self.take_turn(state)?;
+        turn.is_locked = acquire_unless(&turn.file, self.options.lock_timeout, is_durable)?;
+        Ok(turn.is_locked.then_some(turn))
     }
 
     /// Syncs everything that is announced as written. A new file is started only when all is durable, so all that is not lies in
