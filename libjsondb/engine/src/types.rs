@@ -80,7 +80,7 @@ impl Default for Options {
         Self {
             memtable_bytes: 20 << 20,
             page_cache_bytes: 256 << 20,
-            write_set_bytes: 16 << 20,
+            write_set_bytes: 24 << 20,
             lock_timeout: Duration::from_secs(60),
         }
     }

@@ -14,7 +14,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// A leaf of the index is split at this length.
 const LEAF_MAX: usize = 128;
 /// Bytes of a key that the index holds: comparing them decides nearly always.
-const HEAD_LEN: usize = 24;
+const HEAD_LEN: usize = 32;
 
 type Head = [u64; HEAD_LEN / 8];
 
