@@ -13,6 +13,10 @@ pub(crate) enum Bug {
     CoverLaterFrames,
     /// What a sync that failed was to cover is left to the next one.
     TrustFailedSync,
+    /// A segment is named in the log before it is synced.
+    NameSegmentBeforeSync,
+    /// What lies in runs is not compared with what others read and wrote.
+    SkipRunValidation,
     /// Checksums of frames, pages and values are not compared.
     SkipCrc,
     /// Scanned ranges are not compared with later commits.
