@@ -12,7 +12,9 @@ use std::ops::Bound;
 use std::path::Path;
 
 use common::{Random, count, scratch, seed};
-use engine::{Database, Direction, ErrorKind, Mode, Options, Placement, Result, StoreId, Transaction};
+use engine::{
+    Database, Direction, Durability, ErrorKind, Mode, Options, Placement, Result, StoreId, Transaction,
+};
 use process::Worker;
 
 /// Keys of one transaction: all of the same round.
@@ -157,12 +159,54 @@ fn a_cached_get_answers_from_memory_or_not_at_all() {
 #[test]
 fn worker() {
     let Some(words) = process::task() else { return };
-    let [folder, rounds] = &words[..] else { panic!("{words:?}") };
-    let database = Database::open(Path::new(folder), &options()).unwrap();
-    for round in 1..=rounds.parse().unwrap() {
-        overwrite_all(&database, round);
-        database.checkpoint().unwrap();
+    let [task, folder, count] = &words[..] else { panic!("{words:?}") };
+    let (database, count) = (Database::open(Path::new(folder), &options()).unwrap(), count.parse().unwrap());
+    match task.as_str() {
+        "increment" => (0..count).for_each(|_| increment(&database)),
+        "overwrite" => (1..=count).for_each(|round| {
+            overwrite_all(&database, round);
+            database.checkpoint().unwrap();
+        }),
+        other => panic!("{other}"),
     }
+}
+
+fn start(task: &str, folder: &Path, count: u64) -> Worker {
+    Worker::start(&[task, &folder.display().to_string(), &count.to_string()])
+}
+
+/// Adds 1 to the only key of a store.
+fn increment(database: &Database) {
+    let attempt = || -> Result<()> {
+        let mut brief = database.begin_brief(Mode::Write)?;
+        let store = brief.ensure_store("counter", b"")?;
+        let number =
+            |value: Option<&[u8]>| value.map_or(0, |value| u64::from_be_bytes(value.try_into().unwrap()));
+        let next = brief.get_with(store, b"n", number)? + 1;
+        brief.set_durability(Durability::Relaxed);
+        brief.put(store, b"n", &next.to_be_bytes(), Placement::Auto)?;
+        brief.commit().map(drop)
+    };
+    while let Err(error) = attempt() {
+        assert!(error.is_retryable(), "{error}");
+    }
+}
+
+#[test]
+fn brief_transactions_of_two_processes_lose_no_increment() {
+    let times = count(300);
+    let folder = scratch();
+    let database = Database::open(folder.path(), &options()).unwrap();
+    let other = start("increment", folder.path(), times);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| (0..times).for_each(|_| increment(&database)));
+        }
+    });
+    other.finish();
+    let (store, _) = database.begin(Mode::Read).unwrap().store("counter").unwrap().unwrap();
+    let number = |value: Option<&[u8]>| u64::from_be_bytes(value.unwrap().try_into().unwrap());
+    assert_eq!(database.get_with(store, b"n", number).unwrap(), 3 * times);
 }
 
 #[test]
@@ -172,7 +216,7 @@ fn reads_without_a_pin_are_right_while_another_process_replaces_all_files() {
     let database = Database::open(folder.path(), &options()).unwrap();
     overwrite_all(&database, 0);
     let store = store(&database);
-    let mut writer = Worker::start(&[&folder.path().display().to_string(), &rounds.to_string()]);
+    let mut writer = start("overwrite", folder.path(), rounds);
     let mut random = Random::new(seed());
     let mut seen = vec![0; KEYS as usize];
     let (mut reads, mut refused) = (0, 0);
