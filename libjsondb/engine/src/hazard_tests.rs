@@ -19,13 +19,13 @@ use crate::os::File;
 use crate::os::faults::{self, Fault, Faults};
 use crate::os::trace::{self, Knowledge};
 use crate::replica::{ReadLimit, Replica};
-use crate::{Database, Durability, Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
+use crate::{Database, Error, ErrorKind, Mode, Options, Placement, Result, Seq, Transaction};
 
-fn small() -> Options {
+pub(crate) fn small() -> Options {
     Options { memtable_bytes: 16 << 10, page_cache_bytes: 64 << 10, ..Options::default() }
 }
 
-fn process(folder: &Path) -> Arc<Inner> {
+pub(crate) fn process(folder: &Path) -> Arc<Inner> {
     Arc::new(Inner::open(folder, &small()).unwrap())
 }
 
@@ -42,7 +42,7 @@ fn process_beside_another(folder: &Path) -> Arc<Inner> {
     opening.join().unwrap()
 }
 
-fn begin(inner: &Arc<Inner>) -> Transaction {
+pub(crate) fn begin(inner: &Arc<Inner>) -> Transaction {
     let snapshot = inner.newest_snapshot(Mode::Write, Hold::Pinned).unwrap();
     Transaction::new(Arc::clone(inner), snapshot, Mode::Write, Hold::Pinned)
 }
@@ -54,11 +54,11 @@ fn try_put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) -> Re
     transaction.commit().map(drop)
 }
 
-fn put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) {
+pub(crate) fn put(inner: &Arc<Inner>, key: u32, len: usize, placement: Placement) {
     try_put(inner, key, len, placement).unwrap();
 }
 
-fn load(inner: &Arc<Inner>, key: u32) -> Result<Option<Vec<u8>>> {
+pub(crate) fn load(inner: &Arc<Inner>, key: u32) -> Result<Option<Vec<u8>>> {
     let mut transaction = begin(inner);
     let (store, _) = transaction.store("s")?.unwrap();
     let value = transaction.get(store, &key.to_be_bytes())?;
@@ -340,91 +340,4 @@ fn a_reader_keeps_no_removed_files_open() {
         open.filter(|file| file.starts_with(&path) && file.to_string_lossy().ends_with(".seg (deleted)"));
     let gone = gone.count();
     assert!(gone < 8, "{gone} removed segments still take space");
-}
-
-fn put_relaxed(inner: &Arc<Inner>, key: u32) {
-    let mut transaction = begin(inner);
-    transaction.set_durability(Durability::Relaxed);
-    let store = transaction.ensure_store("s", b"").unwrap();
-    transaction.put(store, &key.to_be_bytes(), &[key as u8; 10], Placement::Auto).unwrap();
-    transaction.commit().unwrap();
-}
-
-#[test]
-fn a_relaxed_commit_is_no_sync_and_is_seen_by_others_at_once() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().canonicalize().unwrap();
-    trace::start(&path);
-    let (writer, reader) = (process(&path), process(&path));
-    put(&writer, 0, 10, Placement::Auto);
-    trace::note(&path, 1, Knowledge::Begun);
-    for key in 1..10 {
-        put_relaxed(&writer, key);
-        assert!(load(&reader, key).unwrap().is_some(), "key {key}");
-    }
-    assert_eq!(trace::finish(&path).syncs_after(1), 0);
-}
-
-#[test]
-fn a_full_commit_a_flush_and_a_close_make_relaxed_commits_durable() {
-    let folder = tempfile::tempdir().unwrap();
-    let database = Database::open(folder.path(), &small()).unwrap();
-    let inner = &database.inner;
-    put(inner, 0, 10, Placement::Auto);
-    let is_durable = || {
-        let tail = inner.tail().unwrap().read().unwrap().unwrap();
-        tail.durable.mark == tail.appended.written
-    };
-    put_relaxed(inner, 1);
-    assert!(!is_durable());
-    put(inner, 2, 10, Placement::Auto);
-    assert!(is_durable());
-    put_relaxed(inner, 3);
-    database.flush().unwrap();
-    assert!(is_durable());
-    put_relaxed(inner, 4);
-    database.close().unwrap();
-    assert!(is_durable());
-}
-
-#[test]
-fn a_relaxed_commit_behind_a_lost_one_does_not_come_back_with_its_repetition() {
-    let folder = tempfile::tempdir().unwrap();
-    let log = folder.path().join("log");
-    let writer = process(folder.path());
-    put(&writer, 0, 10, Placement::Auto);
-    let (tail, end) = (fs::read(log.join("TAIL")).unwrap(), writer.lock_replica().position.end());
-    put_relaxed(&writer, 1);
-    put_relaxed(&writer, 2);
-    drop(writer);
-    // The power goes: the system had written the second of the two, not the first, and no announcement of either.
-    fs::write(log.join("TAIL"), tail).unwrap();
-    let file = fs::File::options().write(true).open(wal::path(&log, end.wal)).unwrap();
-    file.write_all_at(&[0; HEADER_LEN], end.offset).unwrap();
-    let writer = process(folder.path());
-    assert_eq!((load(&writer, 1).unwrap(), load(&writer, 2).unwrap()), (None, None));
-    put_relaxed(&writer, 1);
-    drop(writer);
-    let reopened = process(folder.path());
-    assert!(load(&reopened, 1).unwrap().is_some());
-    assert_eq!(load(&reopened, 2).unwrap(), None);
-}
-
-#[test]
-fn what_lost_against_a_commit_that_is_not_durable_yet_sees_it_when_it_is_run_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let (first, second) = (process(folder.path()), process(folder.path()));
-    put(&first, 0, 10, Placement::Auto);
-    let put_one = |transaction: &mut Transaction| {
-        let store = transaction.ensure_store("s", b"").unwrap();
-        transaction.put(store, &1u32.to_be_bytes(), &[1; 20], Placement::Auto).unwrap();
-    };
-    let (mut appended, mut loser) = (begin(&first), begin(&second));
-    put_one(&mut appended);
-    put_one(&mut loser);
-    // Its process dies before the sync.
-    appended.append_only().unwrap();
-    assert_eq!(load(&second, 1).unwrap(), None);
-    assert_eq!(loser.commit().unwrap_err().kind(), ErrorKind::Conflict);
-    assert_eq!(load(&second, 1).unwrap(), Some(vec![1; 20]));
 }

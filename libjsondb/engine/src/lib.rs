@@ -30,6 +30,8 @@ mod compact;
 #[cfg(test)]
 mod crash_tests;
 mod database;
+#[cfg(test)]
+mod durability_tests;
 mod error;
 mod folder;
 #[cfg(any(test, feature = "fuzz"))]
