@@ -39,8 +39,8 @@ class Database:
     All databases on one folder in a process share what is open. As a context manager it closes on exit.
 
     `memory_limit`, in bytes, bounds caches and commits that wait for a checkpoint (not the keys of an open
-    transaction); the first database that opens a folder in a process decides. None: about 64 MiB of cache,
-    and commits of up to 128 MiB.
+    transaction); the first database that opens a folder in a process decides. None: up to 256 MiB of
+    cache, and commits of up to 80 MiB.
     """
 
     def __init__(
