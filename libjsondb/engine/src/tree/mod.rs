@@ -184,3 +184,41 @@ impl Pages {
         Err(self.too_deep(root))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Database, Mode, Options, Placement};
+
+    const CACHE_BYTES: u64 = 512 << 10;
+
+    #[test]
+    fn pages_stay_within_their_memory_and_those_in_use_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { page_cache_bytes: CACHE_BYTES, ..Options::default() };
+        let database = Database::open_alone(folder.path(), &options).unwrap();
+        let mut transaction = database.begin(Mode::Write).unwrap();
+        let store = transaction.ensure_store("s", b"").unwrap();
+        for key in 0..20_000_u32 {
+            transaction.put(store, &key.to_be_bytes(), &[key as u8; 100], Placement::Auto).unwrap();
+        }
+        transaction.commit().unwrap();
+        database.checkpoint().unwrap();
+        let mut read = database.begin(Mode::Read).unwrap();
+        for key in 0..20_000_u32 {
+            // Scattered over all pages, which take several times the memory.
+            let key = key.wrapping_mul(7919) % 20_000;
+            let value = read.get_with(store, &key.to_be_bytes(), |value| value.map(<[u8]>::to_vec)).unwrap();
+            assert_eq!(value, Some(vec![key as u8; 100]));
+            assert!(database.inner.pages.cache.weight() <= CACHE_BYTES + CACHE_BYTES / 8);
+        }
+        let misses = (0..20_000_u32).filter(|key| {
+            let key = (key.wrapping_mul(7919) % 20_000).to_be_bytes();
+            read.get_with(store, &key, |_| ()).unwrap();
+            let used = read.get_cached_with(store, &5_u32.to_be_bytes(), |_| ()).unwrap();
+            read.get_with(store, &5_u32.to_be_bytes(), |_| ()).unwrap();
+            used.is_none()
+        });
+        assert!(misses.count() < 200, "a page that is used all the time is pushed out");
+    }
+}
