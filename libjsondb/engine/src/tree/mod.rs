@@ -187,7 +187,6 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::{Database, Mode, Options, Placement};
 
     const CACHE_BYTES: u64 = 512 << 10;
