@@ -138,7 +138,7 @@ fn memory(folder: &Path) -> Result<()> {
         let seconds = begun.elapsed().as_secs_f64();
         println!(
             "{what}: {:.0} items/s, memory +{:.0} MB at most",
-            count as f64 / seconds,
+            items as f64 / seconds,
             peak_mb() - before
         );
         reset_peak();
