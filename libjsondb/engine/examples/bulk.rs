@@ -23,6 +23,7 @@ fn composite_key(index: u64) -> Vec<u8> {
 }
 
 struct Load<'a> {
+    name: &'static str,
     key: fn(u64) -> Vec<u8>,
     order: &'a [u64],
     value: &'a dyn Fn(u64) -> Vec<u8>,
@@ -55,7 +56,8 @@ impl Load<'_> {
     }
 }
 
-fn report(name: &str, folder: &Path, load: &Load<'_>, rounds: usize) -> Result<()> {
+fn report(folder: &Path, load: &Load<'_>, rounds: usize) -> Result<()> {
+    let name = load.name;
     let _ = std::fs::remove_dir_all(folder);
     let database = Database::open(folder, &Options::default())?;
     reset_peak();
@@ -86,6 +88,18 @@ fn report(name: &str, folder: &Path, load: &Load<'_>, rounds: usize) -> Result<(
     Ok(())
 }
 
+impl<'a> Load<'a> {
+    fn of(
+        name: &'static str,
+        key: fn(u64) -> Vec<u8>,
+        order: &'a [u64],
+        value: &'a dyn Fn(u64) -> Vec<u8>,
+        transactions: usize,
+    ) -> Self {
+        Load { name, key, order, value, transactions }
+    }
+}
+
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let folder = arguments.next().map_or_else(|| std::env::temp_dir().join("sop-bulk"), PathBuf::from);
@@ -102,18 +116,18 @@ fn main() -> Result<()> {
     let (small, page, large) = (&record, &noise(4096), &noise(1 << 20));
     let sorted: Vec<u64> = (0..1_000_000).collect();
     let mixed = Random(7).shuffled(100_000);
-    let loads: [(&str, fn(u64) -> Vec<u8>, &[u64], &dyn Fn(u64) -> Vec<u8>, usize, usize); 7] = [
-        ("in-order", int_key, &sorted, small, 1, 1),
-        ("random-int", int_key, &mixed, small, 1, 1),
-        ("random-text", text_key, &mixed, small, 1, 1),
-        ("random-composite", composite_key, &mixed, small, 1, 1),
-        ("overwrite", int_key, &mixed, small, 5, 6),
-        ("4-kb", int_key, &sorted[..20_000], page, 1, 1),
-        ("1-mb", int_key, &sorted[..100], large, 10, 1),
+    let loads = [
+        (Load::of("in-order", int_key, &sorted, small, 1), 1),
+        (Load::of("random-int", int_key, &mixed, small, 1), 1),
+        (Load::of("random-text", text_key, &mixed, small, 1), 1),
+        (Load::of("random-composite", composite_key, &mixed, small, 1), 1),
+        (Load::of("overwrite", int_key, &mixed, small, 5), 6),
+        (Load::of("4-kb", int_key, &sorted[..20_000], page, 1), 1),
+        (Load::of("1-mb", int_key, &sorted[..100], large, 10), 1),
     ];
-    for (name, key, order, value, transactions, rounds) in loads {
-        if is_wanted(name) {
-            report(name, &folder, &Load { key, order, value, transactions }, rounds)?;
+    for (load, rounds) in loads {
+        if is_wanted(load.name) {
+            report(&folder, &load, rounds)?;
         }
     }
     Ok(())
