@@ -225,7 +225,8 @@ class Storm:
         self.opened.close()
 
     def use_ai(self, number: int) -> None:
-        self.vectors.upsert(self.ctx, Item(f"{number % 50}", [1.0, float(number % 13)]))
+        # Not the ids of children, which look whether theirs are as they left them.
+        self.vectors.upsert(self.ctx, Item(f"parent {number % 50}", [1.0, float(number % 13)]))
         self.vectors.query(self.ctx, [1.0, 1.0], k=3)
         self.models.save(self.ctx, "category", f"{number % 5}", {"number": number})
 

@@ -15,7 +15,7 @@ pub type Call = (&'static str, fn(&mut Machine, Step));
 const FLOATS: usize = 64;
 
 /// A call on a handle that gives only its code.
-fn plain(m: &mut Machine, s: Step, kind: Kind, call: fn(i64, u64) -> i32) {
+fn plain(m: &mut Machine, s: Step, kind: Kind, call: impl Fn(i64, u64) -> i32) {
     let code = call(m.ctx(s), m.handle(s, kind));
     m.ended(code);
 }
@@ -347,5 +347,32 @@ pub const CALLS: &[Call] = &[
     ("model_legacy", |m, s| {
         let actions = [6, 6, 6, 6, 6, 6, 6, 6, 4, 6, 1, 1];
         store_legacy(m, s, manageModelStore, &actions, Model);
+    }),
+    ("flush", |m, s| plain(m, s, Database, |c, h| sop_database_flush(c, h))),
+    ("set_durability", |m, s| {
+        let durability = action(s, 0, 2);
+        plain(m, s, Transaction, |_, h| sop_transaction_set_durability(h, durability));
+    }),
+    ("btree_put_columns", |m, s| {
+        let (t, a, count) = (m.text(KEY, s), action(s, 3, 4), usize::from(s.twist) % 3);
+        let lens = [len(&t) as u32, u32::from(s.twist)];
+        counts(m, s, Btree, |c, h, o| unsafe {
+            let column = (data(&t), len(&t), lens.as_ptr());
+            sop_btree_put_columns(
+                c, h, a, count, column.0, column.1, column.2, column.0, column.1, column.2, o,
+            )
+        });
+    }),
+    ("btree_get_columns", |m, s| {
+        let (t, count) = (m.text(KEY, s), usize::from(s.twist) % 3);
+        let lens = [len(&t) as u32, u32::from(s.twist)];
+        let (mut found, mut out) = ([0; 2], null_mut());
+        let (context, store) = (m.ctx(s), m.handle(s, Btree));
+        let code = unsafe {
+            let found = found.as_mut_ptr();
+            sop_btree_get_columns(context, store, count, data(&t), len(&t), lens.as_ptr(), found, &mut out)
+        };
+        m.ended(code);
+        unsafe { freeString(out) };
     }),
 ];
