@@ -1,4 +1,4 @@
-"""The fastest documented calls of this package, for the key-value benchmark: OURS_ADAPTER=scripts/bench/kv_adapter.py.
+"""The fastest documented calls of this package, for the key-value benchmark (OURS_ADAPTER names this file).
 
 The benchmark runs this file in its own namespace, which has `Peer`.
 """
