@@ -139,9 +139,11 @@ impl LockedLog<'_> {
     /// Reads all that stands in the log and makes it durable: written once more, so that this sync covers it whatever became of the
     /// sync of its writer. What stands behind the last whole frame was never acknowledged as durable, and goes.
     fn take_over(&mut self, replica: &mut Replica, known: Mark) -> Result<()> {
-        let (inner, durable) = (self.inner, known.end);
-        // A sync that is under way ends first.
+        let inner = self.inner;
+        // A sync that is under way ends first. What it made durable was acknowledged and seen: the durable end never goes back.
         let _sync = inner.lock_sync()?;
+        let known = inner.tail()?.read()?.map_or(known, |tail| tail.durable.mark.max(known));
+        let durable = known.end;
         // The maker of the newest file may have died before its name was durable.
         self.guarded(os::sync_folder(&inner.folders.log.path))?;
         if !replica.catch_up(ReadLimit::Everything { durable })? {
@@ -216,9 +218,10 @@ impl LockedLog<'_> {
         self.guarded(self.inner.tail()?.write_appended(&appended))
     }
 
-    /// To be called when all is durable.
     /// Starts a new log file when this one holds so many bytes.
     pub(crate) fn rotate_when_grown(&mut self, bytes: u64) -> Result<()> {
+        // What is not durable lies in the newest file (I11).
+        self.make_durable()?;
         let mut replica = self.inner.lock_replica();
         let position = &replica.position;
         if position.offset < bytes || position.next_seq == position.wal.header.first_seq {

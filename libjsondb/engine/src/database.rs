@@ -243,10 +243,12 @@ impl Inner {
     pub(crate) fn poison(&self, error: Error) -> Error {
         let what =
             format!("{error}; whether the last commit was stored is known once the database is opened again");
-        let error = match error.kind() {
-            // These promise that nothing was stored.
-            ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder => Error::new(ErrorKind::Io, what),
-            _ => error.with_message(what),
+        let promises_nothing = matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder);
+        // Nobody is to run it again before that is known.
+        let error = if promises_nothing || error.is_retryable() {
+            Error::new(ErrorKind::Io, what)
+        } else {
+            error.with_message(what)
         };
         // The first error stays the reason.
         let _ = self.failed.set(error.clone());

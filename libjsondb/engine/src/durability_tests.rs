@@ -12,7 +12,7 @@ use crate::os::faults::{self, Fault, Faults};
 use crate::os::trace::{self, Knowledge};
 use crate::{Database, Durability, ErrorKind, Placement, Transaction};
 
-fn put_relaxed(inner: &Arc<Inner>, key: u32) {
+pub(crate) fn put_relaxed(inner: &Arc<Inner>, key: u32) {
     let mut transaction = begin(inner);
     transaction.set_durability(Durability::Relaxed);
     let store = transaction.ensure_store("s", b"").unwrap();

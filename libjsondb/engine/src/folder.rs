@@ -128,6 +128,14 @@ fn open_read_only(
     let format = read_format(&format_path(folder))?;
     let tail = TailFile::open(&folders.log.path.join("TAIL"))?;
     let (limit, _nobody_writes) = read_limit(&folders.log, tail.as_ref())?;
+    let mut replica = Replica::open(folders.clone(), limit, options.memtable_bytes)?;
+    // Writers that live may wait for a sync: nobody sees their frames before. After a power cut the announcement does not name the end of the
+    // log, and what is there is all there is.
+    if let Some(announced) = tail.as_ref().map(TailFile::read).transpose()?.flatten()
+        && announced.appended.written == replica.position.mark()
+    {
+        replica.visible = announced.visible();
+    }
     Ok(Opened {
         folders: folders.clone(),
         format,
@@ -136,7 +144,7 @@ fn open_read_only(
         sync_lock: None,
         pin: None,
         segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner).without_pin()),
-        replica: Replica::open(folders.clone(), limit, options.memtable_bytes)?,
+        replica,
     })
 }
 

@@ -1,6 +1,8 @@
 //! Races between processes that need a hand inside one of them. Two handles opened past the registry are two processes: each has
 //! its own name, pin and locks.
 
+mod not_durable;
+
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -13,7 +15,7 @@ use crate::database::{Hold, Inner};
 use crate::folder;
 use crate::log::LogEnd;
 use crate::log::frame::HEADER_LEN;
-use crate::log::tail::{Mark, Tail, TailFile};
+use crate::log::tail::{Durable, Mark, Tail, TailFile};
 use crate::log::wal::{self, Wal};
 use crate::os::File;
 use crate::os::faults::{self, Fault, Faults};
@@ -315,11 +317,12 @@ fn a_reader_of_a_folder_that_cannot_be_written_takes_no_announced_frame_for_torn
 }
 
 #[test]
-fn an_unknown_outcome_is_never_told_as_a_full_disk() {
+fn an_unknown_outcome_is_never_told_as_one_that_stored_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let process = process(folder.path());
-    for kind in [ErrorKind::DiskFull, ErrorKind::ReadOnlyFolder, ErrorKind::Io] {
-        assert_eq!(process.poison(Error::new(kind, "the sync failed")).kind(), ErrorKind::Io);
+    for kind in [ErrorKind::DiskFull, ErrorKind::ReadOnlyFolder, ErrorKind::Io, ErrorKind::Locked] {
+        let told = process.poison(Error::new(kind, "the sync failed"));
+        assert_eq!((told.kind(), told.is_retryable()), (ErrorKind::Io, false));
     }
 }
 

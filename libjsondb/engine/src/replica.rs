@@ -319,8 +319,10 @@ impl Replica {
         }
     }
 
-    /// A replica read anew takes this one's place; transactions that began earlier cannot be validated any more.
+    /// A replica read anew takes this one's place; transactions that began earlier cannot be validated any more. It may have been read
+    /// further than readers see.
     pub(crate) fn replace_with(&mut self, mut newer: Replica) {
+        newer.visible = self.visible;
         newer.floor = newer.floor.max(newer.manifest.name.checkpoint);
         *self = newer;
     }
