@@ -27,6 +27,8 @@ use crate::{CancelToken, Direction, Error, ErrorKind, Result, Seq, ValueRef};
 
 /// New commits wait for the running checkpoint once this many memtables are pending.
 const PENDING_MEMTABLES_MAX: u64 = 4;
+/// As many runs: a reader looks for a key in each.
+const PENDING_RUNS_MAX: usize = 64;
 /// What is left to the next to open the folder: commits that no tree holds, or a log, of fewer bytes.
 const LEFT_BYTES_MAX: u64 = 64 << 10;
 
@@ -124,7 +126,9 @@ impl Inner {
         let sum = |bytes: fn(&Memtable) -> u64| -> u64 {
             current.memtables.iter().map(|memtable| bytes(memtable)).sum()
         };
-        sum(Memtable::bytes) < PENDING_MEMTABLES_MAX * self.options.memtable_bytes
+        let runs = current.runs().count();
+        runs < PENDING_RUNS_MAX
+            && sum(Memtable::bytes) < PENDING_MEMTABLES_MAX * self.options.memtable_bytes
             && sum(Memtable::blob_bytes) < PENDING_MEMTABLES_MAX * SEGMENT_BYTES
     }
 
