@@ -38,7 +38,7 @@ impl Inner {
         Ok(log)
     }
 
-    /// What every handle does first: from then on, what a dead writer left is either stored or gone.
+    /// What every handle does first, and who removes files of the dead: from then on, what a dead writer left is either stored or gone.
     pub(crate) fn settle_log(&self) -> Result<()> {
         self.acquire_log(|| Ok(()))?.catch_up(Trust::Nothing)
     }

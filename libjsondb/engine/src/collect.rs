@@ -85,9 +85,14 @@ impl Sweep {
     /// Removes what nobody needs. `base` is the checkpoint before the one in force: the log behind it is kept for
     /// processes that are a little late.
     pub(crate) fn run(&self, inner: &Inner, base: Seq) -> Result<()> {
-        // A process found dead may have committed since this one last read the log. And no file goes for a checkpoint of another one
-        // that is not durable yet.
-        inner.lock_log(|| Ok(()))?.make_durable()?;
+        // A process found dead may have committed since this one last read the log, and may have written more than it could announce:
+        // who opens the folder takes that over. And no file goes for a checkpoint of another one that is not durable yet.
+        if self.pins.dead.is_empty() {
+            inner.lock_log(|| Ok(()))?.make_durable()?;
+        } else {
+            inner.check_usable()?;
+            inner.settle_log()?;
+        }
         let (manifest, pending) = {
             let replica = inner.lock_replica();
             (replica.manifest().clone(), replica.value_segments())

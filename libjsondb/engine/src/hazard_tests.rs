@@ -107,6 +107,23 @@ fn a_sweep_spares_what_a_process_committed_before_it_was_found_dead() {
 }
 
 #[test]
+fn a_sweep_spares_what_a_process_wrote_and_died_before_it_announced_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let tail = folder.path().join("log").join("TAIL");
+    let sweeper = process(folder.path());
+    put(&sweeper, 0, 10, Placement::Auto);
+    let other = process(folder.path());
+    let before = fs::read(&tail).unwrap();
+    put(&other, 1, 9000, Placement::Eager);
+    drop(other);
+    // Its pin is found, unlocked, as of a process that was killed.
+    fs::write(&tail, before).unwrap();
+    fs::write(folder::pin_folder(folder.path()).join("00000000000000aa.lock"), b"").unwrap();
+    Sweep::survey(&sweeper).unwrap().run(&sweeper, Seq(0)).unwrap();
+    assert_eq!(load(&process(folder.path()), 1).unwrap(), Some(vec![1; 9000]));
+}
+
+#[test]
 fn a_commit_that_waited_for_the_checkpoint_of_another_process_makes_no_further_one() {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { memtable_bytes: 1 << 20, ..small() };

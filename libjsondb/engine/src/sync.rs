@@ -147,6 +147,7 @@ impl Inner {
         if tail.durable.syncing && !is_planted(Bug::TrustFailedSync) {
             // A kernel reports a failed sync only once, and may have dropped the bytes: these are written by a process that lives.
             let from = position.durable_offset(durable.end);
+            position.wal.check_frames(from, written.end.offset)?;
             position.wal.rewrite(from, written.end.offset.saturating_sub(from))?;
         }
         file.write_durable(&Durable { mark: durable, syncing: true })?;

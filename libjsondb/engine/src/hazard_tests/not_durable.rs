@@ -143,3 +143,28 @@ fn a_brief_transaction_older_than_a_run_that_is_gone_is_too_old_and_nothing_is_d
         Err(error) => assert_eq!(error.kind(), ErrorKind::SnapshotTooOld, "{error}"),
     }
 }
+
+#[test]
+fn a_sync_that_failed_is_not_made_good_by_one_that_no_longer_finds_the_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let (failing, other) = (process(&path), process(&path));
+    put(&failing, 0, 10, Placement::Auto);
+    let end = durable(&failing).end;
+    let fault = Fault::Error(5);
+    faults::set(&path, Faults { only: Some(("sync", "wal")), after: 0, count: 1, fault });
+    assert_eq!(try_put(&failing, 1, 10, Placement::Auto).unwrap_err().kind(), ErrorKind::Io);
+    faults::forget(&path);
+    assert!(load(&other, 0).unwrap().is_some());
+    // Nobody sees it, but it is in the way of the others.
+    drop(other.lock_log(|| Ok(())).unwrap());
+    // The system dropped what it could not write.
+    let file = fs::File::options().write(true).open(wal::path(&path.join("log"), end.wal)).unwrap();
+    file.write_all_at(&[0; HEADER_LEN], end.offset).unwrap();
+    assert_eq!(try_put(&other, 2, 10, Placement::Auto).unwrap_err().kind(), ErrorKind::Corrupt);
+    drop((failing, other));
+    let reopened = process(&path);
+    assert!(load(&reopened, 0).unwrap().is_some());
+    assert_eq!((load(&reopened, 1).unwrap(), load(&reopened, 2).unwrap()), (None, None));
+    put(&reopened, 3, 10, Placement::Auto);
+}

@@ -264,6 +264,24 @@ impl Wal {
         Ok(())
     }
 
+    /// Fails unless whole frames stand from `offset` to `end`: what the system could not write it may have dropped.
+    pub(crate) fn check_frames(&self, mut offset: u64, end: u64) -> Result<()> {
+        let mut ahead = ReadAhead::until(end);
+        while offset < end {
+            let header =
+                FrameHeader::decode(ahead.read(&self.file, offset, HEADER_LEN)?).map(|(header, _)| header);
+            let own = header.filter(|header| (header.offset, header.wal_id) == (offset, self.header.id));
+            let next = match &own {
+                Some(header) if self.body(&mut ahead, header)?.is_some() => header.end(),
+                _ => None,
+            };
+            offset = next.ok_or_else(|| {
+                Error::corrupt(self.path(), offset, "a frame that was being synced when the sync failed")
+            })?;
+        }
+        Ok(())
+    }
+
     /// Writes `len` bytes from `offset` once more as they are, so that the next sync covers them whoever wrote them.
     pub(crate) fn rewrite(&self, offset: u64, len: u64) -> Result<()> {
         let end = offset + len;
