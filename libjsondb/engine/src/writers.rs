@@ -35,7 +35,8 @@ impl Writers {
             *count -= 1;
             self.ended += usize::from(*count == 0);
         }
-        while self.snapshots.pop_front_if(|(_, count)| *count == 0).is_some() {
+        while self.snapshots.front().is_some_and(|(_, count)| *count == 0) {
+            self.snapshots.pop_front();
             self.ended -= 1;
         }
         if self.ended > ENDED_MIN + self.snapshots.len() / 2 {
