@@ -6,6 +6,7 @@ environment; then everything goes through ctypes and JSON text (`_library.py`), 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import os
@@ -33,6 +34,7 @@ class MapFunctions(NamedTuple):
     put: Callable[[Any, Any], None]
     put_many: Callable[[Any], None]
     remove: Callable[[Any], bool]
+    pop: Callable[..., Any]
     remove_many: Callable[[Any], int]
     modify: Callable[..., Any]
     # (context, transaction): the same map in a transaction.
@@ -54,6 +56,8 @@ class Functions(NamedTuple):
     btree_page: Callable[[int, int, int, int, int, int, bool], List[Any]]
     # (start, stop, reverse, parts)
     btree_range: Callable[[int, int, Any, Any, bool, int], Callable[[], Optional[List[Any]]]]
+    # (waits): the interpreter is about to go; `waits` for calls of other threads.
+    leave: Callable[[bool], None]
 
 
 def bind(item: type, nil: str) -> Optional[Functions]:
@@ -70,7 +74,9 @@ def bind(item: type, nil: str) -> Optional[Functions]:
         ctypes.py_object,
     )
     try:
-        addresses = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in names]
+        # Where one is not exported, the library decides whether it does without.
+        exported = [getattr(ctypes.pythonapi, name, 0) for name in names]
+        addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in exported]
         table = (ctypes.c_void_p * len(names))(*addresses)
         objects = (
             *(dict, list, tuple, str, int, float, bytes),
@@ -79,9 +85,11 @@ def bind(item: type, nil: str) -> Optional[Functions]:
             *(_report, _json.encode, _loads, _pairs, _pair),
             *(item, *_FIELDS, nil),
         )
-        return Functions(*library.sop_cpython_bind(table, len(names), objects))
+        functions = Functions(*library.sop_cpython_bind(table, len(names), objects))
     except ValueError:  # the answer was NULL
         return None
+    atexit.register(_leave, functions, os.getpid())
+    return functions
 
 
 def _is_known() -> bool:
@@ -91,6 +99,11 @@ def _is_known() -> bool:
         and not sysconfig.get_config_var("Py_GIL_DISABLED")
         and not hasattr(sys, "getobjects")  # Py_TRACE_REFS: objects are laid out in another way
     )
+
+
+def _leave(functions: Functions, pid: int) -> None:
+    # A forked child does not have the threads that its parent had in calls.
+    functions.leave(os.getpid() == pid)
 
 
 def _report(code: int, message: str, retryable: bool, details: str) -> NoReturn:

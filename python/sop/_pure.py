@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from contextlib import nullcontext
 from itertools import islice
+from operator import index
 from typing import Any, Callable, Iterable, Iterator, List, Optional, Tuple, TypeVar
 
 from . import _json
@@ -74,6 +76,7 @@ class PureMap:
             lambda key, value: self._put_many([(key, value)]),
             self._put_many,
             lambda key: self._remove_many([key]) > 0,
+            self._pop,
             self._remove_many,
             self._modify,
             None,
@@ -113,9 +116,12 @@ class PureMap:
         self, start: Any, count: int, reverse: bool = False, raw: bool = False
     ) -> List[Tuple[Any, Any]]:
         first, last = (None, start) if reverse else (start, None)
+        limit = min(index(count), sys.maxsize)
+        if limit < 0:
+            raise ValidationError("the count of a page is at least 0")
 
         def page(store: Btree[Any, Any]) -> List[Tuple[Any, Any]]:
-            items = islice(store.items(self._ctx, first, last, reverse), count)
+            items = islice(store.items(self._ctx, first, last, reverse), limit)
             return [(item.key, _form(item.value, raw)) for item in items]
 
         return self._read(page)
@@ -139,6 +145,16 @@ class PureMap:
     def _put_many(self, items: Any) -> None:
         given = [Item(*_pair(pair)) for pair in _pairs(items)]
         self._write(lambda store: store.upsert(self._ctx, given))
+
+    def _pop(self, key: Any, default: Any = None) -> Any:
+        def pop(store: Btree[Any, Any]) -> Any:
+            item = store.get_values(self._ctx, [Item(key)])[0]
+            if _is_missing(item):
+                return default
+            store.remove(self._ctx, [key])
+            return item.value
+
+        return self._write(pop)
 
     def _remove_many(self, keys: Iterable[Any]) -> int:
         given = list(keys)

@@ -388,7 +388,7 @@ class Btree(Generic[TK, TV]):
     def _page(self, ctx: Context, paging: PagingInfo, with_values: bool) -> List[Item[TK, TV]]:
         if fast is not None and type(paging) is PagingInfo:
             numbers = (paging.page_offset, paging.page_size, paging.fetch_count, paging.direction)
-            if all(isinstance(number, int) and 0 <= number < 1 << 63 for number in numbers):
+            if all(_is_count(number) for number in numbers):
                 return fast.btree_page(*self._of(ctx), *numbers, with_values)
         text = _json.encode(paging, "the PagingInfo")
         return _items(call_json(native.sop_btree_page, *self._of(ctx), text, len(text), int(with_values)))
@@ -467,6 +467,10 @@ def _index_text(spec: Any) -> str:
         one = isinstance(fields, IndexFieldSpecification)
         spec = {"index_fields": [fields] if one else _json.as_list(fields or (), "index_fields")}
     return _json.encode(spec, "the index specification").decode("utf-8")
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and 0 <= number < 1 << 63
 
 
 def _given(items: Any, value: Any) -> List[Any]:

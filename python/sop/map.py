@@ -90,7 +90,8 @@ class Map(MutableMapping):  # type: ignore[type-arg]
         """Sets the values of many keys: all or none. Of equal keys the last one counts.
 
         Any number: they are taken in as they come. Up to some thousand are put again by themselves when
-        another transaction was faster; more raise ConflictError then.
+        another transaction was faster; more raise ConflictError then. Inside a transaction an iterable that
+        raises ends it, when a part of the items was written.
         """
         self._functions.put_many(items)
 
@@ -120,6 +121,28 @@ class Map(MutableMapping):  # type: ignore[type-arg]
         """Removes all keys, in one transaction."""
         self._functions.remove_many(self.keys())
 
+    def pop(self, key: Any, default: Any = _MISSING) -> Any:
+        """Removes a key and gives its value; without it the default, or a KeyError where there is none."""
+        value = self._functions.pop(key, default)
+        if value is _MISSING:
+            raise KeyError(key)
+        return value
+
+    def popitem(self) -> Tuple[Any, Any]:
+        """Removes the first key and gives it with its value; KeyError when there is none."""
+        for key in self.keys():
+            value = self._functions.pop(key, _MISSING)
+            if value is not _MISSING:  # else another one was faster
+                return key, value
+        raise KeyError("the map is empty")
+
+    def setdefault(self, key: Any, default: Any = None) -> Any:
+        """The value of a key, which is set to the default when there is none."""
+        value = self._functions.get(key, _MISSING)
+        if value is _MISSING:
+            return self._functions.modify(key, lambda old: default if old is _MISSING else old, _MISSING)
+        return value
+
     # As a mapping
 
     def __getitem__(self, key: Any) -> Any:
@@ -146,6 +169,9 @@ class Map(MutableMapping):  # type: ignore[type-arg]
 
     def __iter__(self) -> Iterator[Any]:
         return self._walk(None, None, False, _KEYS, False)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._walk(None, None, True, _KEYS, False)
 
     # Two maps are equal when they are one: comparing all items would read them.
     __eq__ = object.__eq__

@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Callable
 
-from sop import Context, Database, TransactionMode, btree
+from sop import Context, Database, Durability, TransactionMode, btree
 from sop.ai import Item, VectorDatabase
 from workers import in_transaction
 
@@ -99,6 +99,26 @@ class Program:
                 store.upsert(self.ctx, [btree.Item(f"never {n}", n) for n in range(20_000)])
 
         self.daemons(optimize, write, self.commit_for_ever)
+
+    def with_daemon_threads_in_maps(self) -> None:
+        """CPython ends such a thread when it asks for the GIL, which must not be in the library."""
+        self.commit_one()
+        numbers = self.db.open_map(self.ctx, "m", durability=Durability.Relaxed)
+        numbers.put_many((n, n) for n in range(3000))
+
+        def for_ever(call: Callable[[], object]) -> Callable[[], None]:
+            def work() -> None:
+                while True:
+                    call()
+
+            return work
+
+        self.daemons(
+            for_ever(lambda: numbers.put(1, 1)),
+            for_ever(lambda: numbers.modify("hot", lambda value: (value or 0) + 1)),
+            for_ever(lambda: numbers.put_many((n, n) for n in range(100))),
+            for_ever(lambda: sum(numbers.values())),
+        )
 
     def with_sys_exit_in_a_thread(self) -> None:
         thread = threading.Thread(target=lambda: (self.commit_one(), self.leave_open(), sys.exit(7)))

@@ -25,6 +25,7 @@ ENDS = [
     "with_daemon_threads_committing",
     "with_a_checkpoint_running",
     "with_daemon_threads_in_long_calls",
+    "with_daemon_threads_in_maps",
     "with_sys_exit_in_a_thread",
     "with_threads_that_end_later",
     "with_os_exit",

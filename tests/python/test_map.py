@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -229,6 +230,114 @@ def test_only_unique_btrees_are_maps(ctx: Context, db: Database) -> None:
         db.open_map(ctx, "m", durability=7)
 
 
+def test_a_refused_btree_is_not_made(ctx: Context, db: Database) -> None:
+    with pytest.raises(ValidationError, match="duplicates"):
+        db.open_map(ctx, "m", BtreeOptions("m"))
+    assert db.open_map(ctx, "m", BtreeOptions("m", is_unique=True)) is not None
+
+
+@pytest.mark.parametrize("count", [10, 6000])
+def test_half_of_a_failed_call_is_never_committed(
+    ctx: Context, db: Database, numbers: Map, count: int
+) -> None:
+    def pairs() -> Iterator[Any]:
+        yield from ((number, "half") for number in range(1000, 1000 + count))
+        raise KeyError("the source ended badly")
+
+    for call in (lambda m: m.put_many(pairs()), lambda m: m.remove_many([*range(count), object()])):
+        transaction = db.begin_transaction(ctx)
+        with pytest.raises((KeyError, ValidationError)):
+            call(numbers.with_transaction(transaction))
+        try:
+            transaction.commit(ctx)
+        except InvalidTransactionStateError as error:
+            assert "halfway" in str(error)
+        assert list(numbers) == list(range(100))
+
+
+def test_modify_goes_on_when_a_checkpoint_takes_its_snapshot(ctx: Context, tmp_path: Any) -> None:
+    with Database(ctx, tmp_path / "small", memory_limit=16 << 20) as db:
+        store = db.open_map(ctx, "m", durability=Durability.Relaxed)
+        store.put_many((number, "x" * 150) for number in range(100_000))
+        seen = []
+
+        def change(value: Any) -> str:
+            seen.append(value)
+            if len(seen) == 1:
+                # Nothing of the files and of the cache that the call began with is left.
+                store.put_many((number, "y" * 150) for number in range(100_000) if number != 50_000)
+                db.compact(ctx)
+                assert sum(1 for _ in store.items()) == 100_000
+            return "new"
+
+        assert store.modify(50_000, change) == "new" == store[50_000]
+        assert set(seen) == {"x" * 150}
+
+
+def test_pop_and_setdefault_are_one_step(numbers: Map) -> None:
+    """Two calls each would lose what another thread does in between."""
+    assert numbers.pop(0) == {"n": 0} and numbers.pop(0, "none") == "none" and 0 not in numbers
+    with pytest.raises(KeyError):
+        numbers.pop(0)
+    assert numbers.popitem() == (1, {"n": 1}) and len(numbers) == 98
+    assert numbers.setdefault(2, "new") == {"n": 2} and numbers.setdefault(1, "new") == "new" == numbers[1]
+    numbers.put("none", None)
+    assert numbers.setdefault("none", 1) is None and numbers.pop("none", 1) is None
+    taken, given = [], []
+
+    def work(name: int) -> None:
+        for number in range(50):
+            given.append((number, numbers.setdefault(("key", number), name)))
+        while True:
+            try:
+                taken.append(numbers.popitem()[0])
+            except KeyError:
+                return
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert len(numbers) == 0
+    assert len(taken) == len({repr(key) for key in taken})
+
+
+def test_a_page_has_a_count(numbers: Map) -> None:
+    class Three:
+        def __index__(self) -> int:
+            return 3
+
+    assert len(numbers.page(None, Three())) == 3 and len(numbers.page(None, 2**70)) == 100  # type: ignore[arg-type]
+    for wrong in (-1, -(2**70)):
+        with pytest.raises(ValidationError, match="at least 0"):
+            numbers.page(None, wrong)
+    for wrong in (None, 1.5, "1"):
+        with pytest.raises(TypeError):
+            numbers.page(None, wrong)  # type: ignore[arg-type]
+    assert list(reversed(numbers)) == list(range(99, -1, -1))
+
+
+def test_an_item_of_a_derived_class_is_no_key(ctx: Context, db: Database, numbers: Map) -> None:
+    class Derived(btree.Item[Any, Any]):
+        pass
+
+    for call in (
+        numbers.get,
+        numbers.remove,
+        lambda item: numbers.put(item, 1),
+        lambda item: numbers.page(item, 1),
+    ):
+        with pytest.raises(ValidationError, match="not an Item"):
+            call(Derived(1))
+    with db.begin_transaction(ctx) as transaction:
+        opened = db.open_btree(ctx, "numbers", transaction)
+        assert [item.value for item in opened.get_values(ctx, [Derived(1), btree.Item(2)])] == [
+            {"n": 1},
+            {"n": 2},
+        ]
+        with pytest.raises(ValidationError, match="not an Item"):
+            opened.find_one(ctx, Derived(1))
+
+
 def test_inside_a_transaction_nothing_shows_before_its_commit(
     ctx: Context, db: Database, numbers: Map
 ) -> None:
@@ -345,6 +454,38 @@ def test_a_forked_child_opens_a_map_of_its_own(ctx: Context, tmp_path: Any, numb
             os._exit(status)
     assert os.waitpid(child, 0)[1] == 0
     assert numbers[1] == {"n": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork")
+def test_a_forked_child_does_not_wait_for_a_call_of_its_parent(
+    ctx: Context, db: Database, numbers: Map
+) -> None:
+    numbers.put_many((number, number) for number in range(20_000))
+    inside = numbers.with_transaction(db.begin_transaction(ctx))
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            inside.get_many(range(20_000))
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    try:
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(20)  # ends a child that waits
+                try:
+                    for call in (lambda: inside.get(1), lambda: inside.put(1, 1), lambda: len(inside)):
+                        with pytest.raises(ForkedHandleError):
+                            call()
+                    os._exit(0)
+                finally:
+                    os._exit(1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def test_python_code_that_runs_in_between_may_use_the_map(numbers: Map) -> None:

@@ -112,6 +112,8 @@ api! {
         PyObject_GetAttr(Py, Py) -> Py;
         PyObject_SetAttr(Py, Py, Py) -> c_int;
         PyObject_IsTrue(Py) -> c_int;
+        PyObject_IsInstance(Py, Py) -> c_int;
+        PyNumber_Index(Py) -> Py;
         PyType_GenericAlloc(Py, isize) -> Py;
         PyObject_CallObject(Py, Py) -> Py;
         PyErr_SetString(Py, *const c_char);
@@ -125,5 +127,7 @@ api! {
     optional {
         PyUnicode_New(isize, u32) -> Py;
         _PyDict_NewPresized(isize) -> Py;
+        Py_IsFinalizing() -> c_int;
+        _Py_IsFinalizing() -> c_int;
     }
 }

@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use stores::Chunk;
 
 use super::api::{Api, Py};
+use super::exit::Exit;
 use super::function::finds_pointers;
 use super::names::Names;
 
@@ -60,6 +61,7 @@ pub(super) struct Bind {
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) key_scratch: Cell<Vec<u8>>,
     pub(super) chunk: Cell<Chunk>,
+    pub(super) exit: Exit,
     /// The tuple that owns the objects.
     owner: Py,
 }
@@ -93,6 +95,7 @@ impl Bind {
             scratch: Cell::default(),
             key_scratch: Cell::default(),
             chunk: Cell::default(),
+            exit: Exit::default(),
             owner,
         };
         bind.finds_types().then_some(bind)

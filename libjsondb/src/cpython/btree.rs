@@ -94,7 +94,7 @@ fn values(bound: &Bound<()>, arguments: &Arguments<'_>) -> Outcome {
         } else {
             Owned::new(bind, bind.keep(object))
         };
-        if is_item && !has_no_id(bind, object)? {
+        if is_item && !has_no_id(bind, object)? || is_derived_item(bind, object)? {
             return Ok(false);
         }
         key::append(bind, layout, key.get(), chunk.buffer())?;
@@ -234,6 +234,12 @@ fn item_of(bind: &Bind, key: Owned<'_>, value: Owned<'_>, id: Owned<'_>) -> Outc
 fn attribute<'b>(bind: &'b Bind, item: Py, name: Py) -> Result<Owned<'b>, Failure> {
     // SAFETY: the GIL is held.
     Ok(Owned::new(bind, new(unsafe { (bind.api.PyObject_GetAttr)(item, name) })?))
+}
+
+/// True for an Item of a class derived from it. Python code may run.
+fn is_derived_item(bind: &Bind, object: Py) -> Result<bool, Failure> {
+    let known = [bind.objects.int, bind.objects.str, bind.objects.item];
+    Ok(!known.contains(&kind(object)) && key::is_item(bind, object)?)
 }
 
 /// True for an Item with the id that means none.

@@ -206,6 +206,7 @@ pub(super) unsafe fn run<T: 'static>(
     let bind = &*bound.bind;
     // A caller in C may let go of the function while a call without the GIL is in it.
     let _this = Owned::new(bind, bind.keep(this));
+    let _inside = Inside::enter(bind);
     let positional = count as usize;
     // SAFETY: `names` is NULL or a tuple.
     let named = if names.is_null() { 0 } else { unsafe { (bind.api.PyTuple_Size)(names) as usize } };
@@ -224,6 +225,26 @@ pub(super) unsafe fn run<T: 'static>(
             report(bind, &error);
             null_mut()
         }
+    }
+}
+
+/// A call that holds the GIL, or runs Python code.
+struct Inside<'a>(&'a Bind);
+
+impl<'a> Inside<'a> {
+    fn enter(bind: &'a Bind) -> Self {
+        bind.exit.enter();
+        if bind.exit.has_begun() {
+            // Nothing to do but to let the interpreter go.
+            let _ = without_gil(bind, || Ok(()));
+        }
+        Self(bind)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.exit.leave();
     }
 }
 
@@ -269,10 +290,13 @@ pub(super) fn without_gil<R>(bind: &Bind, work: impl FnOnce() -> Result<R>) -> R
     struct Retake<'a>(&'a Bind, *mut c_void);
     impl Drop for Retake<'_> {
         fn drop(&mut self) {
+            let Retake(bind, state) = self;
             // SAFETY: the state that was saved on this thread.
-            unsafe { (self.0.api.PyEval_RestoreThread)(self.1) }
+            bind.exit.retake(&bind.api, || unsafe { (bind.api.PyEval_RestoreThread)(*state) });
+            bind.exit.enter();
         }
     }
+    bind.exit.leave();
     // SAFETY: this thread holds the GIL.
     let _retake = Retake(bind, unsafe { (bind.api.PyEval_SaveThread)() });
     work()

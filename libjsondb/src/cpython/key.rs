@@ -124,9 +124,19 @@ pub(super) fn edge(bind: &Bind, layout: &Layout, object: Option<Py>) -> Result<O
     }
 }
 
+/// True for an Item, of a class derived from it too. Python code may run.
+pub(super) fn is_item(bind: &Bind, object: Py) -> Result<bool, Failure> {
+    // SAFETY: the GIL is held.
+    match unsafe { (bind.api.PyObject_IsInstance)(object, bind.objects.item) } {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Failure::Raised),
+    }
+}
+
 #[cold]
 fn json_text(bind: &Bind, object: Py) -> Result<Box<RawValue>, Failure> {
-    if kind(object) == bind.objects.item {
+    if is_item(bind, object)? {
         return Err(invalid("expected a key, not an Item: pass item.key").into());
     }
     let mut text = Vec::new();

@@ -64,6 +64,7 @@ fn functions(bind: &Rc<Bind>, map: &Arc<Map>) -> Outcome {
         &map_write::PUT,
         &map_write::PUT_MANY,
         &map_write::REMOVE,
+        &map_write::POP,
         &map_write::REMOVE_MANY,
         &map_write::MODIFY,
         &WITHIN,

@@ -11,8 +11,9 @@ use super::bind::Bind;
 use super::function::{Arguments, Bound, Failure, Outcome, builtin, new, without_gil};
 use super::iterate::for_each;
 use super::key;
-use super::map::{As, key_object, number, truth};
+use super::map::{As, key_object, truth};
 use super::owned::Owned;
+use crate::strings::invalid;
 
 builtin!(GET, c"get", Arc<Map>, get);
 builtin!(CONTAINS, c"contains", Arc<Map>, contains);
@@ -96,7 +97,7 @@ fn count(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
 fn page(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let (bind, map) = (&*bound.bind, &bound.state);
     let [start, count, reverse, raw] = arguments.take(["start", "count", "reverse", "raw"], 2)?;
-    let count = usize::try_from(number(bind, count)?).unwrap_or(usize::MAX);
+    let count = items_max(bind, count.unwrap_or(bind.objects.none))?;
     let form = As::of(bind, raw)?;
     let near = key::edge(bind, map.layout(), start)?;
     let near = near.as_deref();
@@ -108,6 +109,19 @@ fn page(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let mut rows = Rows::default();
     without_gil(bind, || map.page(first, last, direction, count, &mut rows))?;
     items(bind, map.layout(), &rows, form)
+}
+
+/// How many items a page has at most: an int, or what stands for one, from 0 on.
+fn items_max(bind: &Bind, object: Py) -> Result<usize, Failure> {
+    // SAFETY: the GIL is held.
+    let count = Owned::new(bind, new(unsafe { (bind.api.PyNumber_Index)(object) })?);
+    let mut overflow = 0;
+    // SAFETY: it is an int; the GIL is held.
+    let number = unsafe { (bind.api.PyLong_AsLongLongAndOverflow)(count.get(), &mut overflow) };
+    if overflow > 0 {
+        return Ok(usize::MAX);
+    }
+    Ok(usize::try_from(number).map_err(|_| invalid("the count of a page is at least 0"))?)
 }
 
 /// A list of the (key, value) of rows. Python code may run.

@@ -19,6 +19,7 @@ use crate::strings::invalid;
 builtin!(PUT, c"put", Arc<Map>, put);
 builtin!(PUT_MANY, c"put_many", Arc<Map>, put_many);
 builtin!(REMOVE, c"remove", Arc<Map>, remove);
+builtin!(POP, c"pop", Arc<Map>, pop);
 builtin!(REMOVE_MANY, c"remove_many", Arc<Map>, remove_many);
 builtin!(MODIFY, c"modify", Arc<Map>, modify);
 
@@ -67,6 +68,19 @@ fn remove(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     chunk.end_key_only();
     let removed = without_gil(bind, || map.remove(&mut chunk))?;
     Ok(bind.truth(removed > 0))
+}
+
+/// `pop(key, default=None)`: removes a key; its value.
+fn pop(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
+    let (bind, map) = (&*bound.bind, &bound.state);
+    let [key, default] = arguments.take(["key", "default"], 1)?;
+    let (mut encoded, mut text) = (Vec::with_capacity(32), Vec::new());
+    key::append(bind, map.layout(), key.unwrap_or(bind.objects.none), &mut encoded)?;
+    if without_gil(bind, || map.take(&encoded, &mut text))? {
+        codec::read(bind, &text)
+    } else {
+        Ok(bind.keep(default.unwrap_or(bind.objects.none)))
+    }
 }
 
 /// `remove_many(keys)`: how many were there.
@@ -185,13 +199,25 @@ impl<'a, R, F: Fn(&mut Load<'a>, &mut Chunk) -> stores::Result<R>> Batch<'a, R, 
                 let result = without_gil(self.bind, || write_all(self.map, &mut self.chunk))?;
                 self.results.push(result);
             }
-            return Ok(self.results);
+            return Ok(std::mem::take(&mut self.results));
         }
         if !self.chunk.is_empty() {
             self.flush()?;
         }
         let load = self.load.take();
         without_gil(self.bind, || load.map_or(Ok(()), Load::commit))?;
-        Ok(self.results)
+        Ok(std::mem::take(&mut self.results))
+    }
+}
+
+impl<R, F> Drop for Batch<'_, R, F> {
+    /// A load that is given up may have to wait for what it has begun to write.
+    fn drop(&mut self) {
+        if let Some(load) = self.load.take() {
+            let _ = without_gil(self.bind, || {
+                drop(load);
+                Ok(())
+            });
+        }
     }
 }

@@ -16,6 +16,7 @@ mod btree;
 mod codec;
 mod decode;
 mod encode;
+mod exit;
 mod function;
 mod iterate;
 mod key;
@@ -73,6 +74,7 @@ fn functions(bind: &Rc<Bind>) -> Outcome {
         one(&btree::VALUES, bind)?,
         one(&btree::PAGE, bind)?,
         one(&btree::RANGE, bind)?,
+        one(&exit::LEAVE, bind)?,
     ];
     tuple(bind, &all)
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use engine::Durability;
 use serde_json::Value;
 
-use crate::{CancelToken, Database, Error, ErrorCode, Result, hex, names};
+use crate::{CancelToken, Database, Error, ErrorCode, Result, hex, names, process_generation};
 
 /// How long a transaction may take when nothing else is said.
 pub const DEFAULT_MAX_TIME: Duration = Duration::from_secs(15 * 60);
@@ -84,6 +84,8 @@ pub struct Transaction {
     mode: TransactionMode,
     max_time: Duration,
     is_relaxed: AtomicBool,
+    /// The process it was begun in. In a child made by fork its lock may be one that nobody releases.
+    process: u32,
     state: Mutex<State>,
     /// By the engine's name of the store.
     key_namers: Mutex<HashMap<String, KeyNamer>>,
@@ -103,6 +105,7 @@ impl Transaction {
             mode,
             max_time,
             is_relaxed: AtomicBool::new(false),
+            process: process_generation(),
             state,
             key_namers: Mutex::default(),
         })
@@ -178,6 +181,7 @@ impl Transaction {
         cancel: &CancelToken,
         work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
     ) -> Result<Option<R>> {
+        self.check_process()?;
         match self.state.try_lock() {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Poisoned(_)) => Err(ended_by_panic()),
@@ -205,6 +209,15 @@ impl Transaction {
         run_in(&mut *self.lock()?, cancel, work, ends)
     }
 
+    /// Ends it, if it is active, for a reason that is told to whoever uses it from now on.
+    pub(crate) fn end_unless_ended(&self, cause: &str) {
+        if let Ok(mut state) = self.lock()
+            && matches!(*state, State::Active { .. })
+        {
+            *state = State::RolledBack { cause: Some(cause.to_owned()) };
+        }
+    }
+
     /// Fails unless the transaction may write; `action` completes "can't …".
     pub(crate) fn check_writable(&self, action: &str) -> Result<()> {
         match self.mode {
@@ -223,7 +236,16 @@ impl Transaction {
         }
     }
 
+    fn check_process(&self) -> Result<()> {
+        if self.process != process_generation() {
+            let message = "this transaction was begun before a fork: begin one in this process";
+            return Err(Error::new(ErrorCode::Forked, message));
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> Result<MutexGuard<'_, State>> {
+        self.check_process()?;
         self.state.lock().map_err(|_| ended_by_panic())
     }
 

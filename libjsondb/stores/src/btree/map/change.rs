@@ -12,14 +12,13 @@ pub struct Change<'m> {
     key: Vec<u8>,
     /// The transaction of the step that was begun, where it is not the caller's.
     own: Option<EngineTransaction>,
-    was_there: bool,
     retries: Retries,
 }
 
 impl Map {
     /// Begins a change of the key with this encoding.
     pub fn change(&self, key: Vec<u8>) -> Change<'_> {
-        Change { map: self, key, own: None, was_there: false, retries: Retries::default() }
+        Change { map: self, key, own: None, retries: Retries::default() }
     }
 }
 
@@ -27,23 +26,25 @@ impl Change<'_> {
     /// Appends the JSON text of the value to `out`; false when there is none.
     pub fn read(&mut self, out: &mut Vec<u8>) -> Result<bool> {
         let map = self.map;
-        let look = |record: Option<&[u8]>| match record {
+        let mut look = |record: Option<&[u8]>| match record {
             Some(record) => {
                 map.layout.value_of(record).map(|value| out.extend_from_slice(value)).map(|()| true)
             }
             None => Ok(false),
         };
-        self.was_there = match &map.scope {
+        match &map.scope {
             Scope::In(transaction) => {
                 transaction.check_writable("write to a map")?;
-                transaction.with(&map.cancel, |engine| engine.get_with(map.store, &self.key, look)?)?
+                transaction.with(&map.cancel, |engine| engine.get_with(map.store, &self.key, &mut look)?)
             }
-            Scope::Auto { .. } => {
+            Scope::Auto { .. } => loop {
                 let engine = self.own.insert(map.scope.begin(&map.cancel)?);
-                engine.get_with(map.store, &self.key, look)??
-            }
-        };
-        Ok(self.was_there)
+                match engine.get_with(map.store, &self.key, &mut look) {
+                    Ok(found) => return found,
+                    Err(error) => self.retries.after_work(error.into(), &map.cancel)?,
+                }
+            },
+        }
     }
 
     /// Writes the new value, a chunk of one item, and commits. False when another transaction was faster: the change starts
@@ -54,10 +55,13 @@ impl Change<'_> {
             map.scope.write(&map.cancel, &map.layout, |engine| map.put_into(engine, item))?;
             return Ok(true);
         };
-        map.put_into(&mut engine, item)?;
-        match engine.commit() {
-            Ok(_) => Ok(true),
-            Err(error) => self.retries.after(error, &map.layout, &map.cancel).map(|()| false),
+        match map.put_into(&mut engine, item) {
+            Ok(()) => match engine.commit() {
+                Ok(_) => return Ok(true),
+                Err(error) => self.retries.after(error, &map.layout, &map.cancel)?,
+            },
+            Err(error) => self.retries.after_work(error, &map.cancel)?,
         }
+        Ok(false)
     }
 }

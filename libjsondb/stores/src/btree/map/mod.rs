@@ -39,34 +39,35 @@ impl Map {
         options: Option<BtreeOptions>,
         durability: Durability,
     ) -> Result<Map> {
-        let btree = Session::Auto(database.clone()).write(cancel, |transaction| match &options {
-            Some(options) => Btree::create_or_open(cancel, transaction, options.clone()),
-            None => match Btree::open(cancel, transaction, name) {
-                Err(error) if error.code() == ErrorCode::StoreNotFound => {
-                    let options = BtreeOptions { is_unique: true, ..BtreeOptions::new(name) };
-                    Btree::create_or_open(cancel, transaction, options)
-                }
-                opened => opened,
-            },
+        let btree = Session::Auto(database.clone()).write(cancel, |transaction| {
+            let btree = match &options {
+                Some(options) => Btree::create_or_open(cancel, transaction, options.clone()),
+                None => match Btree::open(cancel, transaction, name) {
+                    Err(error) if error.code() == ErrorCode::StoreNotFound => {
+                        let options = BtreeOptions { is_unique: true, ..BtreeOptions::new(name) };
+                        Btree::create_or_open(cancel, transaction, options)
+                    }
+                    opened => opened,
+                },
+            }?;
+            // Before the commit: a B-tree that is refused is not made either.
+            check_unique(&btree)?;
+            Ok(btree)
         })?;
         let engine = database.engine(cancel)?;
-        Self::over(btree, Scope::Auto { database: database.clone(), engine, durability }, cancel)
+        Ok(Self::over(btree, Scope::Auto { database: database.clone(), engine, durability }, cancel))
     }
 
     /// The same map inside a transaction.
     pub fn within(&self, cancel: &CancelToken, transaction: &Arc<Transaction>) -> Result<Map> {
         let btree = Btree::open(cancel, transaction, &self.options.name)?;
-        Self::over(btree, Scope::In(transaction.clone()), cancel)
+        check_unique(&btree)?;
+        Ok(Self::over(btree, Scope::In(transaction.clone()), cancel))
     }
 
-    fn over(btree: Btree, scope: Scope, cancel: &CancelToken) -> Result<Map> {
-        if !btree.is_unique() {
-            let name = btree.options.name.as_str();
-            let message = format!("B-tree {name:?} keeps duplicates: a map is on a unique one");
-            return Err(Error::new(ErrorCode::Validation, message).with_detail("store", name));
-        }
+    fn over(btree: Btree, scope: Scope, cancel: &CancelToken) -> Map {
         let Btree { store, options, layout, .. } = btree;
-        Ok(Map { scope, store, options, layout, cancel: cancel.clone() })
+        Map { scope, store, options, layout, cancel: cancel.clone() }
     }
 
     /// How its keys lie in the engine.
@@ -80,4 +81,13 @@ impl Map {
             self.scope.read(&self.cancel, |engine| Ok(engine.counter(self.store, super::COUNTER)?))?;
         u64::try_from(count).map_err(|_| self.layout.damaged("count"))
     }
+}
+
+fn check_unique(btree: &Btree) -> Result<()> {
+    if btree.is_unique() {
+        return Ok(());
+    }
+    let name = btree.options.name.as_str();
+    let message = format!("B-tree {name:?} keeps duplicates: a map is on a unique one");
+    Err(Error::new(ErrorCode::Validation, message).with_detail("store", name))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::{Durability, Mode, Transaction as EngineTransaction};
 
 use super::super::layout::Layout;
-use crate::{CancelToken, Database, Error, Result, Transaction, transaction};
+use crate::{CancelToken, Database, Error, ErrorCode, Result, Transaction, transaction};
 
 /// How often a call that lost against others is run again.
 const RETRIES_MAX: u32 = 1000;
@@ -58,10 +58,12 @@ impl Scope {
         let mut retries = Retries::default();
         loop {
             let mut engine = self.begin(cancel)?;
-            let result = work(&mut engine)?;
-            match engine.commit() {
-                Ok(_) => return Ok(result),
-                Err(error) => retries.after(error, layout, cancel)?,
+            match work(&mut engine) {
+                Ok(result) => match engine.commit() {
+                    Ok(_) => return Ok(result),
+                    Err(error) => retries.after(error, layout, cancel)?,
+                },
+                Err(error) => retries.after_work(error, cancel)?,
             }
         }
     }
@@ -75,7 +77,7 @@ impl Scope {
                 transaction.set_durability(*durability);
                 Ok(transaction)
             }
-            Scope::In(_) => Err(Error::new(crate::ErrorCode::Internal, "the map is inside a transaction")),
+            Scope::In(_) => Err(Error::new(ErrorCode::Internal, "the map is inside a transaction")),
         }
     }
 
@@ -119,6 +121,18 @@ impl Retries {
         if !lost || self.0 == RETRIES_MAX {
             return Err(transaction::commit_error(error, |key| layout.describe(key)));
         }
+        self.pause(cancel)
+    }
+
+    /// As [`Retries::after`], for an error before the commit: a checkpoint has removed what a brief transaction reads.
+    pub(super) fn after_work(&mut self, error: Error, cancel: &CancelToken) -> Result<()> {
+        if error.code() != ErrorCode::SnapshotTooOld || self.0 == RETRIES_MAX {
+            return Err(error);
+        }
+        self.pause(cancel)
+    }
+
+    fn pause(&mut self, cancel: &CancelToken) -> Result<()> {
         self.0 += 1;
         if self.0 > EAGER_RETRIES {
             thread::sleep(backoff(self.0 - EAGER_RETRIES));

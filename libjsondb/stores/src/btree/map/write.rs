@@ -25,7 +25,24 @@ impl Map {
         if let Scope::In(transaction) = &self.scope {
             transaction.check_writable("write to a map")?;
         }
-        Ok(Load { map: self, own: self.scope.begin_lasting(&self.cancel, Mode::Write)? })
+        let own = self.scope.begin_lasting(&self.cancel, Mode::Write)?;
+        Ok(Load { map: self, own, is_partial: false })
+    }
+
+    /// Removes a key; its value's JSON text is `out` then. False when it is not there.
+    pub fn take(&self, key: &[u8], out: &mut Vec<u8>) -> Result<bool> {
+        self.scope.write(&self.cancel, &self.layout, |engine| {
+            out.clear();
+            let look = |record: Option<&[u8]>| {
+                record.map(|record| self.layout.value_of(record).map(|value| out.extend_from_slice(value)))
+            };
+            let was_there = engine.get_with(self.store, key, look)?.transpose()?.is_some();
+            if was_there {
+                engine.delete(self.store, key)?;
+                self.count_up(engine, -1)?;
+            }
+            Ok(was_there)
+        })
     }
 
     pub(super) fn put_into(&self, engine: &mut EngineTransaction, items: &Chunk) -> Result<()> {
@@ -83,6 +100,8 @@ pub struct Load<'m> {
     map: &'m Map,
     /// None where the caller's transaction is written to.
     own: Option<EngineTransaction>,
+    /// True while a part of it is in the caller's transaction.
+    is_partial: bool,
 }
 
 impl Load<'_> {
@@ -104,6 +123,7 @@ impl Load<'_> {
         match (&mut self.own, &map.scope) {
             (Some(engine), _) => work(map, engine),
             (None, Scope::In(transaction)) => {
+                self.is_partial = true;
                 transaction.with_all_or_end(&map.cancel, |engine| work(map, engine))
             }
             (None, Scope::Auto { .. }) => {
@@ -113,8 +133,20 @@ impl Load<'_> {
     }
 
     /// Commits, unless the transaction is the caller's.
-    pub fn commit(self) -> Result<()> {
-        let Some(engine) = self.own else { return Ok(()) };
+    pub fn commit(mut self) -> Result<()> {
+        self.is_partial = false;
+        let Some(engine) = self.own.take() else { return Ok(()) };
         engine.commit().map(drop).map_err(|error| commit_error(error, |key| self.map.layout.describe(key)))
+    }
+}
+
+impl Drop for Load<'_> {
+    /// The caller's transaction is ended, when only a part was written to it: that part must not be committed.
+    fn drop(&mut self) {
+        if self.is_partial
+            && let Scope::In(transaction) = &self.map.scope
+        {
+            transaction.end_unless_ended("writing to a map stopped halfway");
+        }
     }
 }
