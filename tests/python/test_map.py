@@ -301,6 +301,21 @@ def test_pop_and_setdefault_are_one_step(numbers: Map) -> None:
     assert len(taken) == len({repr(key) for key in taken})
 
 
+def test_a_key_that_changes_lies_where_it_says(ctx: Context, db: Database) -> None:
+    class Counted(dict):  # type: ignore[type-arg]
+        """Every look at it gives another name."""
+
+        asked = 0
+
+        def items(self) -> Any:
+            self.asked += 1
+            return {"name": f"{self.asked}"}.items()
+
+    store = db.open_map(ctx, "m", None, BY_NAME)
+    store.put(Counted(name=""), "first")
+    assert [store.get(key) for key in store] == ["first"]
+
+
 def test_a_page_has_a_count(numbers: Map) -> None:
     class Three:
         def __index__(self) -> int:
@@ -515,6 +530,32 @@ def test_python_code_that_runs_in_between_may_use_the_map(numbers: Map) -> None:
     finally:
         gc.set_threshold(*old)
     assert len(seen) == 30 and numbers["outer"] == numbers["inner"] == [2900]
+
+
+def test_no_list_is_seen_before_it_is_whole(ctx: Context, db: Database) -> None:
+    """The collector shows all lists to other threads, which crash at one with gaps."""
+    store = db.open_map(ctx, "m")
+    # Large numbers are decoded by Python code: threads take turns there.
+    store.put_many((number, {"large": 2**70}) for number in range(300))
+    is_over = threading.Event()
+
+    def look() -> None:
+        while not is_over.is_set():
+            for found in gc.get_objects():
+                if type(found) is list and found:
+                    assert found[-1] is not is_over
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(30):
+            assert len(store.page(None, 300)) == len(store.get_many(range(300))) == len(list(store.values()))
+    finally:
+        sys.setswitchinterval(interval)
+        is_over.set()
+        thread.join()
 
 
 def test_one_iterator_in_two_threads_never_gives_an_item_twice(ctx: Context, db: Database) -> None:

@@ -160,13 +160,6 @@ impl Bind {
         }
     }
 
-    /// Keeps the memory of a call for the next one, unless it was much.
-    pub(super) fn give_back(&self, mut scratch: Vec<u8>) {
-        scratch.clear();
-        scratch.shrink_to(SCRATCH_MAX);
-        self.scratch.set(scratch);
-    }
-
     /// A new reference to None.
     pub(super) fn none(&self) -> Py {
         self.keep(self.objects.none)
@@ -208,6 +201,13 @@ unsafe fn text_offset(api: &Api) -> Option<usize> {
         // A str that is not compact has its text elsewhere.
         (len == 3 && offset < 128).then_some(offset)
     }
+}
+
+/// Keeps the memory of a call for the next one, unless it was much.
+pub(super) fn give_back(place: &Cell<Vec<u8>>, mut memory: Vec<u8>) {
+    memory.clear();
+    memory.shrink_to(SCRATCH_MAX);
+    place.set(memory);
 }
 
 /// The exact type of an object.

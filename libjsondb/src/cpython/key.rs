@@ -89,17 +89,32 @@ impl<'b> Key<'b> {
     }
 }
 
-/// Appends the encoding of a key; true when the bytes give it back exactly. Python code may run.
-pub(super) fn append(bind: &Bind, layout: &Layout, object: Py, out: &mut Vec<u8>) -> Result<bool, Failure> {
+/// What the encoding of a key leaves out.
+pub(super) enum Rest {
+    /// Nothing: the bytes give the key back exactly.
+    Nothing,
+    /// The JSON text belongs beside them, and is still to be made.
+    Text,
+    /// The text that they were made from: asked again, the object might say something else.
+    Known(Box<RawValue>),
+}
+
+/// Appends the encoding of a key. Python code may run.
+pub(super) fn append(bind: &Bind, layout: &Layout, object: Py, out: &mut Vec<u8>) -> Result<Rest, Failure> {
     let start = out.len();
-    match layout.append_key(Key { bind, object }, out) {
-        Ok(is_canonical) => Ok(is_canonical),
-        Err(KeyFailure::Store(error)) => Err(error.into()),
+    let is_canonical = match layout.append_key(Key { bind, object }, out) {
+        Ok(is_canonical) => is_canonical,
+        Err(KeyFailure::Store(error)) => return Err(error.into()),
         Err(KeyFailure::Foreign) => {
             out.truncate(start);
-            Ok(layout.append_key_text(&json_text(bind, object)?, out)?)
+            let text = json_text(bind, object)?;
+            if !layout.append_key_text(&text, out)? {
+                return Ok(Rest::Known(text));
+            }
+            true
         }
-    }
+    };
+    Ok(if is_canonical { Rest::Nothing } else { Rest::Text })
 }
 
 /// The encoding of a bound. Python code may run.

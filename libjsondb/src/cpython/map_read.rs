@@ -7,7 +7,7 @@ use stores::map::Map;
 use stores::{Chunk, Direction, Layout, Rows};
 
 use super::api::Py;
-use super::bind::Bind;
+use super::bind::{Bind, give_back};
 use super::function::{Arguments, Bound, Failure, Outcome, builtin, new, without_gil};
 use super::iterate::for_each;
 use super::key;
@@ -38,7 +38,7 @@ fn get(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
         Ok(false) => Ok(bind.keep(default.unwrap_or(bind.objects.none))),
         Err(failure) => Err(failure),
     };
-    bind.give_back(value);
+    give_back(&bind.scratch, value);
     outcome
 }
 
@@ -62,7 +62,7 @@ fn find(bind: &Bind, map: &Map, wanted: Py, out: &mut Vec<u8>) -> Result<bool, F
             None => Ok(without_gil(bind, || map.get_with(&encoded, &mut copy))?),
         }
     });
-    bind.key_scratch.set(encoded);
+    give_back(&bind.key_scratch, encoded);
     found
 }
 
@@ -147,12 +147,16 @@ pub(super) fn list<T>(
     each: impl Iterator<Item = T>,
     mut make: impl FnMut(T) -> Outcome,
 ) -> Outcome {
-    // SAFETY: the GIL is held.
-    let list = Owned::new(bind, new(unsafe { (bind.api.PyList_New)(len as isize) })?);
-    for (index, element) in each.enumerate() {
-        let object = make(element)?;
-        // SAFETY: a list of that length, which nobody else has; it takes the reference over.
-        unsafe { (bind.api.PyList_SetItem)(list.get(), index as isize, object) };
+    let mut objects = Vec::with_capacity(len);
+    for element in each {
+        objects.push(Owned::new(bind, make(element)?));
     }
-    Ok(list.into_inner())
+    // Last: `gc.get_objects` shows a list to others from when it is made, and one with gaps would crash them.
+    // SAFETY: the GIL is held.
+    let list = new(unsafe { (bind.api.PyList_New)(objects.len() as isize) })?;
+    for (index, object) in objects.into_iter().enumerate() {
+        // SAFETY: a new list of that length takes the reference over; no Python code runs meanwhile.
+        unsafe { (bind.api.PyList_SetItem)(list, index as isize, object.into_inner()) };
+    }
+    Ok(list)
 }

@@ -12,7 +12,7 @@ use super::function::{
     Arguments, Bound, Failure, Outcome, builtin, call, new, raise_type_error, without_gil,
 };
 use super::iterate::{for_each, plain_pair};
-use super::key;
+use super::key::{self, Rest};
 use super::owned::Owned;
 use crate::strings::invalid;
 
@@ -139,12 +139,14 @@ pub(super) fn fill(
 }
 
 fn fill_parts(bind: &Bind, layout: &Layout, key: Py, value: Py, chunk: &mut Chunk) -> Result<(), Failure> {
-    if key::append(bind, layout, key, chunk.buffer())? {
-        chunk.end_key(None);
-    } else {
-        let mut text = Vec::with_capacity(64);
-        codec::write(bind, key, "the key", &mut text)?;
-        chunk.end_key(Some(&text));
+    match key::append(bind, layout, key, chunk.buffer())? {
+        Rest::Nothing => chunk.end_key(None),
+        Rest::Known(text) => chunk.end_key(Some(text.get().as_bytes())),
+        Rest::Text => {
+            let mut text = Vec::with_capacity(64);
+            codec::write(bind, key, "the key", &mut text)?;
+            chunk.end_key(Some(&text));
+        }
     }
     let start = chunk.buffer().len();
     codec::write(bind, value, "the value", chunk.buffer())?;
