@@ -139,6 +139,8 @@ impl Inner {
 
     /// Before closing: leaves the next one to open the folder little to read, and no garbage. The last process to close it does this.
     pub(crate) fn tidy(&self) -> Result<()> {
+        // A checkpoint that is being made here may take longer than a lock is waited for.
+        self.background.wait();
         let is_worth_it = {
             let replica = self.lock_replica();
             replica.position.offset >= LEFT_BYTES_MAX || replica.pending_bytes() >= LEFT_BYTES_MAX

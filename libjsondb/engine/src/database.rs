@@ -159,14 +159,15 @@ impl Database {
         // What this cannot do is told; the handle is closed all the same.
         let settled =
             if self.inner.may_flush() { self.inner.flush().and_then(|()| self.inner.tidy()) } else { Ok(()) };
-        self.inner.closed.store(true, Ordering::Release);
+        let was_closed = self.inner.closed.swap(true, Ordering::AcqRel);
         self.inner.background.wait();
         let slot = REGISTRY.get().slot(&self.inner.folder);
         let mut open = slot.lock();
         if open.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
             *open = None;
         }
-        settled
+        // Another thread that closed it meanwhile was in the way, and is told.
+        if was_closed { Ok(()) } else { settled }
     }
 }
 

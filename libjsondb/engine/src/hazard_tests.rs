@@ -361,3 +361,21 @@ fn a_reader_keeps_no_removed_files_open() {
     let gone = gone.count();
     assert!(gone < 8, "{gone} removed segments still take space");
 }
+
+#[test]
+fn threads_that_close_one_handle_at_the_same_time_all_succeed() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database { inner: Arc::new(Inner::open(folder.path(), &Options::default()).unwrap()) };
+    // Worth a checkpoint.
+    (0..30).for_each(|key| put(&database.inner, key, 4000, Placement::Auto));
+    let lock = File::open_or_create(&folder::checkpoint_lock_path(folder.path())).unwrap();
+    assert!(lock.try_lock().unwrap());
+    let closing = [0; 3].map(|_| {
+        let database = database.clone();
+        std::thread::spawn(move || database.close())
+    });
+    std::thread::sleep(Duration::from_millis(50));
+    lock.unlock().unwrap();
+    closing.map(|closing| closing.join().unwrap().unwrap());
+    assert_eq!(wal::list(&folder.path().join("log")).unwrap().len(), 1);
+}

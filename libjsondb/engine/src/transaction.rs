@@ -515,7 +515,7 @@ impl Transaction {
         let written = self.write_out()?;
         let prepared = self.prepare(written.runs);
         let committed = self.inner.commit(prepared);
-        if committed.is_err() && self.inner.check_usable().is_ok() {
+        if committed.is_err() && self.inner.check_not_failed().is_ok() {
             self.remove_segments(&written.segments);
             // A run that it was to be compared with may be gone, as nothing kept it.
             return self.explained(committed);
