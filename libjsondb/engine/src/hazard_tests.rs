@@ -376,6 +376,6 @@ fn threads_that_close_one_handle_at_the_same_time_all_succeed() {
     });
     std::thread::sleep(Duration::from_millis(50));
     lock.unlock().unwrap();
-    closing.map(|closing| closing.join().unwrap().unwrap());
+    closing.into_iter().for_each(|closing| closing.join().unwrap().unwrap());
     assert_eq!(wal::list(&folder.path().join("log")).unwrap().len(), 1);
 }
