@@ -15,33 +15,66 @@ use crate::run::Run;
 use crate::segment::SegmentId;
 use crate::{Seq, Value};
 
+/// Bytes of a key that are compared as three numbers: no jump to where the key lies, for most of the keys that a search meets.
+const HEAD_LEN: usize = 24;
+
+/// The first bytes of a key, zeros behind a shorter one. Of two that differ, the smaller belongs to the smaller key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head([u64; 3]);
+
+impl Head {
+    fn of(key: &[u8]) -> Head {
+        let mut bytes = [0; HEAD_LEN];
+        let len = key.len().min(HEAD_LEN);
+        bytes[..len].copy_from_slice(&key[..len]);
+        let word = |at: usize| {
+            bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |word| u64::from_be_bytes(*word))
+        };
+        Head([word(0), word(8), word(16)])
+    }
+}
+
 /// A key at the commit that wrote it. Orders by key, then newest first.
 #[derive(Debug)]
 pub(crate) struct VersionedKey {
+    head: Head,
     key: Box<[u8]>,
     seq: Seq,
 }
 
-/// What both an owned and a borrowed versioned key show, so that look-ups allocate nothing.
-trait KeyView {
-    fn view(&self) -> (&[u8], Seq);
+/// As a [`VersionedKey`], of a key that is somebody else's.
+struct Probe<'a> {
+    head: Head,
+    key: &'a [u8],
+    seq: Seq,
 }
 
-impl KeyView for VersionedKey {
-    fn view(&self) -> (&[u8], Seq) {
-        (&self.key, self.seq)
+impl<'a> Probe<'a> {
+    fn new(key: &'a [u8], seq: Seq) -> Probe<'a> {
+        Probe { head: Head::of(key), key, seq }
     }
 }
 
-impl KeyView for (&[u8], Seq) {
-    fn view(&self) -> (&[u8], Seq) {
-        *self
+/// What both an owned and a borrowed versioned key show, so that look-ups allocate nothing.
+trait KeyView {
+    fn view(&self) -> (&Head, &[u8], Seq);
+}
+
+impl KeyView for VersionedKey {
+    fn view(&self) -> (&Head, &[u8], Seq) {
+        (&self.head, &self.key, self.seq)
+    }
+}
+
+impl KeyView for Probe<'_> {
+    fn view(&self) -> (&Head, &[u8], Seq) {
+        (&self.head, self.key, self.seq)
     }
 }
 
 impl PartialEq for dyn KeyView + '_ {
     fn eq(&self, other: &Self) -> bool {
-        self.view() == other.view()
+        self.cmp(other) == Order::Equal
     }
 }
 
@@ -55,14 +88,14 @@ impl PartialOrd for dyn KeyView + '_ {
 
 impl Ord for dyn KeyView + '_ {
     fn cmp(&self, other: &Self) -> Order {
-        let ((key, seq), (other_key, other_seq)) = (self.view(), other.view());
-        key.cmp(other_key).then(other_seq.cmp(&seq))
+        let ((head, key, seq), (other_head, other_key, other_seq)) = (self.view(), other.view());
+        head.cmp(other_head).then_with(|| key.cmp(other_key)).then(other_seq.cmp(&seq))
     }
 }
 
 impl PartialEq for VersionedKey {
     fn eq(&self, other: &Self) -> bool {
-        self.view() == other.view()
+        self.cmp(other) == Order::Equal
     }
 }
 
@@ -113,7 +146,7 @@ pub(crate) struct Memtable {
 /// Of a key's versions, so many are stepped over one by one; the rest, which may be very many, is jumped over.
 const VERSIONS_STEPPED: usize = 8;
 /// Estimated cost of an entry beyond its key and value bytes.
-const ENTRY_OVERHEAD: u64 = 96;
+const ENTRY_OVERHEAD: u64 = 120;
 
 impl Window {
     /// All commits after one.
@@ -159,7 +192,7 @@ impl Memtable {
         self.bytes.fetch_add(key.len() as u64 + value_bytes + ENTRY_OVERHEAD, Ordering::Relaxed);
         self.newest.store(seq.0, Ordering::Release);
         self.filter.add(key);
-        self.map.insert(VersionedKey { key: key.into(), seq }, value);
+        self.map.insert(VersionedKey { head: Head::of(key), key: key.into(), seq }, value);
     }
 
     /// Adds to a counter.
@@ -193,7 +226,7 @@ impl Memtable {
         if !self.filter.may_hold(key) {
             return None;
         }
-        let bound = (key, window.upto);
+        let bound = Probe::new(key, window.upto);
         let entry = self.map.lower_bound(Bound::Included(&bound as &dyn KeyView))?;
         let found = entry.key();
         (&*found.key == key && found.seq > window.after).then_some(entry)
@@ -204,7 +237,7 @@ impl Memtable {
         if !self.filter.may_hold(key) {
             return None;
         }
-        let bound = (key, Seq(u64::MAX));
+        let bound = Probe::new(key, Seq(u64::MAX));
         let entry = self.map.lower_bound(Bound::Included(&bound as &dyn KeyView))?;
         (&*entry.key().key == key).then(|| entry.key().seq)
     }
@@ -306,13 +339,13 @@ impl<'a> MemCursor<'a> {
     }
 
     fn from(&self, key: &[u8], seq: Seq, included: bool) -> Option<MemEntry<'a>> {
-        let bound = (key, seq);
+        let bound = Probe::new(key, seq);
         let view = &bound as &dyn KeyView;
         self.map.lower_bound(if included { Bound::Included(view) } else { Bound::Excluded(view) })
     }
 
     fn before(&self, key: &[u8], seq: Seq) -> Option<MemEntry<'a>> {
-        let bound = (key, seq);
+        let bound = Probe::new(key, seq);
         let view = &bound as &dyn KeyView;
         self.map.upper_bound(if seq == Seq(0) { Bound::Included(view) } else { Bound::Excluded(view) })
     }
@@ -321,7 +354,7 @@ impl<'a> MemCursor<'a> {
     fn first_visible(&self, mut entry: Option<MemEntry<'a>>) -> Option<MemEntry<'a>> {
         let mut steps = 0;
         while let Some(found) = entry {
-            let VersionedKey { key, seq } = found.key();
+            let VersionedKey { key, seq, .. } = found.key();
             steps += 1;
             entry = if *seq > self.window.upto {
                 if steps < VERSIONS_STEPPED { found.next() } else { self.from(key, self.window.upto, true) }
