@@ -307,6 +307,16 @@ def test_find_one_positions_the_cursor(ctx: Context, in_btree) -> None:
     assert store.get_current_key(ctx) == 30
 
 
+def test_the_key_of_a_miss_is_as_that_of_a_hit(ctx: Context, in_btree) -> None:
+    store = in_btree(is_unique=True)
+    given = {"a": (1, 2)}
+    [missing] = store.get_values(ctx, [given])
+    assert missing == Item({"a": [1, 2]}) and missing.key is not given
+    store.add(ctx, given, 1)
+    [found] = store.get_values(ctx, [given])
+    assert found.key == missing.key
+
+
 def test_get_values_keeps_the_order_and_shows_misses(ctx: Context, in_btree) -> None:
     store = in_btree(is_unique=True)
     store.add(ctx, [Item(key, str(key)) for key in range(5)])

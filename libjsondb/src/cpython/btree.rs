@@ -110,6 +110,7 @@ fn values(bound: &Bound<()>, arguments: &Arguments<'_>) -> Outcome {
     list(bind, rows.len(), rows.iter().zip(wanted), |(found, key)| match layout.value(found)? {
         Some(_) => new_item(bind, layout, found, What::Items),
         None => {
+            let key = as_it_comes_back(bind, key)?;
             item_of(bind, key, Owned::new(bind, bind.none()), Owned::new(bind, bind.keep(bind.objects.nil)))
         }
     })
@@ -234,6 +235,19 @@ fn item_of(bind: &Bind, key: Owned<'_>, value: Owned<'_>, id: Owned<'_>) -> Outc
 fn attribute<'b>(bind: &'b Bind, item: Py, name: Py) -> Result<Owned<'b>, Failure> {
     // SAFETY: the GIL is held.
     Ok(Owned::new(bind, new(unsafe { (bind.api.PyObject_GetAttr)(item, name) })?))
+}
+
+/// A key as JSON gives it back: a tuple as a list, a dataclass as a dict. Python code may run.
+fn as_it_comes_back<'b>(bind: &'b Bind, key: Owned<'b>) -> Result<Owned<'b>, Failure> {
+    let objects = &bind.objects;
+    let comes_back_itself = [objects.int, objects.str, objects.float].contains(&kind(key.get()))
+        || [objects.none, objects.yes, objects.no].contains(&key.get());
+    if comes_back_itself {
+        return Ok(key);
+    }
+    let mut text = Vec::with_capacity(64);
+    codec::write(bind, key.get(), "the key", &mut text)?;
+    Ok(Owned::new(bind, codec::read(bind, &text)?))
 }
 
 /// True for an Item of a class derived from it. Python code may run.
