@@ -6,6 +6,7 @@ use std::ffi::c_void;
 use stores::Chunk;
 
 use super::api::{Api, Py};
+use super::ascii::AsciiLayout;
 use super::exit::Exit;
 use super::function::finds_pointers;
 use super::names::Names;
@@ -55,8 +56,8 @@ pub(super) struct Bind {
     pub(super) api: Api,
     pub(super) objects: Objects,
     pub(super) names: Names,
-    /// Where a str of ASCII made by `PyUnicode_New` has its text, where that is known.
-    text_offset: Option<usize>,
+    /// Where strs of ASCII have their text, where that is known.
+    ascii: Option<AsciiLayout>,
     /// Memory for single calls, taken out while it is used: a call that runs in between finds it empty.
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) key_scratch: Cell<Vec<u8>>,
@@ -91,7 +92,7 @@ impl Bind {
             objects,
             names: Names::new(),
             // SAFETY: the GIL is held.
-            text_offset: unsafe { text_offset(&api) },
+            ascii: unsafe { AsciiLayout::find(&api) },
             scratch: Cell::default(),
             key_scratch: Cell::default(),
             chunk: Cell::default(),
@@ -132,15 +133,15 @@ impl Bind {
     /// A new str of UTF-8 text, which Python checks; NULL when it is none or there is no memory.
     pub(super) fn new_str(&self, text: &[u8]) -> Py {
         // Python has strs of one character ready.
-        if let (Some(offset), Some(new), true) =
-            (self.text_offset, self.api.PyUnicode_New, text.len() > 1 && text.is_ascii())
+        if let (Some(ascii), Some(new), true) =
+            (self.ascii, self.api.PyUnicode_New, text.len() > 1 && text.is_ascii())
         {
             // SAFETY: the GIL is held.
             let object = unsafe { new(text.len() as isize, 127) };
             if !object.is_null() {
                 // SAFETY: a new str of so many bytes, which nobody has seen, has its text there.
                 unsafe {
-                    let data = object.cast::<u8>().add(offset);
+                    let data = object.cast::<u8>().add(ascii.text_offset);
                     std::ptr::copy_nonoverlapping(text.as_ptr(), data, text.len());
                 }
             }
@@ -148,6 +149,12 @@ impl Bind {
         }
         // SAFETY: so many bytes; the GIL is held.
         unsafe { (self.api.PyUnicode_FromStringAndSize)(text.as_ptr().cast(), text.len() as isize) }
+    }
+
+    /// The text of a str, where it is ASCII and lies in the object; valid as long as the str lives.
+    pub(super) fn ascii_text<'a>(&self, object: Py) -> Option<&'a str> {
+        // SAFETY: `object` is a str of Python's own type, alive.
+        self.ascii.and_then(|ascii| unsafe { ascii.text(object) })
     }
 
     /// A new dict with room for so many items; NULL when there is no memory.
@@ -178,28 +185,6 @@ impl Drop for Bind {
             unsafe { (self.api.Py_DecRef)(name) }
         });
         self.release(self.owner);
-    }
-}
-
-/// Asks Python where a new str of ASCII has its text.
-///
-/// # Safety
-/// The GIL is held.
-unsafe fn text_offset(api: &Api) -> Option<usize> {
-    let new = api.PyUnicode_New?;
-    let mut len = 0;
-    // SAFETY: the str is released after it was looked at.
-    unsafe {
-        let object = new(3, 127);
-        if object.is_null() {
-            (api.PyErr_Clear)();
-            return None;
-        }
-        let data = (api.PyUnicode_AsUTF8AndSize)(object, &mut len);
-        let offset = (data as usize).wrapping_sub(object as usize);
-        (api.Py_DecRef)(object);
-        // A str that is not compact has its text elsewhere.
-        (len == 3 && offset < 128).then_some(offset)
     }
 }
 

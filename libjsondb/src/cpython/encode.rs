@@ -5,7 +5,7 @@
 
 use super::api::Py;
 use super::bind::{Bind, kind};
-use super::scan::plain_end;
+use super::scan::{append_plain, plain_end};
 
 /// Deeper nesting is foreign.
 const DEPTH_MAX: u32 = 100;
@@ -47,7 +47,15 @@ fn encode_at(bind: &Bind, value: Py, out: &mut Vec<u8>, depth: u32) -> Result<()
 }
 
 /// The UTF-8 of a str, which Python keeps with it. A lone surrogate is foreign.
+#[inline]
 pub(super) fn text<'a>(bind: &Bind, object: Py) -> Result<&'a str, Foreign> {
+    match bind.ascii_text(object) {
+        Some(text) => Ok(text),
+        None => utf8(bind, object),
+    }
+}
+
+fn utf8<'a>(bind: &Bind, object: Py) -> Result<&'a str, Foreign> {
     let mut len = 0;
     // SAFETY: `object` is a str; the GIL is held.
     let data = unsafe { (bind.api.PyUnicode_AsUTF8AndSize)(object, &mut len) };
@@ -171,17 +179,23 @@ fn check_depth(depth: u32) -> Result<(), Foreign> {
 
 fn string(out: &mut Vec<u8>, text: &str) {
     let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
     out.push(b'"');
-    let mut start = 0;
+    let plain = append_plain(out, bytes);
+    if plain < bytes.len() {
+        append_escaped(out, bytes, plain);
+    }
+    out.push(b'"');
+}
+
+#[cold]
+fn append_escaped(out: &mut Vec<u8>, bytes: &[u8], mut start: usize) {
     loop {
         let end = plain_end(bytes, start);
         out.extend_from_slice(bytes.get(start..end).unwrap_or_default());
-        let Some(&byte) = bytes.get(end) else { break };
+        let Some(&byte) = bytes.get(end) else { return };
         escape(out, byte);
         start = end + 1;
     }
-    out.push(b'"');
 }
 
 #[cold]

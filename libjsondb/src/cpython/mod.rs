@@ -11,6 +11,7 @@
 #![allow(clippy::indexing_slicing)]
 
 mod api;
+mod ascii;
 mod bind;
 mod btree;
 mod codec;

@@ -18,6 +18,54 @@ pub(super) fn plain_end(bytes: &[u8], start: usize) -> usize {
     at + tail.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\').unwrap_or(tail.len())
 }
 
+/// Appends the plain characters that the text begins with, by whole words unless all is plain; gives how many bytes.
+/// Copies while it looks: a call to copy costs more than copying a short text.
+#[inline]
+pub(super) fn append_plain(out: &mut Vec<u8>, bytes: &[u8]) -> usize {
+    let (words, tail) = bytes.as_chunks::<8>();
+    // Room for the tail as a whole word, and for what callers put behind it.
+    out.reserve(bytes.len() + 16);
+    let start = out.len();
+    for (index, word) in words.iter().enumerate() {
+        if special(u64::from_le_bytes(*word)) != 0 {
+            return index * 8;
+        }
+        out.extend_from_slice(word);
+    }
+    if tail.is_empty() {
+        return bytes.len();
+    }
+    let word = match bytes.last_chunk::<8>() {
+        // The last word again, less what is there already.
+        Some(last) => u64::from_le_bytes(*last) >> (8 * (8 - tail.len())),
+        None => short_word(tail),
+    };
+    // Bytes above the tail are zero: made plain, so that they are not found.
+    let filled = word | (ONES * u64::from(b'a')) << (8 * tail.len());
+    if special(filled) != 0 {
+        return out.len() - start;
+    }
+    out.extend_from_slice(&word.to_le_bytes());
+    out.truncate(start + bytes.len());
+    bytes.len()
+}
+
+/// Up to seven bytes as the low ones of a word, the others zero: the halves of each pair of reads may overlap.
+fn short_word(bytes: &[u8]) -> u64 {
+    let len = bytes.len();
+    match (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (len - 4))
+        }
+        _ => match *bytes {
+            [one] => u64::from(one),
+            [one, two] => u64::from(u16::from_le_bytes([one, two])),
+            [one, two, three] => u64::from(u32::from_le_bytes([one, two, three, 0])),
+            _ => 0,
+        },
+    }
+}
+
 /// The high bit of each byte that is special, up to and including the first one; bits above that say nothing.
 fn special(word: u64) -> u64 {
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
@@ -42,8 +90,19 @@ mod tests {
                     let expected = if is_special { place } else { 20 };
                     assert_eq!(plain_end(&bytes, 0), expected, "{byte} at {place}");
                     assert_eq!(plain_end(&bytes, place.min(7)), expected);
+                    assert_copied(&bytes);
                 }
             }
+        }
+    }
+    /// What is plain is appended, whole words of it at least, and nothing else.
+    fn assert_copied(bytes: &[u8]) {
+        for len in 0..=bytes.len() {
+            let mut out = b"before".to_vec();
+            let copied = append_plain(&mut out, &bytes[..len]);
+            let plain = plain_end(&bytes[..len], 0);
+            assert_eq!(out.strip_prefix(b"before"), Some(&bytes[..copied]));
+            assert!(if plain == len { copied == len } else { copied == plain / 8 * 8 });
         }
     }
 }
