@@ -196,3 +196,35 @@ def test_a_specification_needs_dict_keys(ctx: Context, in_btree) -> None:
     store = in_btree(index_spec=specification(("a", True)), is_unique=True, is_primitive_key=False)
     with pytest.raises(ValidationError):
         store.add(ctx, 1, 1)
+
+
+@pytest.mark.parametrize("b_ascends", [True, False])
+def test_dict_keys_come_back_as_they_were_given(ctx: Context, db: Database, b_ascends: bool) -> None:
+    """In the order of the specification or in another, with fields missing, with others, of any type."""
+    fields = [IndexFieldSpecification("b", b_ascends), IndexFieldSpecification("a")]
+    store = db.open_map(ctx, "m", index_spec=IndexSpecification(fields))
+    keys = [{"b": key, "a": number} for number, key in enumerate(ASCENDING)]
+    keys += [{"a": key, "b": -1 - number} for number, key in enumerate(ASCENDING)]
+    keys += [{}, {"b": "only"}, {"a": "only"}, {"b": 1, "a": "x", "z": 2}, {"z": 1, "b": 2, "a": "x"}]
+    keys += [{"b": 1.0, "a": "f"}, {"b": [1, "\0"], "a": "é\0"}, {"b": 2, "a": {"d": 1, "c": 2}}]
+    random.Random(5).shuffle(keys)
+    store.put_many((key, number) for number, key in enumerate(keys))
+    assert len(store) == len(keys)
+    assert [store.get(key) for key in keys] == list(range(len(keys)))
+    given = {number: repr(key) for number, key in enumerate(keys)}
+    assert {number: repr(key) for key, number in store.items()} == given
+    assert sorted(map(repr, store.keys())) == sorted(given.values())
+    with db.begin_transaction(ctx) as transaction:
+        items = Btree.open(ctx, "m", transaction).items(ctx)
+        assert {item.value: repr(item.key) for item in items} == given
+
+
+def test_a_replaced_value_keeps_the_key_it_was_added_with(ctx: Context, db: Database) -> None:
+    fields = [IndexFieldSpecification("b"), IndexFieldSpecification("a")]
+    store = db.open_map(ctx, "m", index_spec=IndexSpecification(fields))
+    given = [{"b": 1, "a": 1}, {"a": 2, "b": 2}, {"b": 3, "a": 3, "z": 3}]
+    store.put_many((key, 0) for key in given)
+    store.put_many(({"a": number, "b": number, "y": 1}, number) for number in (1, 2, 3))
+    assert repr(list(store.keys())) == repr(given) and list(store.values()) == [1, 2, 3]
+    store.put_many(({"b": number, "a": number}, -number) for number in (1, 2, 3))
+    assert repr(list(store.keys())) == repr(given) and list(store.values()) == [-1, -2, -3]

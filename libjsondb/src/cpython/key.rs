@@ -37,6 +37,7 @@ impl From<Foreign> for KeyFailure {
 
 impl<'b> KeySource<'b> for Key<'b> {
     type Error = KeyFailure;
+    type Fields = Fields<'b>;
 
     fn shape(self) -> Result<Shape<'b, Self>, KeyFailure> {
         let Key { bind, object } = self;
@@ -50,7 +51,7 @@ impl<'b> KeySource<'b> for Key<'b> {
         } else if kind == objects.str {
             Shape::String(text(bind, object)?)
         } else if kind == objects.dict {
-            Shape::Object(self.fields()?)
+            Shape::Object(Fields { bind, dict: object, place: 0 })
         } else if kind == objects.list {
             // SAFETY: `object` is a list; the GIL is held.
             let (len, at) = unsafe { ((bind.api.PyList_Size)(object), bind.api.PyList_GetItem) };
@@ -73,19 +74,29 @@ impl<'b> KeySource<'b> for Key<'b> {
     }
 }
 
-impl<'b> Key<'b> {
-    fn fields(self) -> Result<Vec<(&'b str, Self)>, KeyFailure> {
-        let Key { bind, object } = self;
-        let mut fields = Vec::with_capacity(4);
-        let (mut place, mut name, mut value) = (0, std::ptr::null_mut(), std::ptr::null_mut());
-        // SAFETY: `object` is a dict that nobody changes meanwhile; its items live as long as it does.
-        while unsafe { (bind.api.PyDict_Next)(object, &mut place, &mut name, &mut value) } != 0 {
-            if kind(name) != bind.objects.str {
-                return Err(KeyFailure::Foreign);
-            }
-            fields.push((text(bind, name)?, Key { bind, object: value }));
+/// The fields of a dict, which nobody changes meanwhile.
+#[derive(Clone, Copy)]
+struct Fields<'b> {
+    bind: &'b Bind,
+    dict: Py,
+    place: isize,
+}
+
+impl<'b> Iterator for Fields<'b> {
+    type Item = Result<(&'b str, Key<'b>), KeyFailure>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bind = self.bind;
+        let (mut name, mut value) = (std::ptr::null_mut(), std::ptr::null_mut());
+        // SAFETY: a dict; its items live as long as it does; the GIL is held.
+        if unsafe { (bind.api.PyDict_Next)(self.dict, &mut self.place, &mut name, &mut value) } == 0 {
+            return None;
         }
-        Ok(fields)
+        if kind(name) != bind.objects.str {
+            return Some(Err(KeyFailure::Foreign));
+        }
+        let name = text(bind, name).map_err(KeyFailure::from);
+        Some(name.map(|name| (name, Key { bind, object: value })))
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) fn key_object(bind: &Bind, key: KeyOut<'_>) -> Outcome {
         // SAFETY: the GIL is held.
         KeyOut::Integer(integer) => new(unsafe { (bind.api.PyLong_FromLongLong)(integer) }),
         KeyOut::Text(text) => new(bind.new_str(text.as_bytes())),
-        KeyOut::Json(text) => codec::read(bind, text.get().as_bytes()),
+        KeyOut::Json(text) => codec::read(bind, &text),
     }
 }
 

@@ -10,16 +10,18 @@
 //! | list | the elements; 00 |
 //! | object | name (as a string with its tag) and value of each field, by name; 00 |
 //!
-//! With an index specification a key has no tag of its own: it is the listed fields in their order, a missing one as the
-//! tag MISSING, each field's bytes complemented when it is descending.
+//! With an index specification a key has no tag of its own, see [`fields`].
+
+mod fields;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::index::{IndexField, IndexSpecification};
+use super::index::IndexSpecification;
 use super::number;
 use super::shape::{KeySource, Shape};
 use crate::{Error, ErrorCode, Result};
+pub(super) use fields::{decode_fields, fields_text};
 
 /// Ends a list or object; smaller than every tag, so that a shorter one comes first.
 const END: u8 = 0x00;
@@ -80,7 +82,12 @@ fn encode_with(
     if traits.saw_suspect {
         check_integers(text.get())?;
     }
-    Ok(EncodedKey { bytes, is_canonical: traits.is_canonical })
+    let is_canonical = match specification {
+        None => traits.is_canonical,
+        // The parsed key has forgotten the order of its fields.
+        Some(specification) => fields_text(&bytes, specification).as_deref() == Some(text.get()),
+    };
+    Ok(EncodedKey { bytes, is_canonical })
 }
 
 /// Appends the encoding of a key; True when decoding the bytes gives the key back exactly. What was appended before a failure
@@ -112,10 +119,7 @@ fn append_with<'a, K: KeySource<'a>>(
     let mut encoder = Encoder { out, traits: Traits { is_canonical: true, saw_suspect: false } };
     match specification {
         None => encoder.value(key, 0)?,
-        Some(specification) => {
-            encoder.fields(key, specification, trailing)?;
-            encoder.traits.is_canonical = false;
-        }
+        Some(specification) => encoder.fields(key, specification, trailing)?,
     }
     let traits = encoder.traits;
     let len = out.len() - start;
@@ -162,7 +166,7 @@ impl Encoder<'_> {
             }
             Shape::String(string) => self.string(string),
             Shape::List(elements) => self.list(elements, depth + 1)?,
-            Shape::Object(fields) => self.object(fields, depth + 1)?,
+            Shape::Object(fields) => self.object::<K>(fields, depth + 1)?,
         }
         Ok(())
     }
@@ -195,47 +199,19 @@ impl Encoder<'_> {
 
     fn object<'a, K: KeySource<'a>>(
         &mut self,
-        mut fields: Vec<(&'a str, K)>,
+        fields: K::Fields,
         depth: usize,
     ) -> std::result::Result<(), K::Error> {
         check_depth(depth)?;
         self.traits.is_canonical = false;
         self.out.push(OBJECT);
+        let mut fields = fields.collect::<std::result::Result<Vec<_>, _>>()?;
         fields.sort_unstable_by_key(|(name, _)| *name);
         for (name, value) in fields {
             self.string(name);
             self.value(value, depth)?;
         }
         self.out.push(END);
-        Ok(())
-    }
-
-    fn fields<'a, K: KeySource<'a>>(
-        &mut self,
-        key: K,
-        specification: &IndexSpecification,
-        trailing: Trailing,
-    ) -> std::result::Result<(), K::Error> {
-        let Shape::Object(given) = key.shape()? else {
-            return Err(invalid("a key of a store with an index specification is an object").into());
-        };
-        let find = |field: &IndexField| given.iter().find(|(name, _)| *name == field.field_name);
-        let mut fields = specification.index_fields.as_slice();
-        if trailing == Trailing::Open {
-            while let Some((_, before)) = fields.split_last().filter(|(last, _)| find(last).is_none()) {
-                fields = before;
-            }
-        }
-        for field in fields {
-            let start = self.out.len();
-            match find(field) {
-                Some((_, value)) => self.value(*value, 1)?,
-                None => self.out.push(MISSING),
-            }
-            if !field.ascending_sort_order {
-                self.out[start..].iter_mut().for_each(|byte| *byte = !*byte);
-            }
-        }
         Ok(())
     }
 }
@@ -293,31 +269,6 @@ fn string_len(text: &str) -> usize {
 pub(super) fn decode(bytes: &[u8]) -> Option<Value> {
     let (value, rest) = decode_value(bytes, 0)?;
     rest.is_empty().then_some(value)
-}
-
-/// Decodes the index fields of a key. None for bytes that are no such key.
-pub(super) fn decode_fields(bytes: &[u8], specification: &IndexSpecification) -> Option<Value> {
-    let mut rest = bytes;
-    let mut fields = Map::new();
-    for field in &specification.index_fields {
-        let complement: Vec<u8>;
-        let from = if field.ascending_sort_order {
-            rest
-        } else {
-            complement = rest.iter().map(|byte| !byte).collect();
-            &complement
-        };
-        let after = match from.split_first()? {
-            (&MISSING, after) => after,
-            _ => {
-                let (value, after) = decode_value(from, 1)?;
-                fields.insert(field.field_name.clone(), value);
-                after
-            }
-        };
-        rest = &rest[rest.len() - after.len()..];
-    }
-    rest.is_empty().then_some(Value::Object(fields))
 }
 
 /// A key that needs no decoding.

@@ -5,7 +5,7 @@
 //! which rises with time; so the newest of equal keys comes first.
 
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -81,16 +81,18 @@ impl Layout {
 
     /// The key of a row that a walk has met.
     pub fn key<'a>(&self, found: Found<'a>) -> Result<KeyOut<'a>> {
-        let text = found.record.and_then(record::split).and_then(|(key, _)| key);
-        if text.is_none() && self.specification.is_none() {
+        let (text, _) = found.record.and_then(record::split).ok_or_else(|| self.damaged("record"))?;
+        if let Some(text) = text {
+            return Ok(KeyOut::Json(text.into()));
+        }
+        if self.specification.is_none() {
             match key::simple(self.key_part(found.key)) {
                 Some(SimpleKey::Integer(integer)) => return Ok(KeyOut::Integer(integer)),
                 Some(SimpleKey::Text(text)) => return Ok(KeyOut::Text(text)),
                 None => {}
             }
         }
-        let record = self.record(found.record.unwrap_or_default())?;
-        Ok(KeyOut::Json(self.key_text(found.key, record)?))
+        Ok(KeyOut::Json(self.decode_text(found.key)?.into_bytes().into()))
     }
 
     /// The JSON text of a row's value; None for a key that is not there.
@@ -152,8 +154,11 @@ impl Layout {
     /// The user's key from the engine key alone. It compares equal to what was written; ride-on fields are lost, and
     /// 1.0 becomes 1.
     pub(super) fn decode(&self, engine_key: &[u8]) -> Result<Box<RawValue>> {
-        let key = self.decode_key(engine_key).ok_or_else(|| self.damaged("key"))?;
-        to_raw_value(&key).map_err(|_| self.damaged("key"))
+        RawValue::from_string(self.decode_text(engine_key)?).map_err(|_| self.damaged("key"))
+    }
+
+    fn decode_text(&self, engine_key: &[u8]) -> Result<String> {
+        self.key_json(engine_key).ok_or_else(|| self.damaged("key"))
     }
 
     pub(super) fn record<'a>(&self, bytes: &'a [u8]) -> Result<Record<'a>> {
@@ -166,14 +171,19 @@ impl Layout {
 
     /// The key as it is shown in a conflict; hexadecimal when it can't be decoded.
     pub(super) fn describe(&self, engine_key: &[u8]) -> Value {
-        self.decode_key(engine_key).unwrap_or_else(|| Value::String(hex::encode(engine_key)))
-    }
-
-    fn decode_key(&self, engine_key: &[u8]) -> Option<Value> {
         let encoded = self.key_part(engine_key);
-        match &self.specification {
+        let key = match &self.specification {
             None => key::decode(encoded),
             Some(specification) => key::decode_fields(encoded, specification),
+        };
+        key.unwrap_or_else(|| Value::String(hex::encode(engine_key)))
+    }
+
+    fn key_json(&self, engine_key: &[u8]) -> Option<String> {
+        let encoded = self.key_part(engine_key);
+        match &self.specification {
+            None => key::decode(encoded).map(|key| key.to_string()),
+            Some(specification) => key::fields_text(encoded, specification),
         }
     }
 

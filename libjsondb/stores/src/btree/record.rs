@@ -3,6 +3,8 @@
 //!
 //! Layout: flags (bit 0: key text follows), [length of the key text as a varint, key text,] value text.
 
+use std::borrow::Cow;
+
 const HAS_KEY: u8 = 1;
 /// A record without a value, of a key that its bytes tell.
 pub(super) const KEY_IN_BYTES: &[u8] = &[0];
@@ -60,13 +62,16 @@ pub(super) fn split(bytes: &[u8]) -> Option<(Option<&[u8]>, &[u8])> {
 }
 
 /// The new value beside the old key; None when one of them is no record.
-pub(super) fn with_key_of(old: &[u8], new: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn with_key_of<'a>(old: &[u8], new: &'a [u8]) -> Option<Cow<'a, [u8]>> {
     let (key, _) = split(old)?;
-    let (_, value) = split(new)?;
+    let (new_key, value) = split(new)?;
+    if key == new_key {
+        return Some(Cow::Borrowed(new));
+    }
     let mut joined = Vec::with_capacity(old.len() + new.len());
     begin(key, &mut joined);
     joined.extend_from_slice(value);
-    Some(joined)
+    Some(Cow::Owned(joined))
 }
 
 fn put_varint(out: &mut Vec<u8>, mut number: u64) {

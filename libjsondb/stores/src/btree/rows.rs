@@ -1,9 +1,9 @@
 //! Items on their way out: keys and records, copied into one buffer, so that no lock is held while they are looked at.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use engine::{BlobRef, Entry, Transaction as EngineTransaction, Value, ValueRef};
-use serde_json::value::RawValue;
 
 use super::{Layout, record};
 use crate::Result;
@@ -37,8 +37,8 @@ pub enum KeyOut<'a> {
     Integer(i64),
     /// A string.
     Text(&'a str),
-    /// JSON text.
-    Json(Box<RawValue>),
+    /// JSON text, not checked to be one.
+    Json(Cow<'a, [u8]>),
 }
 
 /// What a walk gives.

@@ -1,12 +1,11 @@
 //! What a key looks like, whoever holds it: JSON text, or an object of the caller's language.
 
-use serde_json::Value;
+use serde_json::{Value, map};
 
 use crate::Error;
 
 /// One level of a JSON value. The parts of a list or an object are looked at when they are met.
-#[derive(Debug)]
-pub enum Shape<'a, V> {
+pub enum Shape<'a, V: KeySource<'a>> {
     /// null
     Null,
     /// true or false
@@ -21,14 +20,16 @@ pub enum Shape<'a, V> {
     String(&'a str),
     /// The elements in their order.
     List(Vec<V>),
-    /// The fields; no two have one name.
-    Object(Vec<(&'a str, V)>),
+    /// The fields in their order; no two have one name.
+    Object(V::Fields),
 }
 
 /// A value that keys can be encoded from.
 pub trait KeySource<'a>: Copy {
     /// Why a value is no key.
     type Error: From<Error>;
+    /// Goes through the fields of an object.
+    type Fields: Iterator<Item = Result<(&'a str, Self), Self::Error>> + Clone;
 
     /// What it is.
     fn shape(self) -> Result<Shape<'a, Self>, Self::Error>;
@@ -36,6 +37,7 @@ pub trait KeySource<'a>: Copy {
 
 impl<'a> KeySource<'a> for &'a Value {
     type Error = Error;
+    type Fields = ValueFields<'a>;
 
     fn shape(self) -> Result<Shape<'a, Self>, Error> {
         Ok(match self {
@@ -49,9 +51,19 @@ impl<'a> KeySource<'a> for &'a Value {
             },
             Value::String(string) => Shape::String(string),
             Value::Array(elements) => Shape::List(elements.iter().collect()),
-            Value::Object(fields) => {
-                Shape::Object(fields.iter().map(|(name, value)| (name.as_str(), value)).collect())
-            }
+            Value::Object(fields) => Shape::Object(ValueFields(fields.iter())),
         })
+    }
+}
+
+/// The fields of a parsed object. Parsing has sorted them by name.
+#[derive(Clone)]
+pub struct ValueFields<'a>(map::Iter<'a>);
+
+impl<'a> Iterator for ValueFields<'a> {
+    type Item = Result<(&'a str, &'a Value), Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next().map(|(name, value)| Ok((name.as_str(), value)))
     }
 }

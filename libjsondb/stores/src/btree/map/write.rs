@@ -59,8 +59,9 @@ impl Map {
         if self.layout.has_ride_on_fields() {
             let joined =
                 engine.get_with(self.store, key, |old| old.map(|old| record::with_key_of(old, record)))?;
-            if let Some(joined) = &joined {
-                engine.put(self.store, key, joined.as_deref().unwrap_or(record), self.placement())?;
+            if let Some(joined) = joined {
+                let joined = joined.ok_or_else(|| self.layout.damaged("record"))?;
+                engine.put(self.store, key, &joined, self.placement())?;
                 return Ok(false);
             }
             engine.put(self.store, key, record, self.placement())?;
