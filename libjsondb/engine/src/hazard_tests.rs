@@ -1,6 +1,7 @@
 //! Races between processes that need a hand inside one of them. Two handles opened past the registry are two processes: each has
 //! its own name, pin and locks.
 
+mod large;
 mod not_durable;
 
 use std::fs;
@@ -378,36 +379,4 @@ fn threads_that_close_one_handle_at_the_same_time_all_succeed() {
     lock.unlock().unwrap();
     closing.into_iter().for_each(|closing| closing.join().unwrap().unwrap());
     assert_eq!(wal::list(&folder.path().join("log")).unwrap().len(), 1);
-}
-
-#[test]
-fn a_disk_that_is_full_while_a_run_is_written_ends_the_transaction_and_nothing_else() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().canonicalize().unwrap();
-    let options = Options { write_set_bytes: 32 << 10, ..small() };
-    let process = Arc::new(Inner::open(&path, &options).unwrap());
-    put(&process, 0, 10, Placement::Auto);
-    let files = || fs::read_dir(path.join("seg")).unwrap().count();
-    // The file cannot be made; cannot be written, or synced, at the end.
-    for call in ["create", "write", "sync"] {
-        for reads in [false, true] {
-            let mut transaction = begin(&process);
-            let store = transaction.ensure_store("s", b"").unwrap();
-            let fault = Fault::Error(libc::ENOSPC);
-            faults::set(&path, Faults { only: Some((call, "seg")), after: 0, count: u64::MAX, fault });
-            for key in 1..3000u32 {
-                transaction.put(store, &key.to_be_bytes(), &[1; 50], Placement::Auto).unwrap();
-            }
-            if reads && call != "sync" {
-                let read = transaction.get(store, &1u32.to_be_bytes());
-                assert_eq!(read.unwrap_err().kind(), ErrorKind::DiskFull, "{call}");
-            }
-            let kind = transaction.commit().unwrap_err().kind();
-            faults::forget(&path);
-            assert_eq!(kind, ErrorKind::DiskFull, "{call}");
-            assert_eq!(files(), 0, "{call}");
-            assert_eq!(load(&process, 1).unwrap(), None);
-            put(&process, 0, 10, Placement::Auto);
-        }
-    }
 }

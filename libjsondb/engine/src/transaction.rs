@@ -365,6 +365,8 @@ impl Transaction {
         wait: Wait,
         show: &mut dyn FnMut(Option<ValueRef<'_>>),
     ) -> Result<Sought> {
+        // In a forked child there is no thread that could answer.
+        self.inner.check_open()?;
         if let Some(written) = self.writes.get(key) {
             show(written);
             return Ok(Sought::Shown);
@@ -425,6 +427,7 @@ impl Transaction {
         direction: Direction,
         visitor: &mut dyn FnMut(&[u8], ValueRef<'_>) -> Result<bool>,
     ) -> Result<Option<Vec<u8>>> {
+        self.inner.check_open()?;
         let runs: Vec<Arc<Run>> = match &mut self.spill {
             Some(spill) => spill.runs(&range.first(), range.open_end().as_deref())?.to_vec(),
             None => Vec::new(),
