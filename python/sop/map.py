@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import MutableMapping
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 
 from ._native import MapFunctions
@@ -13,6 +14,8 @@ __all__ = ["Map"]
 
 _MISSING: Any = object()
 _ITEMS, _KEYS, _VALUES = range(3)
+_SHORTCUTS = ("get", "get_many", "page", "put", "put_many", "remove_many", "modify")
+_shortcuts_of = attrgetter(*_SHORTCUTS)
 
 
 class Map(MutableMapping):  # type: ignore[type-arg]
@@ -32,8 +35,7 @@ class Map(MutableMapping):  # type: ignore[type-arg]
         self._transaction: Optional[Transaction] = None
         if type(self) is Map:
             # A call of one of these is a call of the library's function itself.
-            shortcuts = ("get", "get_many", "page", "put", "put_many", "remove_many", "modify")
-            self.__dict__.update({name: getattr(functions, name) for name in shortcuts})
+            self.__dict__.update(zip(_SHORTCUTS, _shortcuts_of(functions)))
 
     def with_transaction(self, trans: Transaction) -> Map:
         """The same map inside a transaction, which has begun: its calls take effect with its commit."""

@@ -177,25 +177,23 @@ class Transaction:
         exc_tb: TracebackType | None,
     ) -> None:
         state = self._begun()
-        if exc_type is None and not state.finished:
-            try:
-                self.commit(self.ctx)
-            finally:
-                _abandon(state)
-        else:
+        if exc_type is not None or state.finished:
             _abandon(state)
+            return
+        try:
+            self.commit(self.ctx)
+        except BaseException:
+            _abandon(state)
+            raise
 
     def begin(self) -> None:
         """Takes the snapshot that the transaction reads. Does nothing if it has begun; raises if it ended."""
         with self._lock:
             if self._state is None and self._id is None:
-                database = self._folder.open(context_id(self.ctx))
+                context = context_id(self.ctx)
+                database = self._folder.open(context)
                 handle = call_handle(
-                    native.sop_transaction_begin,
-                    context_id(self.ctx),
-                    database.value,
-                    self._mode,
-                    self._max_time,
+                    native.sop_transaction_begin, context, database.value, self._mode, self._max_time
                 )
                 if self._durability:
                     call(native.sop_transaction_set_durability, handle.value, self._durability)

@@ -136,6 +136,26 @@ pub(super) fn raise_type_error(bind: &Bind, message: &str) -> Failure {
 
 /// Makes a builtin function. Gives a new reference.
 pub(super) fn make<T: 'static>(definition: &'static Definition<T>, bind: &Rc<Bind>, state: T) -> Outcome {
+    let capsule = capsule(bind, state)?;
+    function(definition, bind, capsule.get())
+}
+
+/// Makes the builtin functions of one state, a new reference each. They share what they are bound to.
+pub(super) fn make_all<T: 'static>(
+    definitions: &[&'static Definition<T>],
+    bind: &Rc<Bind>,
+    state: T,
+) -> std::result::Result<Vec<Py>, Failure> {
+    let capsule = capsule(bind, state)?;
+    let mut made = Vec::with_capacity(definitions.len());
+    for definition in definitions {
+        let one = function(definition, bind, capsule.get())?;
+        made.push(one);
+    }
+    Ok(made)
+}
+
+fn capsule<T: 'static>(bind: &Rc<Bind>, state: T) -> std::result::Result<Owned<'_>, Failure> {
     let bound = Box::into_raw(Box::new(Bound { bind: Rc::clone(bind), state }));
     // SAFETY: the GIL is held; the capsule owns `bound` and frees it once.
     let capsule = unsafe { (bind.api.PyCapsule_New)(bound.cast(), CAPSULE.as_ptr(), Some(free::<T>)) };
@@ -144,11 +164,14 @@ pub(super) fn make<T: 'static>(definition: &'static Definition<T>, bind: &Rc<Bin
         drop(unsafe { Box::from_raw(bound) });
         return Err(Failure::Raised);
     }
+    Ok(Owned::new(bind, capsule))
+}
+
+/// A builtin function bound to a capsule of its state, which it keeps.
+fn function<T>(definition: &'static Definition<T>, bind: &Bind, capsule: Py) -> Outcome {
     let def = std::ptr::from_ref(&definition.def).cast_mut();
     // SAFETY: the definition lives for ever and Python does not write to it.
-    let function = unsafe { (bind.api.PyCFunction_NewEx)(def, capsule, null_mut()) };
-    bind.release(capsule);
-    new(function)
+    new(unsafe { (bind.api.PyCFunction_NewEx)(def, capsule, null_mut()) })
 }
 
 /// The result of a call that gives a new reference, or NULL and an exception.

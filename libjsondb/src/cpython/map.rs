@@ -9,7 +9,7 @@ use stores::{BtreeOptions, KeyOut};
 use super::api::Py;
 use super::bind::Bind;
 use super::codec;
-use super::function::{Arguments, Bound, Failure, Outcome, builtin, make, new, without_gil};
+use super::function::{Arguments, Bound, Failure, Outcome, builtin, make_all, new, without_gil};
 use super::{map_read, map_walk, map_write, tuple};
 use crate::actions::SopDurability;
 use crate::database::OpenDatabase;
@@ -38,7 +38,7 @@ fn open(bound: &Bound<()>, arguments: &Arguments<'_>) -> Outcome {
     };
     let durability = SopDurability::from_number(number(durability)? as i32)?;
     let map = without_gil(bind, || Map::open(&cancel, &held.database, name, options, durability))?;
-    functions(bind, &Arc::new(map))
+    functions(bind, Arc::new(map))
 }
 
 /// `within(context, transaction)`: the functions of the same map in a transaction.
@@ -49,11 +49,11 @@ fn within(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let cancel = process.contexts.token(number(bind, context)? as i64)?;
     let held = process.handles.get::<OpenTransaction>(number(bind, transaction)?)?;
     let map = without_gil(bind, || bound.state.within(&cancel, &held.transaction))?;
-    functions(bind, &Arc::new(map))
+    functions(bind, Arc::new(map))
 }
 
 /// In the order of `MapFunctions` in `_native.py`.
-fn functions(bind: &Rc<Bind>, map: &Arc<Map>) -> Outcome {
+fn functions(bind: &Rc<Bind>, map: Arc<Map>) -> Outcome {
     let definitions = [
         &map_read::GET,
         &map_read::CONTAINS,
@@ -69,11 +69,7 @@ fn functions(bind: &Rc<Bind>, map: &Arc<Map>) -> Outcome {
         &map_write::MODIFY,
         &WITHIN,
     ];
-    let mut made = Vec::with_capacity(definitions.len());
-    for definition in definitions {
-        made.push(make(definition, bind, Arc::clone(map))?);
-    }
-    tuple(bind, &made)
+    tuple(bind, &make_all(&definitions, bind, map)?)
 }
 
 /// How a value is given to the caller.

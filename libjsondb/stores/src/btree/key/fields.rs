@@ -91,19 +91,19 @@ pub(in super::super) fn decode_fields(bytes: &[u8], specification: &IndexSpecifi
 
 /// The index fields of a key as JSON text, in their order. None for bytes that are no such key.
 pub(in super::super) fn fields_text(bytes: &[u8], specification: &IndexSpecification) -> Option<String> {
-    let mut text = String::with_capacity(2 * bytes.len() + 32);
+    let mut text = Vec::with_capacity(2 * bytes.len() + 32);
     visit(bytes, specification, |name, value| {
-        text.push(if text.is_empty() { '{' } else { ',' });
+        text.push(if text.is_empty() { b'{' } else { b',' });
         append_json(&mut text, name);
-        text.push(':');
+        text.push(b':');
         append_json(&mut text, &value);
     })?;
-    text.push_str(if text.is_empty() { "{}" } else { "}" });
-    Some(text)
+    text.extend_from_slice(if text.is_empty() { b"{}" } else { b"}" });
+    String::from_utf8(text).ok()
 }
 
-fn append_json<T: serde::Serialize + ?Sized>(text: &mut String, part: &T) {
-    text.push_str(&serde_json::to_string(part).expect("strings and JSON values are always JSON"));
+fn append_json<T: serde::Serialize + ?Sized>(text: &mut Vec<u8>, part: &T) {
+    serde_json::to_writer(text, part).expect("strings and JSON values are always JSON");
 }
 
 /// Shows `each` the name and the value of every field that is there. None for bytes that are no such key.

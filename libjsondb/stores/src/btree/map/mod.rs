@@ -14,6 +14,7 @@ use std::sync::Arc;
 use engine::{Durability, StoreId};
 
 use super::{Btree, BtreeOptions, Chunk, Layout, Rows};
+use crate::names::{StoreKind, engine_name};
 use crate::{CancelToken, Database, Error, ErrorCode, Result, Session, Transaction};
 pub use change::Change;
 pub use read::Walk;
@@ -24,8 +25,10 @@ pub use write::Load;
 pub struct Map {
     scope: Scope,
     store: StoreId,
-    options: BtreeOptions,
-    layout: Layout,
+    options: Arc<BtreeOptions>,
+    /// The options as the engine keeps them: where they are the same, so is the layout.
+    metadata: Arc<[u8]>,
+    layout: Arc<Layout>,
     cancel: CancelToken,
 }
 
@@ -55,19 +58,36 @@ impl Map {
             Ok(btree)
         })?;
         let engine = database.engine(cancel)?;
-        Ok(Self::over(btree, Scope::Auto { database: database.clone(), engine, durability }, cancel))
+        Self::over(btree, Scope::Auto { database: database.clone(), engine, durability }, cancel)
     }
 
     /// The same map inside a transaction.
     pub fn within(&self, cancel: &CancelToken, transaction: &Arc<Transaction>) -> Result<Map> {
-        let btree = Btree::open(cancel, transaction, &self.options.name)?;
-        check_unique(&btree)?;
-        Ok(Self::over(btree, Scope::In(transaction.clone()), cancel))
+        let engine_name = engine_name(StoreKind::Btree, &self.options.name)?;
+        let scope = Scope::In(transaction.clone());
+        let found = transaction.with(cancel, |engine| Ok(engine.store(&engine_name)?))?;
+        if found.is_none_or(|(store, metadata)| store != self.store || *metadata != *self.metadata) {
+            let btree = Btree::open(cancel, transaction, &self.options.name)?;
+            check_unique(&btree)?;
+            return Self::over(btree, scope, cancel);
+        }
+        let namer = Arc::clone(&self.layout);
+        transaction.name_keys(&engine_name, Arc::new(move |key| namer.describe(key)));
+        Ok(Map {
+            scope,
+            store: self.store,
+            options: Arc::clone(&self.options),
+            metadata: Arc::clone(&self.metadata),
+            layout: Arc::clone(&self.layout),
+            cancel: cancel.clone(),
+        })
     }
 
-    fn over(btree: Btree, scope: Scope, cancel: &CancelToken) -> Map {
+    fn over(btree: Btree, scope: Scope, cancel: &CancelToken) -> Result<Map> {
         let Btree { store, options, layout, .. } = btree;
-        Map { scope, store, options, layout, cancel: cancel.clone() }
+        let metadata = options.to_metadata()?.into();
+        let (options, layout) = (Arc::new(options), Arc::new(layout));
+        Ok(Map { scope, store, options, metadata, layout, cancel: cancel.clone() })
     }
 
     /// How its keys lie in the engine.
