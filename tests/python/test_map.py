@@ -26,6 +26,7 @@ from sop import (
     InvalidTransactionStateError,
     Map,
     StorageError,
+    StoreNotFoundError,
     TransactionMode,
     TransactionOptions,
     ValidationError,
@@ -372,6 +373,13 @@ def test_inside_a_transaction_nothing_shows_before_its_commit(
     assert before[1] == "new"
     with pytest.raises(InvalidTransactionStateError):
         before[1] = "no"
+
+
+def test_a_map_is_not_there_in_a_transaction_older_than_it(ctx: Context, db: Database) -> None:
+    with db.begin_transaction(ctx, TransactionMode.ForReading) as reading:
+        later = db.open_map(ctx, "later")
+        with pytest.raises(StoreNotFoundError):
+            later.with_transaction(reading).get(1)
 
 
 def test_an_iteration_sees_one_snapshot(numbers: Map) -> None:
