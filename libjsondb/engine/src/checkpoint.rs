@@ -85,9 +85,13 @@ impl Drop for Running {
 }
 
 impl Inner {
-    /// Starts a checkpoint on a thread of its own when it is time for one and none runs.
+    /// Starts a thread when it is time for a checkpoint, or when there are memtables to be freed, and none runs.
     pub(crate) fn checkpoint_when_full(self: &Arc<Inner>) {
-        if !self.lock_replica().is_full() || self.check_usable().is_err() {
+        let (is_full, has_unused) = {
+            let replica = self.lock_replica();
+            (replica.is_full(), replica.has_unused())
+        };
+        if !(is_full || has_unused) || self.check_usable().is_err() {
             return;
         }
         let mut running = self.background.lock();
@@ -99,8 +103,12 @@ impl Inner {
         let guard = Running(Arc::clone(self));
         // When no thread can be had, the next commit tries again, and `make_room` works without one.
         let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || {
-            // What fails here fails again in `make_room`, where somebody is told.
-            let _ = guard.0.checkpoint(Purpose::Background, || Ok(()));
+            if is_full {
+                // What fails here fails again in `make_room`, where somebody is told.
+                let _ = guard.0.checkpoint(Purpose::Background, || Ok(()));
+            }
+            let unused = guard.0.lock_replica().take_unused();
+            drop(unused);
         });
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Replica {
     memtables: VecDeque<Arc<Memtable>>,
     /// Memtables that the tree has taken, newest first, kept while transactions may have to be validated against them.
     history: VecDeque<Arc<Memtable>>,
+    /// Memtables that only open snapshots still need.
+    forgotten: Vec<Arc<Memtable>>,
     /// Transactions that began before this commit can no longer be validated.
     floor: Seq,
     /// A memtable is closed at this size.
@@ -127,6 +129,7 @@ impl Replica {
             manifest: Arc::new(manifest),
             memtables: VecDeque::from([Arc::default()]),
             history: VecDeque::new(),
+            forgotten: Vec::new(),
             memtable_bytes,
         }))
     }
@@ -252,13 +255,23 @@ impl Replica {
             }
             bytes = bytes.saturating_sub(oldest.bytes());
             self.floor = self.floor.max(oldest.newest());
-            self.history.pop_back();
+            self.forgotten.extend(self.history.pop_back());
         }
     }
 
     /// Bytes of commits that the tree does not hold, in memory and in segments of their own.
     pub(crate) fn pending_bytes(&self) -> u64 {
         self.memtables.iter().map(|memtable| memtable.bytes() + memtable.blob_bytes()).sum()
+    }
+
+    /// True when there are memtables that nobody needs any more.
+    pub(crate) fn has_unused(&self) -> bool {
+        self.forgotten.iter().any(|memtable| Arc::strong_count(memtable) == 1)
+    }
+
+    /// Gives those memtables, to be dropped where nobody waits: to free a hundred thousand entries takes tens of milliseconds.
+    pub(crate) fn take_unused(&mut self) -> Vec<Arc<Memtable>> {
+        self.forgotten.extract_if(.., |memtable| Arc::strong_count(memtable) == 1).collect()
     }
 
     /// True when it is time for a checkpoint: memory, the log, runs, or value segments that nobody can remove before it.
