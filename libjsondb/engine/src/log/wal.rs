@@ -16,7 +16,9 @@ const VERSION: u32 = 1;
 pub(crate) const WAL_HEADER_LEN: u64 = 4096;
 /// The file grows by writing this many zeros ahead, so that most syncs change no file length. (More at once would stall the commit
 /// that syncs them; the others cost what they cost in a file that never grows.)
-const GROWTH: usize = 1 << 20;
+/// As much as there is already, within these bounds: an opening reads them, and that of a small log is to be quick.
+const GROWTH_MIN: u64 = 64 << 10;
+const GROWTH_MAX: u64 = 1 << 20;
 /// Files are searched, written again and wiped in blocks of this size.
 const BLOCK: usize = 1 << 20;
 
@@ -258,8 +260,9 @@ impl Wal {
         }
         // Growing ahead is for speed only, and the frame is whole by now: a failure here must not be taken for one of the
         // commit.
-        if grows && self.file.write_all_at(&vec![0; GROWTH], end).is_ok() {
-            self.len.store(end + GROWTH as u64, Ordering::Relaxed);
+        let growth = end.clamp(GROWTH_MIN, GROWTH_MAX);
+        if grows && self.file.write_all_at(&vec![0; growth as usize], end).is_ok() {
+            self.len.store(end + growth, Ordering::Relaxed);
         }
         Ok(())
     }
