@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::super::index::{IndexField, IndexSpecification};
 use super::super::shape::{KeySource, Shape};
-use super::{Encoder, MISSING, Trailing, decode_value, invalid};
+use super::{Encoder, MISSING, STRING, STRING_END, Trailing, decode_value, invalid};
 
 impl Encoder<'_> {
     pub(super) fn fields<'a, K: KeySource<'a>>(
@@ -80,10 +80,20 @@ impl Encoder<'_> {
     }
 }
 
+/// The value of a field.
+enum Part<'a> {
+    Text(&'a str),
+    Value(Value),
+}
+
 /// Decodes the index fields of a key. None for bytes that are no such key.
 pub(in super::super) fn decode_fields(bytes: &[u8], specification: &IndexSpecification) -> Option<Value> {
     let mut fields = Map::new();
-    visit(bytes, specification, |name, value| {
+    visit(bytes, specification, |name, part| {
+        let value = match part {
+            Part::Text(text) => Value::String(text.to_owned()),
+            Part::Value(value) => value,
+        };
         fields.insert(name.to_owned(), value);
     })?;
     Some(Value::Object(fields))
@@ -92,11 +102,14 @@ pub(in super::super) fn decode_fields(bytes: &[u8], specification: &IndexSpecifi
 /// The index fields of a key as JSON text, in their order. None for bytes that are no such key.
 pub(in super::super) fn fields_text(bytes: &[u8], specification: &IndexSpecification) -> Option<String> {
     let mut text = Vec::with_capacity(2 * bytes.len() + 32);
-    visit(bytes, specification, |name, value| {
+    visit(bytes, specification, |name, part| {
         text.push(if text.is_empty() { b'{' } else { b',' });
         append_json(&mut text, name);
         text.push(b':');
-        append_json(&mut text, &value);
+        match part {
+            Part::Text(part) => append_json(&mut text, part),
+            Part::Value(value) => append_json(&mut text, &value),
+        }
     })?;
     text.extend_from_slice(if text.is_empty() { b"{}" } else { b"}" });
     String::from_utf8(text).ok()
@@ -107,7 +120,11 @@ fn append_json<T: serde::Serialize + ?Sized>(text: &mut Vec<u8>, part: &T) {
 }
 
 /// Shows `each` the name and the value of every field that is there. None for bytes that are no such key.
-fn visit(bytes: &[u8], specification: &IndexSpecification, mut each: impl FnMut(&str, Value)) -> Option<()> {
+fn visit(
+    bytes: &[u8],
+    specification: &IndexSpecification,
+    mut each: impl FnMut(&str, Part<'_>),
+) -> Option<()> {
     let mut rest = bytes;
     for field in &specification.index_fields {
         let complement: Vec<u8>;
@@ -120,12 +137,23 @@ fn visit(bytes: &[u8], specification: &IndexSpecification, mut each: impl FnMut(
         let after = match from.split_first()? {
             (&MISSING, after) => after,
             _ => {
-                let (value, after) = decode_value(from, 1)?;
-                each(&field.field_name, value);
+                let (part, after) = part(from)?;
+                each(&field.field_name, part);
                 after
             }
         };
         rest = &rest[rest.len() - after.len()..];
     }
     rest.is_empty().then_some(())
+}
+
+/// Reads the value at the front of `bytes`: a string without a NUL is there as it is.
+fn part(bytes: &[u8]) -> Option<(Part<'_>, &[u8])> {
+    if let Some((&STRING, rest)) = bytes.split_first() {
+        let (text, rest) = rest.split_at(rest.iter().position(|&byte| byte == 0)?);
+        if let Some(after) = rest.strip_prefix(&[0, STRING_END]) {
+            return Some((Part::Text(std::str::from_utf8(text).ok()?), after));
+        }
+    }
+    decode_value(bytes, 1).map(|(value, after)| (Part::Value(value), after))
 }
