@@ -6,7 +6,6 @@ environment; then everything goes through ctypes and JSON text (`_library.py`), 
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import json
 import os
@@ -56,8 +55,6 @@ class Functions(NamedTuple):
     btree_page: Callable[[int, int, int, int, int, int, bool], List[Any]]
     # (start, stop, reverse, parts)
     btree_range: Callable[[int, int, Any, Any, bool, int], Callable[[], Optional[List[Any]]]]
-    # (waits): the interpreter is about to go; `waits` for calls of other threads.
-    leave: Callable[[bool], None]
 
 
 def bind(item: type, nil: str) -> Optional[Functions]:
@@ -85,11 +82,9 @@ def bind(item: type, nil: str) -> Optional[Functions]:
             *(_report, _json.encode, _loads, _pairs, _pair),
             *(item, *_FIELDS, nil),
         )
-        functions = Functions(*library.sop_cpython_bind(table, len(names), objects))
+        return Functions(*library.sop_cpython_bind(table, len(names), objects))
     except ValueError:  # the answer was NULL
         return None
-    atexit.register(_leave, functions, os.getpid())
-    return functions
 
 
 def _is_known() -> bool:
@@ -99,11 +94,6 @@ def _is_known() -> bool:
         and not sysconfig.get_config_var("Py_GIL_DISABLED")
         and not hasattr(sys, "getobjects")  # Py_TRACE_REFS: objects are laid out in another way
     )
-
-
-def _leave(functions: Functions, pid: int) -> None:
-    # A forked child does not have the threads that its parent had in calls.
-    functions.leave(os.getpid() == pid)
 
 
 def _report(code: int, message: str, retryable: bool, details: str) -> NoReturn:

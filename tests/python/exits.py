@@ -118,6 +118,7 @@ class Program:
             for_ever(lambda: numbers.modify("hot", lambda value: (value or 0) + 1)),
             for_ever(lambda: numbers.put_many((n, n) for n in range(100))),
             for_ever(lambda: sum(numbers.values())),
+            lambda: numbers.put_many((n, time.sleep(0.001)) for n in itertools.count()),
         )
 
     def with_sys_exit_in_a_thread(self) -> None:

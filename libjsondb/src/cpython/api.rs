@@ -27,6 +27,7 @@ pub(super) struct MethodDef {
 macro_rules! api {
     (
         required { $($name:ident($($argument:ty),*) $(-> $result:ty)?;)* }
+        waiting { $($waiting:ident($($waiting_argument:ty),*) $(-> $waiting_result:ty)?;)* }
         optional { $($more:ident($($more_argument:ty),*) -> $more_result:ty;)* }
     ) => {
         /// The functions of CPython that this library calls.
@@ -34,12 +35,13 @@ macro_rules! api {
         #[derive(Clone, Copy)]
         pub(super) struct Api {
             $(pub(super) $name: unsafe extern "C" fn($($argument),*) $(-> $result)?,)*
+            $(pub(super) $waiting: unsafe extern "C-unwind" fn($($waiting_argument),*) $(-> $waiting_result)?,)*
             $(pub(super) $more: Option<unsafe extern "C" fn($($more_argument),*) -> $more_result>,)*
         }
 
         /// Their names, in the order in which [`Api::new`] takes the addresses, a space between two.
         pub(super) const NAMES: &std::ffi::CStr = {
-            const TEXT: &str = concat!($(stringify!($name), " ",)* $(stringify!($more), " ",)* "\0");
+            const TEXT: &str = concat!($(stringify!($name), " ",)* $(stringify!($waiting), " ",)* $(stringify!($more), " ",)* "\0");
             match std::ffi::CStr::from_bytes_with_nul(TEXT.as_bytes()) {
                 Ok(names) => names,
                 Err(_) => panic!("a name has a NUL"),
@@ -64,6 +66,16 @@ macro_rules! api {
                             >(address)
                         }?
                     },)*
+                    $($waiting: {
+                        let address = addresses.next()?;
+                        // SAFETY: as above.
+                        unsafe {
+                            std::mem::transmute::<
+                                *const c_void,
+                                Option<unsafe extern "C-unwind" fn($($waiting_argument),*) $(-> $waiting_result)?>,
+                            >(address)
+                        }?
+                    },)*
                     $($more: {
                         let address = addresses.next()?;
                         // SAFETY: as above.
@@ -84,7 +96,6 @@ macro_rules! api {
 api! {
     required {
         Py_IncRef(Py);
-        Py_DecRef(Py);
         PyBytes_FromStringAndSize(*const c_char, isize) -> Py;
         PyBytes_AsStringAndSize(Py, *mut *mut c_char, *mut isize) -> c_int;
         PyUnicode_AsUTF8AndSize(Py, *mut isize) -> *const c_char;
@@ -107,6 +118,17 @@ api! {
         PyDict_New() -> Py;
         PyDict_Next(Py, *mut isize, *mut Py, *mut Py) -> c_int;
         PyDict_SetItem(Py, Py, Py) -> c_int;
+        PyType_GenericAlloc(Py, isize) -> Py;
+        PyErr_SetString(Py, *const c_char);
+        PyErr_Occurred() -> Py;
+        PyErr_Clear();
+        PyCFunction_NewEx(*mut MethodDef, Py, Py) -> Py;
+        PyCapsule_New(*mut c_void, *const c_char, Option<unsafe extern "C" fn(Py)>) -> Py;
+        PyEval_SaveThread() -> *mut c_void;
+    }
+    // Those that may wait for the GIL: called through `or_stay`.
+    waiting {
+        Py_DecRef(Py);
         PyObject_GetIter(Py) -> Py;
         PyIter_Next(Py) -> Py;
         PyObject_GetAttr(Py, Py) -> Py;
@@ -114,20 +136,11 @@ api! {
         PyObject_IsTrue(Py) -> c_int;
         PyObject_IsInstance(Py, Py) -> c_int;
         PyNumber_Index(Py) -> Py;
-        PyType_GenericAlloc(Py, isize) -> Py;
         PyObject_CallObject(Py, Py) -> Py;
-        PyErr_SetString(Py, *const c_char);
-        PyErr_Occurred() -> Py;
-        PyErr_Clear();
-        PyCFunction_NewEx(*mut MethodDef, Py, Py) -> Py;
-        PyCapsule_New(*mut c_void, *const c_char, Option<unsafe extern "C" fn(Py)>) -> Py;
-        PyEval_SaveThread() -> *mut c_void;
         PyEval_RestoreThread(*mut c_void);
     }
     optional {
         PyUnicode_New(isize, u32) -> Py;
         _PyDict_NewPresized(isize) -> Py;
-        Py_IsFinalizing() -> c_int;
-        _Py_IsFinalizing() -> c_int;
     }
 }

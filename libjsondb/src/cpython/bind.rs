@@ -7,7 +7,7 @@ use stores::Chunk;
 
 use super::api::{Api, Py};
 use super::ascii::AsciiLayout;
-use super::exit::Exit;
+use super::exit::or_stay;
 use super::function::finds_pointers;
 use super::names::Names;
 
@@ -62,7 +62,6 @@ pub(super) struct Bind {
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) key_scratch: Cell<Vec<u8>>,
     pub(super) chunk: Cell<Chunk>,
-    pub(super) exit: Exit,
     /// The tuple that owns the objects.
     owner: Py,
 }
@@ -96,7 +95,6 @@ impl Bind {
             scratch: Cell::default(),
             key_scratch: Cell::default(),
             chunk: Cell::default(),
-            exit: Exit::default(),
             owner,
         };
         bind.finds_types().then_some(bind)
@@ -127,7 +125,7 @@ impl Bind {
     /// One reference less.
     pub(super) fn release(&self, object: Py) {
         // SAFETY: the caller gives up a reference of its own; the GIL is held.
-        unsafe { (self.api.Py_DecRef)(object) }
+        or_stay(|| unsafe { (self.api.Py_DecRef)(object) })
     }
 
     /// A new str of UTF-8 text, which Python checks; NULL when it is none or there is no memory.

@@ -12,6 +12,7 @@ use super::api::Py;
 use super::bind::{Bind, kind};
 use super::codec;
 use super::encode::text;
+use super::exit::or_stay;
 use super::function::{Arguments, Bound, Failure, Outcome, builtin, make, new, without_gil};
 use super::iterate::for_each;
 use super::key;
@@ -224,7 +225,7 @@ fn item_of(bind: &Bind, key: Owned<'_>, value: Owned<'_>, id: Owned<'_>) -> Outc
     let item = Owned::new(bind, new(unsafe { (bind.api.PyType_GenericAlloc)(objects.item, 0) })?);
     for (name, field) in [(objects.key, &key), (objects.value, &value), (objects.id, &id)] {
         // SAFETY: an Item takes a reference of its own; the GIL is held.
-        if unsafe { (bind.api.PyObject_SetAttr)(item.get(), name, field.get()) } != 0 {
+        if or_stay(|| unsafe { (bind.api.PyObject_SetAttr)(item.get(), name, field.get()) }) != 0 {
             return Err(Failure::Raised);
         }
     }
@@ -234,7 +235,7 @@ fn item_of(bind: &Bind, key: Owned<'_>, value: Owned<'_>, id: Owned<'_>) -> Outc
 /// An attribute of an Item. Python code may run.
 fn attribute<'b>(bind: &'b Bind, item: Py, name: Py) -> Result<Owned<'b>, Failure> {
     // SAFETY: the GIL is held.
-    Ok(Owned::new(bind, new(unsafe { (bind.api.PyObject_GetAttr)(item, name) })?))
+    Ok(Owned::new(bind, new(or_stay(|| unsafe { (bind.api.PyObject_GetAttr)(item, name) }))?))
 }
 
 /// A key as JSON gives it back: a tuple as a list, a dataclass as a dict. Python code may run.

@@ -9,6 +9,7 @@ use stores::{Error, Result};
 use super::api::{Builtin, MethodDef, Py};
 use super::bind::Bind;
 use super::encode::text;
+use super::exit::or_stay;
 use super::owned::Owned;
 use crate::boundary;
 
@@ -229,7 +230,6 @@ pub(super) unsafe fn run<T: 'static>(
     let bind = &*bound.bind;
     // A caller in C may let go of the function while a call without the GIL is in it.
     let _this = Owned::new(bind, bind.keep(this));
-    let _inside = Inside::enter(bind);
     let positional = count as usize;
     // SAFETY: `names` is NULL or a tuple.
     let named = if names.is_null() { 0 } else { unsafe { (bind.api.PyTuple_Size)(names) as usize } };
@@ -248,26 +248,6 @@ pub(super) unsafe fn run<T: 'static>(
             report(bind, &error);
             null_mut()
         }
-    }
-}
-
-/// A call that holds the GIL, or runs Python code.
-struct Inside<'a>(&'a Bind);
-
-impl<'a> Inside<'a> {
-    fn enter(bind: &'a Bind) -> Self {
-        bind.exit.enter();
-        if bind.exit.has_begun() {
-            // Nothing to do but to let the interpreter go.
-            let _ = without_gil(bind, || Ok(()));
-        }
-        Self(bind)
-    }
-}
-
-impl Drop for Inside<'_> {
-    fn drop(&mut self) {
-        self.0.exit.leave();
     }
 }
 
@@ -302,7 +282,7 @@ pub(super) fn call(bind: &Bind, callee: Py, arguments: &[Py]) -> Outcome {
         unsafe { (api.PyTuple_SetItem)(tuple, index as isize, *argument) };
     }
     // SAFETY: `callee` is alive, `tuple` is a tuple.
-    let result = unsafe { (api.PyObject_CallObject)(callee, tuple) };
+    let result = or_stay(|| unsafe { (api.PyObject_CallObject)(callee, tuple) });
     bind.release(tuple);
     new(result)
 }
@@ -313,13 +293,10 @@ pub(super) fn without_gil<R>(bind: &Bind, work: impl FnOnce() -> Result<R>) -> R
     struct Retake<'a>(&'a Bind, *mut c_void);
     impl Drop for Retake<'_> {
         fn drop(&mut self) {
-            let Retake(bind, state) = self;
             // SAFETY: the state that was saved on this thread.
-            bind.exit.retake(&bind.api, || unsafe { (bind.api.PyEval_RestoreThread)(*state) });
-            bind.exit.enter();
+            or_stay(|| unsafe { (self.0.api.PyEval_RestoreThread)(self.1) })
         }
     }
-    bind.exit.leave();
     // SAFETY: this thread holds the GIL.
     let _retake = Retake(bind, unsafe { (bind.api.PyEval_SaveThread)() });
     work()

@@ -2,6 +2,7 @@
 
 use super::api::Py;
 use super::bind::{Bind, kind};
+use super::exit::or_stay;
 use super::function::{Failure, new};
 use super::owned::Owned;
 
@@ -25,10 +26,10 @@ pub(super) fn for_each(
         return Ok(());
     }
     // SAFETY: the GIL is held.
-    let iterator = Owned::new(bind, new(unsafe { (api.PyObject_GetIter)(elements) })?);
+    let iterator = Owned::new(bind, new(or_stay(|| unsafe { (api.PyObject_GetIter)(elements) }))?);
     loop {
         // SAFETY: it is an iterator; the GIL is held.
-        let element = unsafe { (api.PyIter_Next)(iterator.get()) };
+        let element = or_stay(|| unsafe { (api.PyIter_Next)(iterator.get()) });
         if element.is_null() {
             // SAFETY: the GIL is held.
             let has_failed = !unsafe { (api.PyErr_Occurred)() }.is_null();

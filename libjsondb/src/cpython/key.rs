@@ -7,6 +7,7 @@ use super::api::Py;
 use super::bind::{Bind, kind};
 use super::codec;
 use super::encode::{Foreign, Integer, float_of, integer_of, text};
+use super::exit::or_stay;
 use super::function::Failure;
 use crate::strings::invalid;
 
@@ -153,7 +154,7 @@ pub(super) fn edge(bind: &Bind, layout: &Layout, object: Option<Py>) -> Result<O
 /// True for an Item, of a class derived from it too. Python code may run.
 pub(super) fn is_item(bind: &Bind, object: Py) -> Result<bool, Failure> {
     // SAFETY: the GIL is held.
-    match unsafe { (bind.api.PyObject_IsInstance)(object, bind.objects.item) } {
+    match or_stay(|| unsafe { (bind.api.PyObject_IsInstance)(object, bind.objects.item) }) {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(Failure::Raised),

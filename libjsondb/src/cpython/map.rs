@@ -9,6 +9,7 @@ use stores::{BtreeOptions, KeyOut};
 use super::api::Py;
 use super::bind::Bind;
 use super::codec;
+use super::exit::or_stay;
 use super::function::{Arguments, Bound, Failure, Outcome, builtin, make_all, new, without_gil};
 use super::{map_read, map_walk, map_write, tuple};
 use crate::actions::SopDurability;
@@ -109,7 +110,7 @@ pub(super) fn key_object(bind: &Bind, key: KeyOut<'_>) -> Outcome {
 pub(super) fn truth(bind: &Bind, object: Option<Py>) -> Result<bool, Failure> {
     let Some(object) = object.filter(|object| *object != bind.objects.no) else { return Ok(false) };
     // SAFETY: the GIL is held.
-    match unsafe { (bind.api.PyObject_IsTrue)(object) } {
+    match or_stay(|| unsafe { (bind.api.PyObject_IsTrue)(object) }) {
         0 => Ok(false),
         1 => Ok(true),
         _ => Err(Failure::Raised),

@@ -8,6 +8,7 @@ use stores::{Chunk, Direction, Layout, Rows};
 
 use super::api::Py;
 use super::bind::{Bind, give_back};
+use super::exit::or_stay;
 use super::function::{Arguments, Bound, Failure, Outcome, builtin, new, without_gil};
 use super::iterate::for_each;
 use super::key;
@@ -114,7 +115,7 @@ fn page(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
 /// How many items a page has at most: an int, or what stands for one, from 0 on.
 fn items_max(bind: &Bind, object: Py) -> Result<usize, Failure> {
     // SAFETY: the GIL is held.
-    let count = Owned::new(bind, new(unsafe { (bind.api.PyNumber_Index)(object) })?);
+    let count = Owned::new(bind, new(or_stay(|| unsafe { (bind.api.PyNumber_Index)(object) }))?);
     let mut overflow = 0;
     // SAFETY: it is an int; the GIL is held.
     let number = unsafe { (bind.api.PyLong_AsLongLongAndOverflow)(count.get(), &mut overflow) };

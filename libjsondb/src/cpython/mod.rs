@@ -75,7 +75,6 @@ fn functions(bind: &Rc<Bind>) -> Outcome {
         one(&btree::VALUES, bind)?,
         one(&btree::PAGE, bind)?,
         one(&btree::RANGE, bind)?,
-        one(&exit::LEAVE, bind)?,
     ];
     tuple(bind, &all)
 }
