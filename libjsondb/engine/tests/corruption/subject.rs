@@ -29,11 +29,11 @@ pub struct Subjects {
     pub newest: Subject,
 }
 
-/// So small that a log file is closed at 12 KiB.
+/// So small that a log file is closed at 14 KiB.
 fn options() -> Options {
     // The largest transaction is committed as a run.
     let write_set_bytes = 192 << 10;
-    Options { memtable_bytes: 12 << 10, page_cache_bytes: 64 << 10, write_set_bytes, ..Options::default() }
+    Options { memtable_bytes: 14 << 10, page_cache_bytes: 64 << 10, write_set_bytes, ..Options::default() }
 }
 
 impl Subjects {
@@ -108,7 +108,11 @@ impl Subjects {
 
 impl Subject {
     pub fn of(database: &Database) -> Subject {
-        Subject { content: Content::of(database), files: read(database.folder()) }
+        // A checkpoint in the background may be at work: read until it is not.
+        let folder = database.folder();
+        let stays = |files: &Files| read(folder).is_ok_and(|again| again == *files);
+        let files = std::iter::repeat_with(|| read(folder)).flatten().find(stays).unwrap();
+        Subject { content: Content::of(database), files }
     }
 
     /// Whether commits that the newest manifest does not hold lie in a log file before the newest.
@@ -128,13 +132,13 @@ impl Subject {
 }
 
 /// All files below a folder. The zeros that log files grow ahead by are cut to a sector: there are 256 KiB of them.
-fn read(folder: &Path) -> Files {
+fn read(folder: &Path) -> std::io::Result<Files> {
     let mut files = Files::new();
     for sub in ["", "log", "man", "seg", "pin", "tmp"] {
-        for entry in fs::read_dir(folder.join(sub)).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder.join(sub))? {
+            let path = entry?.path();
             if path.is_file() {
-                let mut bytes = fs::read(&path).unwrap();
+                let mut bytes = fs::read(&path)?;
                 if is_log(&path) {
                     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
                     bytes.truncate(used.next_multiple_of(8).max(4096) + 512);
@@ -143,7 +147,7 @@ fn read(folder: &Path) -> Files {
             }
         }
     }
-    files
+    Ok(files)
 }
 
 /// Where the frames of a log file begin.
