@@ -217,7 +217,7 @@ fn commit_as_group(database: &Database, folder: &Path) {
             std::thread::sleep(std::time::Duration::from_millis(5));
             lock.unlock().unwrap();
         });
-        let (_, log) = read(folder).into_iter().rfind(|(path, _)| is_log(path)).unwrap();
+        let (_, log) = read(folder).unwrap().into_iter().rfind(|(path, _)| is_log(path)).unwrap();
         if frames(&log).iter().any(|at| log[at + 24] > 1) {
             return;
         }
