@@ -266,12 +266,12 @@ impl Replica {
 
     /// True when there are memtables that nobody needs any more.
     pub(crate) fn has_unused(&self) -> bool {
-        self.forgotten.iter().any(|memtable| Arc::strong_count(memtable) == 1)
+        self.forgotten.iter().any(is_unused)
     }
 
     /// Gives those memtables, to be dropped where nobody waits: to free a hundred thousand entries takes tens of milliseconds.
     pub(crate) fn take_unused(&mut self) -> Vec<Arc<Memtable>> {
-        self.forgotten.extract_if(.., |memtable| Arc::strong_count(memtable) == 1).collect()
+        self.forgotten.extract_if(.., |memtable| is_unused(memtable)).collect()
     }
 
     /// True when it is time for a checkpoint: memory, the log, runs, or value segments that nobody can remove before it.
@@ -339,6 +339,11 @@ impl Replica {
         newer.floor = newer.floor.max(newer.manifest.name.checkpoint);
         *self = newer;
     }
+}
+
+/// True for a memtable that no snapshot holds any more.
+fn is_unused(forgotten: &Arc<Memtable>) -> bool {
+    Arc::strong_count(forgotten) == 1
 }
 
 /// Follows the checkpoint records of the newest log file, which reaches at least to the durable end.

@@ -131,7 +131,7 @@ impl Subject {
     }
 }
 
-/// All files below a folder. The zeros that log files grow ahead by are cut to a sector: there are 256 KiB of them.
+/// All files below a folder. The zeros that log files grow ahead by are cut to a sector: there are 64 KiB of them and more.
 fn read(folder: &Path) -> std::io::Result<Files> {
     let mut files = Files::new();
     for sub in ["", "log", "man", "seg", "pin", "tmp"] {
