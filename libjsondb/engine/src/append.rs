@@ -1,17 +1,19 @@
 //! The log under its lock: catching up with other processes, taking over what a dead one left, appending, starting a new
 //! file. Making it durable is another step, under another lock: [`crate::sync`].
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 
 use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::{Appended, Durable, Mark, Tail};
 use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{CheckpointRecord, Position};
+use crate::memtable::Window;
 use crate::os::{self, File};
 use crate::replica::{ReadLimit, Replica};
+use crate::tree::Wait;
 use crate::wait::acquire;
-use crate::{Durability, Result};
+use crate::{Durability, Error, ErrorKind, Result, Seq};
 
 /// A log file is closed at a checkpoint once it holds this much, or a memtable's worth if that is less.
 const ROTATE_BYTES: u64 = 4 << 20;
@@ -36,6 +38,26 @@ impl Inner {
         let mut log = self.acquire_log(still_wanted)?;
         log.catch_up(Trust::Announcement)?;
         Ok(log)
+    }
+
+    /// As [`Inner::lock_log`], for a relaxed commit that takes its turn at once. None when others hold the lock, or when it would not be
+    /// visible before a sync; with [`Wait::Never`] also when others appended what was not read yet.
+    pub(crate) fn try_lock_log(&self, wait: Wait) -> Result<Option<LockedLog<'_>>> {
+        self.check_usable()?;
+        let file = match self.log_lock.try_lock() {
+            Ok(file) => file,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return Ok(None),
+        };
+        if !self.lock_file(&file)?.try_lock()? {
+            return Ok(None);
+        }
+        let mut log = LockedLog { inner: self, file, tail: Tail::default() };
+        let has_read_all = match wait {
+            Wait::Never => log.is_caught_up()?,
+            Wait::AsLongAsNeeded => log.catch_up(Trust::Announcement).map(|()| true)?,
+        };
+        Ok((has_read_all && log.is_all_visible()).then_some(log))
     }
 
     /// What every handle does first, and who removes files of the dead: from then on, what a dead writer left is either stored or gone.
@@ -91,6 +113,9 @@ pub(crate) struct LockedLog<'a> {
 
 impl Drop for LockedLog<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.inner.poison(Error::new(ErrorKind::Internal, "a panic interrupted a commit"));
+        }
         if let Some(Err(error)) = self.file.as_ref().map(File::unlock) {
             // Closing the file releases the lock for others; without it this handle cannot write.
             self.inner.poison(error);
@@ -100,6 +125,22 @@ impl Drop for LockedLog<'_> {
 }
 
 impl LockedLog<'_> {
+    /// True when there is nothing to read and nothing to take over.
+    fn is_caught_up(&mut self) -> Result<bool> {
+        let Some(tail) = self.inner.tail()?.read()? else { return Ok(false) };
+        self.tail = tail;
+        let Some(replica) = self.inner.try_lock_replica() else { return Ok(false) };
+        Ok(!tail.appended.rotating && replica.position.end() == tail.appended.written.end)
+    }
+
+    /// True when a commit that takes `bytes` in the log, on this snapshot, reads no file, and makes none grow.
+    pub(crate) fn takes_no_wait(&self, snapshot: Seq, bytes: u64) -> bool {
+        let replica = self.inner.lock_replica();
+        let mut later = replica.memtables_after(snapshot);
+        later.all(|memtable| memtable.runs(Window::after(snapshot)).is_empty())
+            && replica.position.has_room(bytes)
+    }
+
     /// Reads up to the announced end; when that cannot be believed, takes over what stands in the log.
     fn catch_up(&mut self, trust: Trust) -> Result<()> {
         let inner = self.inner;

@@ -130,7 +130,8 @@ impl Inner {
         }
     }
 
-    fn has_room(&self) -> bool {
+    /// True when a commit does not have to wait for a checkpoint.
+    pub(crate) fn has_room(&self) -> bool {
         let current = self.current.load();
         let sum = |bytes: fn(&Memtable) -> u64| -> u64 {
             current.memtables.iter().map(|memtable| bytes(memtable)).sum()

@@ -6,12 +6,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::append::LockedLog;
 use crate::database::Inner;
 use crate::log::Position;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::record;
 use crate::read_set::ReadSet;
 use crate::run::Run;
+use crate::tree::Wait;
 use crate::write_set::WriteSet;
 use crate::{CancelToken, Durability, Error, ErrorKind, Result, Seq, ValueRef};
 
@@ -121,9 +123,6 @@ impl Drop for Turn<'_> {
             result: Err(Error::new(ErrorKind::Internal, "the commit was interrupted by a panic")),
             pending: None,
         };
-        if std::thread::panicking() {
-            self.inner.poison(Error::new(ErrorKind::Internal, "a panic interrupted a commit"));
-        }
         let queue = &self.inner.queue;
         let mut state = queue.lock();
         let results = std::mem::take(&mut self.results).into_iter().chain(std::iter::repeat_with(lost));
@@ -150,6 +149,24 @@ impl Inner {
         }
         self.checkpoint_when_full();
         result
+    }
+
+    /// The log for a relaxed commit that takes its turn at once, alone. None when it is to be queued, or would have to wait.
+    pub(crate) fn try_turn(&self, wait: Wait) -> Result<Option<LockedLog<'_>>> {
+        // Who is queued comes first.
+        let is_free = {
+            let queue = self.queue.lock();
+            !queue.leading && queue.waiting.is_empty()
+        };
+        if is_free && self.has_room() { self.try_lock_log(wait) } else { Ok(None) }
+    }
+
+    /// Commits a relaxed transaction without runs under the log lock that [`Inner::try_turn`] gave.
+    pub(crate) fn commit_in_turn(self: &Arc<Inner>, log: LockedLog<'_>, prepared: &Prepared) -> Result<Seq> {
+        let appended = self.append_under(log, std::slice::from_ref(prepared))?;
+        self.checkpoint_when_full();
+        let lost = || Err(Error::new(ErrorKind::Internal, "a commit without an outcome"));
+        appended.into_iter().next().map_or_else(lost, |appended| appended.result)
     }
 
     /// What a process does that dies before the sync.
@@ -202,13 +219,18 @@ impl Inner {
     }
 
     fn append_group(&self, group: &[Prepared]) -> Result<Vec<Appended>> {
-        let mut log = self.lock_log(|| {
+        let log = self.lock_log(|| {
             // One member that gave up does not hold the others back; when all did, the group ends.
             group.iter().map(Prepared::check).find(Result::is_ok).unwrap_or_else(|| match group.first() {
                 Some(first) => first.check(),
                 None => Ok(()),
             })
         })?;
+        self.append_under(log, group)
+    }
+
+    /// Validates the group, appends those that may commit, and gives the lock up.
+    fn append_under(&self, mut log: LockedLog<'_>, group: &[Prepared]) -> Result<Vec<Appended>> {
         let (position, verdicts) = {
             let replica = self.lock_replica();
             (replica.position.clone(), self.validate(&replica, group))

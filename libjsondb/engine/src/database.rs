@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
 
 use arc_swap::ArcSwap;
 
@@ -130,6 +130,16 @@ impl Database {
     pub fn begin_brief(&self, mode: Mode) -> Result<Transaction> {
         let snapshot = self.inner.newest_snapshot(mode, Hold::Unpinned)?;
         Ok(Transaction::new(Arc::clone(&self.inner), snapshot, mode, Hold::Unpinned))
+    }
+
+    /// As [`Database::begin_brief`]; None when that takes a look at the disk or a wait for a lock.
+    pub fn try_begin_brief(&self, mode: Mode) -> Result<Option<Transaction>> {
+        self.inner.check_usable()?;
+        if !self.inner.refresh(Wait::Never)? {
+            return Ok(None);
+        }
+        let snapshot = self.inner.current_snapshot(mode);
+        Ok(Some(Transaction::new(Arc::clone(&self.inner), snapshot, mode, Hold::Unpinned)))
     }
 
     /// Moves everything committed so far into the tree and removes what is no longer needed. Waits for a checkpoint of another
@@ -270,6 +280,15 @@ impl Inner {
         self.replica.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// None: another thread has it.
+    pub(crate) fn try_lock_replica(&self) -> Option<MutexGuard<'_, Replica>> {
+        match self.replica.try_lock() {
+            Ok(replica) => Some(replica),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Everything committed by any process before this call. To be given back with [`Inner::release`].
     pub(crate) fn newest_snapshot(&self, mode: Mode, hold: Hold) -> Result<Arc<Snapshot>> {
         self.check_usable()?;
@@ -282,14 +301,18 @@ impl Inner {
             self.leave_pin(hold);
             return Err(error);
         }
+        Ok(self.current_snapshot(mode))
+    }
+
+    fn current_snapshot(&self, mode: Mode) -> Arc<Snapshot> {
         if mode == Mode::Read {
-            return Ok(self.current.load_full());
+            return self.current.load_full();
         }
         // Entered while the snapshot is chosen, so that no commit forgets what it will be validated against.
         let mut writers = self.lock_writers();
         let snapshot = self.current.load_full();
         writers.enter(snapshot.seq);
-        Ok(snapshot)
+        snapshot
     }
 
     fn leave_pin(&self, hold: Hold) {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::FileExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::database::Inner;
@@ -10,7 +11,7 @@ use crate::log::frame::HEADER_LEN;
 use crate::log::wal;
 use crate::os::faults::{self, Fault, Faults};
 use crate::os::trace::{self, Knowledge};
-use crate::{Database, Durability, ErrorKind, Placement, Transaction};
+use crate::{Database, Durability, ErrorKind, Mode, Placement, Transaction, Tried};
 
 pub(crate) fn put_relaxed(inner: &Arc<Inner>, key: u32) {
     let mut transaction = begin(inner);
@@ -116,4 +117,103 @@ fn a_commit_behind_one_whose_sync_failed_makes_both_durable() {
     put(&other, 2, 10, Placement::Auto);
     assert!(!tail().durable.syncing && tail().durable.mark == tail().appended.written);
     assert!(load(&other, 1).unwrap().is_some());
+}
+
+/// A relaxed transaction that writes one small key.
+fn relaxed(inner: &Arc<Inner>, key: u32, len: usize) -> Transaction {
+    let mut transaction = begin(inner);
+    transaction.set_durability(Durability::Relaxed);
+    let (store, _) = transaction.store("s").unwrap().unwrap();
+    transaction.put(store, &key.to_be_bytes(), &vec![key as u8; len], Placement::Auto).unwrap();
+    transaction
+}
+
+/// Gives the transaction back, when it must wait.
+fn attempt(transaction: Transaction) -> Option<Transaction> {
+    match transaction.try_commit().unwrap() {
+        Tried::Committed(_) => None,
+        Tried::MustWait(transaction) => Some(*transaction),
+    }
+}
+
+#[test]
+fn a_commit_that_is_not_to_wait_is_one_write_and_seen_by_others_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let (writer, reader) = (process(&path), process(&path));
+    put(&writer, 0, 10, Placement::Auto);
+    trace::start(&path);
+    trace::note(&path, 1, Knowledge::Begun);
+    for key in 1..10 {
+        assert!(attempt(relaxed(&writer, key, 10)).is_none());
+        assert!(load(&reader, key).unwrap().is_some(), "key {key}");
+    }
+    assert_eq!(trace::finish(&path).syncs_after(1), 0);
+    let (mut winner, loser) = (relaxed(&writer, 1, 10), relaxed(&writer, 1, 20));
+    winner.set_durability(Durability::Full);
+    winner.commit().unwrap();
+    assert_eq!(loser.try_commit().err().map(|error| error.kind()), Some(ErrorKind::Conflict));
+}
+
+#[test]
+fn a_commit_that_would_have_to_wait_comes_back_and_can_be_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let (writer, other) = (process(&path), process(&path));
+    put(&writer, 0, 10, Placement::Auto);
+    let comes_back = |transaction, why: &str| {
+        attempt(transaction).unwrap_or_else(|| panic!("{why}")).commit().unwrap();
+    };
+    let mut durable = relaxed(&writer, 1, 10);
+    durable.set_durability(Durability::Full);
+    comes_back(durable, "a sync");
+    comes_back(relaxed(&writer, 2, 100_000), "a segment");
+    comes_back(relaxed(&writer, 3, 65_500), "many bytes");
+    let transaction = relaxed(&writer, 4, 10);
+    put(&other, 5, 10, Placement::Auto);
+    comes_back(transaction, "a frame that another process appended");
+    let transaction = relaxed(&writer, 6, 10);
+    let held = other.lock_log(|| Ok(())).unwrap();
+    let transaction = attempt(transaction).expect("the log lock of another process");
+    drop(held);
+    let held = writer.lock_replica();
+    let transaction = attempt(transaction).expect("a thread that reads the log");
+    drop(held);
+    let mut behind = begin(&writer);
+    let store = behind.ensure_store("s", b"").unwrap();
+    behind.put(store, &7u32.to_be_bytes(), &[7; 10], Placement::Auto).unwrap();
+    behind.append_only().unwrap();
+    comes_back(transaction, "a frame that waits for its sync");
+    for key in 0..8 {
+        assert!(load(&other, key).unwrap().is_some(), "key {key}");
+    }
+}
+
+#[test]
+fn a_commit_that_is_not_to_wait_makes_no_file_grow() {
+    let folder = tempfile::tempdir().unwrap();
+    let writer = process(folder.path());
+    put(&writer, 0, 10, Placement::Auto);
+    let len = |path: &Path| fs::metadata(path).unwrap().len();
+    let wal = writer.lock_replica().position.wal.path().to_owned();
+    let before = len(&wal);
+    let mut committed = 0;
+    while attempt(relaxed(&writer, 1, 100)).is_none() {
+        committed += 1;
+    }
+    assert!(committed > 0);
+    assert_eq!(len(&wal), before);
+}
+
+#[test]
+fn a_transaction_that_is_not_to_wait_begins_only_on_what_was_read_already() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (process(folder.path()), process(folder.path()));
+    let database = Database { inner: Arc::clone(&first) };
+    put(&first, 0, 10, Placement::Auto);
+    assert!(database.try_begin_brief(Mode::Write).unwrap().is_some());
+    put_relaxed(&second, 1);
+    assert!(database.try_begin_brief(Mode::Write).unwrap().is_none());
+    drop(database.begin_brief(Mode::Write).unwrap());
+    assert!(database.try_begin_brief(Mode::Write).unwrap().is_some());
 }

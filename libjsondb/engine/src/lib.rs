@@ -82,7 +82,7 @@ pub use info::{DiskUse, Files, Info};
 pub use os::process_generation;
 pub use per_process::PerProcess;
 pub use progress::Progress;
-pub use transaction::Transaction;
+pub use transaction::{Transaction, Tried};
 pub use types::{
     BlobRef, Direction, Durability, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef,
 };

@@ -25,6 +25,11 @@ use crate::{
 const LOG_VALUE_MAX: usize = 64 << 10;
 /// Writes that take more than this part of a write set's memory are committed as a run; fewer cost less in the log.
 const LOG_WRITES_PART: u64 = 16;
+/// A relaxed transaction that writes more is queued.
+const AT_ONCE_BYTES: u64 = 64 << 10;
+/// In the log beside a counter's key, and beside all keys, values and counters, at the most.
+const COUNTER_BYTES: u64 = 16;
+const LOG_SPARE_BYTES: u64 = 128;
 /// A scan looks at its cancel token every so many entries.
 const CANCEL_EVERY: usize = 1024;
 
@@ -46,6 +51,14 @@ pub struct Transaction {
     cancel: CancelToken,
     deadline: Option<Instant>,
     durability: Durability,
+}
+
+/// What became of a commit that was not to wait.
+pub enum Tried {
+    /// It is as [`Transaction::commit`] leaves it.
+    Committed(Seq),
+    /// Nothing was done: [`Transaction::commit`] may have to wait.
+    MustWait(Box<Transaction>),
 }
 
 impl Transaction {
@@ -515,6 +528,9 @@ impl Transaction {
         if !self.has_writes() {
             return Ok(self.snapshot());
         }
+        if let Some(committed) = self.commit_at_once(Wait::AsLongAsNeeded)? {
+            return Ok(committed);
+        }
         let written = self.write_out()?;
         let prepared = self.prepare(written.runs);
         let committed = self.inner.commit(prepared);
@@ -524,6 +540,54 @@ impl Transaction {
             return self.explained(committed);
         }
         committed
+    }
+
+    /// Commits a small relaxed transaction as [`Transaction::commit`] does, if that waits for nobody: no lock that is held, no sync, no
+    /// file that is read or grows. Else nothing was done, and the transaction comes back.
+    pub fn try_commit(mut self) -> Result<Tried> {
+        self.inner.check_usable()?;
+        self.cancel.check()?;
+        if !self.has_writes() {
+            return Ok(Tried::Committed(self.snapshot()));
+        }
+        match self.commit_at_once(Wait::Never)? {
+            Some(committed) => Ok(Tried::Committed(committed)),
+            None => Ok(Tried::MustWait(Box::new(self))),
+        }
+    }
+
+    /// Commits a small relaxed transaction, if it is its turn. None, and nothing was done, when it is to be queued, or when that takes a
+    /// wait that is not allowed.
+    fn commit_at_once(&mut self, wait: Wait) -> Result<Option<Seq>> {
+        if self.durability != Durability::Relaxed || !self.is_small() {
+            return Ok(None);
+        }
+        let inner = Arc::clone(&self.inner);
+        let Some(log) = inner.try_turn(wait)? else { return Ok(None) };
+        let takes_no_wait =
+            || self.ensures.is_empty() && log.takes_no_wait(self.snapshot(), self.log_bytes_max());
+        if wait == Wait::Never && !takes_no_wait() {
+            return Ok(None);
+        }
+        let prepared = self.prepare(Vec::new());
+        self.explained(inner.commit_in_turn(log, &prepared)).map(Some)
+    }
+
+    /// True when all of it goes to the log, and is little.
+    fn is_small(&self) -> bool {
+        let bytes_max = AT_ONCE_BYTES.min(self.log_writes_max());
+        self.values.is_none() && self.spill.is_none() && self.log_bytes_max() < bytes_max
+    }
+
+    /// What a transaction without runs, that creates no store, takes in the log at the most.
+    fn log_bytes_max(&self) -> u64 {
+        let counters: u64 = self.counters.keys().map(|key| key.len() as u64 + COUNTER_BYTES).sum();
+        LOG_SPARE_BYTES + self.writes.bytes() + counters
+    }
+
+    /// Larger write sets are committed as runs.
+    fn log_writes_max(&self) -> u64 {
+        self.inner.options.write_set_bytes / LOG_WRITES_PART
     }
 
     /// As [`Transaction::commit`], but dies before it waits for the sync. For small values only.
@@ -574,9 +638,8 @@ impl Transaction {
     }
 
     fn write_runs(&mut self) -> Result<Written> {
-        let log_writes_max = self.inner.options.write_set_bytes / LOG_WRITES_PART;
         let writes = match self.spill {
-            None if self.writes.bytes() <= log_writes_max => return Ok(Written::default()),
+            None if self.writes.bytes() <= self.log_writes_max() => return Ok(Written::default()),
             _ => std::mem::take(&mut self.writes),
         };
         match self.spill.take() {

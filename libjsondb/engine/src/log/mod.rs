@@ -119,6 +119,11 @@ impl Position {
         Ok(Some(Position::at_start(next)))
     }
 
+    /// True when the file need not grow for so many bytes.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.wal.reaches(self.offset.saturating_add(bytes))
+    }
+
     /// How the next file names this place.
     pub(crate) fn as_previous(&self) -> Previous {
         Previous { first_seq: self.wal.header.first_seq, len: self.offset, chain: self.chain }

@@ -246,13 +246,18 @@ impl Wal {
         }
     }
 
+    /// True when the file is known to be this long.
+    pub(crate) fn reaches(&self, end: u64) -> bool {
+        end <= self.len.load(Ordering::Relaxed)
+    }
+
     /// Writes a frame at `offset` (header and body in one buffer), and zeros behind it when the file has to grow.
     pub(crate) fn write(&self, frame: &[u8], offset: u64) -> Result<()> {
         let end = offset + frame.len() as u64;
-        if end > self.len.load(Ordering::Relaxed) {
+        if !self.reaches(end) {
             self.check_named()?;
         }
-        let grows = end > self.len.load(Ordering::Relaxed);
+        let grows = !self.reaches(end);
         if let Err(error) = self.file.write_all_at(frame, offset) {
             // A whole frame that was reported as failed must not come back: best effort, its checksum guards as well.
             let _ = self.file.write_all_at(&[0; HEADER_LEN], offset);
