@@ -15,7 +15,7 @@ use crate::segment::{BlobKind, SegmentId, SegmentWriter};
 use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::Wait;
 use crate::wait;
-use crate::write_set::WriteSet;
+use crate::write_set::{Place, WriteSet};
 use crate::{
     CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId,
     Value, ValueRef,
@@ -30,6 +30,8 @@ const AT_ONCE_BYTES: u64 = 64 << 10;
 /// In the log beside a counter's key, and beside all keys, values and counters, at the most.
 const COUNTER_BYTES: u64 = 16;
 const LOG_SPARE_BYTES: u64 = 128;
+/// What a write takes in a write set beside key and value, at the most.
+const SPARE_BYTES: u64 = 128;
 /// A scan looks at its cancel token every so many entries.
 const CANCEL_EVERY: usize = 1024;
 
@@ -331,6 +333,53 @@ impl Transaction {
 
     /// Sets a key. Keys up to 16 KiB, values up to 1 GiB.
     pub fn put(&mut self, store: StoreId, key: &[u8], value: &[u8], placement: Placement) -> Result<()> {
+        self.check_put(key, value)?;
+        catalog::with_full_key(store, key, |full| {
+            let place = self.writes.place_of(full);
+            self.put_at(place, full, value, placement)
+        })
+    }
+
+    /// As [`Transaction::put`]; true when the key was not there before. It counts as written, not as read.
+    pub fn upsert(&mut self, store: StoreId, key: &[u8], value: &[u8], placement: Placement) -> Result<bool> {
+        self.upsert_unless(store, key, value, placement, Wait::AsLongAsNeeded)?
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a write that may wait was not made"))
+    }
+
+    /// As [`Transaction::upsert`]; None, and nothing was done, when that would take a look at the disk, a write to it, or a wait for a
+    /// lock.
+    pub fn try_upsert(&mut self, store: StoreId, key: &[u8], value: &[u8]) -> Result<Option<bool>> {
+        let is_kept_in_memory = value.len() <= LOG_VALUE_MAX
+            && self.writes.bytes() + ((key.len() + value.len()) as u64) + SPARE_BYTES
+                < self.inner.options.write_set_bytes;
+        if !is_kept_in_memory {
+            return Ok(None);
+        }
+        self.upsert_unless(store, key, value, Placement::Auto, Wait::Never)
+    }
+
+    fn upsert_unless(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        value: &[u8],
+        placement: Placement,
+        wait: Wait,
+    ) -> Result<Option<bool>> {
+        self.check_put(key, value)?;
+        catalog::with_full_key(store, key, |full| {
+            let place = self.writes.place_of(full);
+            let was_there = match place {
+                Ok(place) => Some(self.writes.has_value(place)),
+                Err(_) => self.had_value(full, wait)?,
+            };
+            let Some(was_there) = was_there else { return Ok(None) };
+            self.put_at(place, full, value, placement)?;
+            Ok(Some(!was_there))
+        })
+    }
+
+    fn check_put(&self, key: &[u8], value: &[u8]) -> Result<()> {
         self.check_writable()?;
         if key.len() > KEY_MAX || value.len() > VALUE_MAX {
             let what = format!(
@@ -340,15 +389,25 @@ impl Transaction {
             );
             return Err(Error::new(ErrorKind::Invalid, what));
         }
-        let full = catalog::full_key(store, key);
+        Ok(())
+    }
+
+    fn put_at(
+        &mut self,
+        place: std::result::Result<Place, Place>,
+        key: &[u8],
+        value: &[u8],
+        placement: Placement,
+    ) -> Result<()> {
         let value = if placement == Placement::Eager || value.len() > LOG_VALUE_MAX {
             let writer = self.values.get_or_insert_with(|| SegmentWriter::new(self.inner.pages.segments()));
-            ValueRef::Blob(writer.add(BlobKind::Value, &full, value)?)
+            ValueRef::Blob(writer.add(BlobKind::Value, key, value)?)
         } else {
             ValueRef::Inline(value)
         };
-        self.reads.forget_key(&full);
-        self.write(&full, Some(value))
+        self.reads.forget_key(key);
+        self.writes.insert_at(place, key, Some(value));
+        self.spill_when_full()
     }
 
     /// Removes a key, present or not.
@@ -361,6 +420,10 @@ impl Transaction {
 
     fn write(&mut self, key: &[u8], value: Option<ValueRef<'_>>) -> Result<()> {
         self.writes.insert(key, value);
+        self.spill_when_full()
+    }
+
+    fn spill_when_full(&mut self) -> Result<()> {
         if self.writes.bytes() < self.inner.options.write_set_bytes {
             return Ok(());
         }
@@ -384,6 +447,16 @@ impl Transaction {
             show(written);
             return Ok(Sought::Shown);
         }
+        self.find_spilled(key, wait, show)
+    }
+
+    /// As [`Transaction::find_own`], of what it wrote before the last write set was full.
+    fn find_spilled(
+        &mut self,
+        key: &[u8],
+        wait: Wait,
+        show: &mut dyn FnMut(Option<ValueRef<'_>>),
+    ) -> Result<Sought> {
         let Some(spill) = &mut self.spill else { return Ok(Sought::Absent) };
         if wait == Wait::Never && !spill.is_readable(key, Some(key)) {
             return Ok(Sought::MustWait);
@@ -395,6 +468,18 @@ impl Transaction {
             }
         }
         Ok(Sought::Absent)
+    }
+
+    /// Whether a key that is not in the write set has a value. None when telling takes a wait that is not allowed.
+    fn had_value(&mut self, key: &[u8], wait: Wait) -> Result<Option<bool>> {
+        let mut was_there = false;
+        let mut look = |value: Option<ValueRef<'_>>| was_there = value.is_some();
+        let is_told = match self.find_spilled(key, wait, &mut look)? {
+            Sought::Shown => true,
+            Sought::MustWait => false,
+            Sought::Absent => self.explained(self.state()?.find(&self.inner.pages, key, wait, &mut look))?,
+        };
+        Ok(is_told.then_some(was_there))
     }
 
     /// What this transaction set a key to: None when it did not write it, Some(None) when it removed it.

@@ -51,7 +51,7 @@ struct Slot {
 
 /// A place in the index; not valid after a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+pub(crate) struct Place {
     leaf: usize,
     slot: usize,
 }
@@ -83,11 +83,25 @@ impl WriteSet {
 
     /// Sets a key, replacing what it was set to. Keys are at most 64 KiB, inline values and keys together at most a block.
     pub(crate) fn insert(&mut self, key: &[u8], value: Option<ValueRef<'_>>) {
-        let place = self.last_below(key).unwrap_or_else(|| self.search(key));
+        self.insert_at(self.place_of(key), key, value);
+    }
+
+    /// Where the key is (Ok), or where it would be (Err): until the next change.
+    pub(crate) fn place_of(&self, key: &[u8]) -> Result<Place, Place> {
+        self.last_below(key).unwrap_or_else(|| self.search(key))
+    }
+
+    /// True when the key there was set to a value, false when it was removed.
+    pub(crate) fn has_value(&self, place: Place) -> bool {
+        self.leaves[place.leaf][place.slot].kind != Kind::Deleted
+    }
+
+    /// As [`WriteSet::insert`], at the key's place.
+    pub(crate) fn insert_at(&mut self, place: Result<Place, Place>, key: &[u8], value: Option<ValueRef<'_>>) {
         let slot = self.store(key, value);
         match place {
             Ok(place) => self.leaves[place.leaf][place.slot] = slot,
-            Err(place) => self.insert_at(place, slot),
+            Err(place) => self.insert_slot(place, slot),
         }
     }
 
@@ -115,7 +129,7 @@ impl WriteSet {
         slot.head.cmp(wanted).then_with(|| self.key(slot).cmp(key))
     }
 
-    fn insert_at(&mut self, place: Place, slot: Slot) {
+    fn insert_slot(&mut self, place: Place, slot: Slot) {
         self.len += 1;
         let is_end = place.leaf + 1 >= self.leaves.len();
         let Some(leaf) = self.leaves.get_mut(place.leaf) else {

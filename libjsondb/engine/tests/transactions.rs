@@ -63,6 +63,36 @@ fn a_dropped_transaction_leaves_nothing() {
 }
 
 #[test]
+fn an_upsert_tells_whether_the_key_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, store) = sample(&folder);
+    let mut transaction = database.begin(Mode::Write).unwrap();
+    let mut upsert = |key: &[u8]| transaction.upsert(store, key, b"new", Placement::Auto).unwrap();
+    assert_eq!([upsert(b"a"), upsert(b"d"), upsert(b"d")], [false, true, false]);
+    transaction.delete(store, b"b").unwrap();
+    assert!(transaction.upsert(store, b"b", b"again", Placement::Auto).unwrap());
+    transaction.commit().unwrap();
+    assert_eq!(keys(&mut database.begin(Mode::Read).unwrap(), store), ["a", "b", "c", "d"]);
+}
+
+#[test]
+fn an_upsert_that_may_not_wait_leaves_large_values_and_full_write_sets() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, store) = sample(&folder);
+    let mut transaction = database.begin(Mode::Write).unwrap();
+    assert_eq!(transaction.try_upsert(store, b"big", &vec![1; 1 << 20]).unwrap(), None);
+    assert!(!transaction.has_writes());
+    let value = vec![1; 60 << 10];
+    let room = Options::default().write_set_bytes / value.len() as u64;
+    let made = (0..2 * room).map(|key| transaction.try_upsert(store, &key.to_be_bytes(), &value).unwrap());
+    let made: Vec<_> = made.collect();
+    assert_eq!(made[0], Some(true));
+    let first_refused = made.iter().position(Option::is_none).unwrap() as u64;
+    assert!((room / 2..=room).contains(&first_refused));
+    assert!(made[first_refused as usize..].iter().all(Option::is_none));
+}
+
+#[test]
 fn a_snapshot_does_not_move() {
     let folder = tempfile::tempdir().unwrap();
     let (database, store) = sample(&folder);

@@ -67,9 +67,7 @@ impl Map {
             engine.put(self.store, key, record, self.placement())?;
             return Ok(true);
         }
-        let is_new = engine.get_with(self.store, key, |old| old.is_none())?;
-        engine.put(self.store, key, record, self.placement())?;
-        Ok(is_new)
+        Ok(engine.upsert(self.store, key, record, self.placement())?)
     }
 
     fn remove_from(&self, engine: &mut EngineTransaction, keys: &Chunk) -> Result<u64> {
