@@ -399,15 +399,22 @@ def test_a_transaction_that_meets_a_put_conflicts(ctx: Context, db: Database, nu
     assert conflict.value.details["key"] == 1 and numbers[1] == "theirs"
 
 
-def test_threads_that_modify_one_key_lose_nothing(numbers: Map) -> None:
+@pytest.mark.parametrize("durability", Durability)
+def test_threads_that_modify_one_key_lose_nothing(
+    ctx: Context, db: Database, numbers: Map, durability: Durability
+) -> None:
+    numbers = db.open_map(ctx, "numbers", durability=durability)
+
     def work() -> None:
         for _ in range(50):
             numbers.modify("hot", lambda value: value + 1, 0)
+            numbers.put(threading.get_ident(), "put")
+            assert numbers.remove(threading.get_ident())
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
-    assert numbers["hot"] == 200
+    assert numbers["hot"] == 200 and len(numbers) == 101
 
 
 COUNT_IN_PROCESS = """

@@ -349,13 +349,15 @@ impl Transaction {
     /// As [`Transaction::upsert`]; None, and nothing was done, when that would take a look at the disk, a write to it, or a wait for a
     /// lock.
     pub fn try_upsert(&mut self, store: StoreId, key: &[u8], value: &[u8]) -> Result<Option<bool>> {
-        let is_kept_in_memory = value.len() <= LOG_VALUE_MAX
-            && self.writes.bytes() + ((key.len() + value.len()) as u64) + SPARE_BYTES
-                < self.inner.options.write_set_bytes;
-        if !is_kept_in_memory {
+        if value.len() > LOG_VALUE_MAX || !self.has_room(key.len() + value.len()) {
             return Ok(None);
         }
         self.upsert_unless(store, key, value, Placement::Auto, Wait::Never)
+    }
+
+    /// True when the write set is not full either with a key and value of so many bytes.
+    fn has_room(&self, bytes: usize) -> bool {
+        self.writes.bytes() + bytes as u64 + SPARE_BYTES < self.inner.options.write_set_bytes
     }
 
     fn upsert_unless(
@@ -369,11 +371,7 @@ impl Transaction {
         self.check_put(key, value)?;
         catalog::with_full_key(store, key, |full| {
             let place = self.writes.place_of(full);
-            let was_there = match place {
-                Ok(place) => Some(self.writes.has_value(place)),
-                Err(_) => self.had_value(full, wait)?,
-            };
-            let Some(was_there) = was_there else { return Ok(None) };
+            let Some(was_there) = self.had_value(place, full, wait)? else { return Ok(None) };
             self.put_at(place, full, value, placement)?;
             Ok(Some(!was_there))
         })
@@ -408,6 +406,36 @@ impl Transaction {
         self.reads.forget_key(key);
         self.writes.insert_at(place, key, Some(value));
         self.spill_when_full()
+    }
+
+    /// Removes a key; true when it was there. Then it counts as written, else as read.
+    pub fn remove(&mut self, store: StoreId, key: &[u8]) -> Result<bool> {
+        self.remove_unless(store, key, Wait::AsLongAsNeeded)?
+            .ok_or_else(|| Error::new(ErrorKind::Internal, "a removal that may wait was not made"))
+    }
+
+    /// As [`Transaction::remove`]; None, and nothing was done, when that would take a look at the disk or a wait for a lock.
+    pub fn try_remove(&mut self, store: StoreId, key: &[u8]) -> Result<Option<bool>> {
+        if self.has_room(key.len()) { self.remove_unless(store, key, Wait::Never) } else { Ok(None) }
+    }
+
+    fn remove_unless(&mut self, store: StoreId, key: &[u8], wait: Wait) -> Result<Option<bool>> {
+        self.check_writable()?;
+        catalog::with_full_key(store, key, |full| {
+            let place = self.writes.place_of(full);
+            let was_there = self.had_value(place, full, wait)?;
+            match was_there {
+                Some(true) => {
+                    self.reads.forget_key(full);
+                    self.writes.insert_at(place, full, None);
+                    self.spill_when_full()?;
+                }
+                // What this transaction removed before is written, and need not be read.
+                Some(false) if place.is_err() && self.is_tracked(store) => self.reads.add_key(full),
+                _ => {}
+            }
+            Ok(was_there)
+        })
     }
 
     /// Removes a key, present or not.
@@ -470,8 +498,16 @@ impl Transaction {
         Ok(Sought::Absent)
     }
 
-    /// Whether a key that is not in the write set has a value. None when telling takes a wait that is not allowed.
-    fn had_value(&mut self, key: &[u8], wait: Wait) -> Result<Option<bool>> {
+    /// Whether a key, whose place in the write set this is, has a value. None when telling takes a wait that is not allowed.
+    fn had_value(
+        &mut self,
+        place: std::result::Result<Place, Place>,
+        key: &[u8],
+        wait: Wait,
+    ) -> Result<Option<bool>> {
+        if let Ok(place) = place {
+            return Ok(Some(self.writes.has_value(place)));
+        }
         let mut was_there = false;
         let mut look = |value: Option<ValueRef<'_>>| was_there = value.is_some();
         let is_told = match self.find_spilled(key, wait, &mut look)? {

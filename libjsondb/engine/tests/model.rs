@@ -120,6 +120,7 @@ struct Writer {
 impl Writer {
     fn put(&mut self, store: StoreId, key: u16, write: Option<(u32, Placement)>, salt: usize) {
         let bytes = key.to_be_bytes().to_vec();
+        let mut is_written = true;
         match write {
             Some((len, placement)) => {
                 let value = value(key, len, salt);
@@ -127,12 +128,14 @@ impl Writer {
                 self.view.insert(bytes.clone(), value);
             }
             None => {
-                self.transaction.delete(store, &bytes).unwrap();
+                is_written = self.remove(store, &bytes, salt);
                 self.view.remove(&bytes);
             }
         }
         self.touched.push((Bound::Included(bytes.clone()), Bound::Included(bytes.clone())));
-        self.written.insert(bytes);
+        if is_written {
+            self.written.insert(bytes);
+        }
     }
 
     /// By the call that the salt chooses; those that tell whether the key was there tell it right.
@@ -145,6 +148,22 @@ impl Writer {
         };
         let is_new = at_once.unwrap_or_else(|| transaction.upsert(store, key, value, placement).unwrap());
         assert_eq!(is_new, !self.view.contains_key(key));
+    }
+
+    /// As [`Writer::store_value`]. True when the removal counts as written, not as read.
+    fn remove(&mut self, store: StoreId, key: &[u8], salt: usize) -> bool {
+        let transaction = &mut self.transaction;
+        let at_once = match salt % 3 {
+            0 => {
+                transaction.delete(store, key).unwrap();
+                return true;
+            }
+            1 => transaction.try_remove(store, key).unwrap(),
+            _ => None,
+        };
+        let was_there = at_once.unwrap_or_else(|| transaction.remove(store, key).unwrap());
+        assert_eq!(was_there, self.view.contains_key(key));
+        was_there
     }
 
     fn get(&mut self, store: StoreId, key: u16) {

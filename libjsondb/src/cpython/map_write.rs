@@ -30,10 +30,23 @@ fn put(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let none = bind.objects.none;
     let mut chunk = bind.chunk.take();
     let stored = fill(bind, map.layout(), key.unwrap_or(none), value.unwrap_or(none), &mut chunk)
-        .and_then(|()| Ok(without_gil(bind, || map.put(&mut chunk))?));
+        .and_then(|()| store(bind, map, &mut chunk));
     chunk.clear();
     bind.chunk.set(chunk);
     stored.map(|()| bind.none())
+}
+
+/// Puts a chunk under the GIL, if nothing has to be waited for: other threads would take longer to hand the GIL back.
+fn store(bind: &Bind, map: &Map, chunk: &mut Chunk) -> Result<(), Failure> {
+    if map.try_put(chunk)? { Ok(()) } else { Ok(without_gil(bind, || map.put(chunk))?) }
+}
+
+/// Removes the keys of a chunk, as [`store`] puts.
+fn take_out(bind: &Bind, map: &Map, chunk: &mut Chunk) -> Result<u64, Failure> {
+    match map.try_remove(chunk)? {
+        Some(removed) => Ok(removed),
+        None => Ok(without_gil(bind, || map.remove(chunk))?),
+    }
 }
 
 /// `put_many(items)`: a mapping, or an iterable of (key, value).
@@ -55,7 +68,7 @@ fn put_many(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
         }
         batch.flush_full()
     })?;
-    batch.finish(|map, chunk| map.put(chunk))?;
+    batch.finish(store)?;
     Ok(bind.none())
 }
 
@@ -66,7 +79,7 @@ fn remove(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let mut chunk = Chunk::default();
     key::append(bind, map.layout(), key.unwrap_or(bind.objects.none), chunk.buffer())?;
     chunk.end_key_only();
-    let removed = without_gil(bind, || map.remove(&mut chunk))?;
+    let removed = take_out(bind, map, &mut chunk)?;
     Ok(bind.truth(removed > 0))
 }
 
@@ -93,7 +106,7 @@ fn remove_many(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
         batch.chunk.end_key_only();
         batch.flush_full()
     })?;
-    let removed = batch.finish(|map, chunk| map.remove(chunk))?.into_iter().sum();
+    let removed = batch.finish(take_out)?.into_iter().sum();
     // SAFETY: the GIL is held.
     new(unsafe { (bind.api.PyLong_FromUnsignedLongLong)(removed) })
 }
@@ -110,14 +123,22 @@ fn modify(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let (mut text, mut chunk) = (Vec::new(), Chunk::default());
     loop {
         text.clear();
-        let old = match without_gil(bind, || change.read(&mut text))? {
+        let found = match change.try_read(&mut text)? {
+            Some(found) => found,
+            None => without_gil(bind, || change.read(&mut text))?,
+        };
+        let old = match found {
             true => codec::read(bind, &text)?,
             false => bind.keep(default),
         };
         let value = Owned::new(bind, call(bind, function, &[old])?);
         chunk.clear();
         fill(bind, map.layout(), key, value.get(), &mut chunk)?;
-        if without_gil(bind, || change.write(&chunk))? {
+        let is_written = match change.try_write(&mut chunk)? {
+            Some(is_written) => is_written,
+            None => without_gil(bind, || change.write(&chunk))?,
+        };
+        if is_written {
             return Ok(value.into_inner());
         }
     }
@@ -194,11 +215,11 @@ impl<'a, R, F: Fn(&mut Load<'a>, &mut Chunk) -> stores::Result<R>> Batch<'a, R, 
     /// Writes what is left, with `write_all` where it is all there is, and commits.
     fn finish(
         mut self,
-        write_all: impl FnOnce(&Map, &mut Chunk) -> stores::Result<R>,
+        write_all: impl FnOnce(&Bind, &Map, &mut Chunk) -> Result<R, Failure>,
     ) -> Result<Vec<R>, Failure> {
         if self.load.is_none() {
             if !self.chunk.is_empty() {
-                let result = without_gil(self.bind, || write_all(self.map, &mut self.chunk))?;
+                let result = write_all(self.bind, self.map, &mut self.chunk)?;
                 self.results.push(result);
             }
             return Ok(std::mem::take(&mut self.results));

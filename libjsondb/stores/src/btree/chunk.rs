@@ -5,6 +5,9 @@ use super::record;
 /// A chunk is full with so many items, or so many bytes.
 const ITEMS_MAX: usize = 4096;
 const BYTES_MAX: usize = 1 << 20;
+/// One of so many items and bytes is small.
+const SMALL_ITEMS_MAX: usize = 64;
+const SMALL_BYTES_MAX: usize = 16 << 10;
 
 /// Items to be written, or keys to be looked up or removed. Filled by its owner: the key's bytes into [`Chunk::buffer`], then
 /// [`Chunk::end_key`], then the value's JSON text into the buffer, then [`Chunk::end_item`].
@@ -63,6 +66,11 @@ impl Chunk {
     /// True without items.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
+    }
+
+    /// True when it is so little that it can be written in a few microseconds.
+    pub(super) fn is_small(&self) -> bool {
+        self.items.len() <= SMALL_ITEMS_MAX && self.bytes.len() <= SMALL_BYTES_MAX
     }
 
     /// True when it is time to write it.

@@ -7,6 +7,7 @@
 mod common;
 mod cursor;
 mod fixture;
+mod map;
 mod model;
 mod options;
 mod range;

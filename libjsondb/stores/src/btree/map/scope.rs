@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use engine::{Durability, Mode, Transaction as EngineTransaction};
+use engine::{Durability, ErrorKind, Mode, Transaction as EngineTransaction, Tried};
 
 use super::super::layout::Layout;
 use crate::{CancelToken, Database, Error, ErrorCode, Result, Transaction, transaction};
@@ -68,6 +68,45 @@ impl Scope {
         }
     }
 
+    /// As [`Scope::write`] of little `work`, in one attempt that waits for nobody. None, and nothing was done, when it would have to
+    /// wait, or when another transaction was faster. In the caller's transaction `work` does one write at the most: what it did stays.
+    pub(super) fn try_write<R>(
+        &self,
+        cancel: &CancelToken,
+        work: impl FnOnce(&mut EngineTransaction) -> Result<Option<R>>,
+    ) -> Result<Option<R>> {
+        if let Scope::In(transaction) = self {
+            transaction.check_writable("write to a map")?;
+            return Ok(transaction.try_with(cancel, work)?.flatten());
+        }
+        if !self.is_relaxed() {
+            return Ok(None);
+        }
+        let Some(mut engine) = self.try_begin(cancel)? else { return Ok(None) };
+        let Some(result) = work(&mut engine)? else { return Ok(None) };
+        match engine.try_commit() {
+            Ok(Tried::Committed(_)) => Ok(Some(result)),
+            Ok(Tried::MustWait(_)) => Ok(None),
+            Err(error) if has_lost(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// True when a call's own transaction is committed without a sync.
+    pub(super) fn is_relaxed(&self) -> bool {
+        matches!(self, Scope::Auto { durability: Durability::Relaxed, .. })
+    }
+
+    /// As [`Scope::begin`]; None when that would have to wait.
+    pub(super) fn try_begin(&self, cancel: &CancelToken) -> Result<Option<EngineTransaction>> {
+        let Scope::Auto { database, engine, durability } = self else { return Ok(None) };
+        database.check_open(cancel)?;
+        let Some(transaction) = engine.try_begin_brief(Mode::Write)? else { return Ok(None) };
+        let mut transaction = begun(transaction, cancel);
+        transaction.set_durability(*durability);
+        Ok(Some(transaction))
+    }
+
     /// Begins a transaction of a call's own.
     pub(super) fn begin(&self, cancel: &CancelToken) -> Result<EngineTransaction> {
         match self {
@@ -104,6 +143,11 @@ fn begun(mut transaction: EngineTransaction, cancel: &CancelToken) -> EngineTran
     transaction
 }
 
+/// True when another transaction was faster.
+pub(super) fn has_lost(error: &engine::Error) -> bool {
+    matches!(error.kind(), ErrorKind::Conflict | ErrorKind::SnapshotTooOld)
+}
+
 /// Counts how often a call lost against others.
 #[derive(Default)]
 pub(super) struct Retries(u32);
@@ -116,9 +160,7 @@ impl Retries {
         layout: &Layout,
         cancel: &CancelToken,
     ) -> Result<()> {
-        use engine::ErrorKind;
-        let lost = matches!(error.kind(), ErrorKind::Conflict | ErrorKind::SnapshotTooOld);
-        if !lost || self.0 == RETRIES_MAX {
+        if !has_lost(&error) || self.0 == RETRIES_MAX {
             return Err(transaction::commit_error(error, |key| layout.describe(key)));
         }
         self.pause(cancel)

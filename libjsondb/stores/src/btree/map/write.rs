@@ -14,10 +14,38 @@ impl Map {
         self.scope.write(&self.cancel, &self.layout, |engine| self.put_into(engine, items))
     }
 
+    /// As [`Map::put`] of a small chunk, if that waits for nobody: no sync, no lock that is held, no look at the disk. False, and nothing
+    /// was stored, where it may have to wait.
+    pub fn try_put(&self, items: &mut Chunk) -> Result<bool> {
+        if !self.is_quick(items) {
+            return Ok(false);
+        }
+        items.sort();
+        let done = self.scope.try_write(&self.cancel, |engine| self.try_put_into(engine, items))?;
+        Ok(done.is_some())
+    }
+
     /// Removes a chunk's keys in one transaction; gives how many were there.
     pub fn remove(&self, keys: &mut Chunk) -> Result<u64> {
         keys.sort();
         self.scope.write(&self.cancel, &self.layout, |engine| self.remove_from(engine, keys))
+    }
+
+    /// As [`Map::remove`], in the way of [`Map::try_put`]; None where it may have to wait.
+    pub fn try_remove(&self, keys: &mut Chunk) -> Result<Option<u64>> {
+        if !self.is_quick(keys) {
+            return Ok(None);
+        }
+        keys.sort();
+        self.scope.try_write(&self.cancel, |engine| self.try_remove_from(engine, keys))
+    }
+
+    /// True for a chunk that is written in a few microseconds, if nobody is in the way.
+    pub(super) fn is_quick(&self, chunk: &Chunk) -> bool {
+        match &self.scope {
+            Scope::Auto { .. } => self.scope.is_relaxed() && chunk.is_small(),
+            Scope::In(_) => chunk.len() <= 1 && chunk.is_small(),
+        }
     }
 
     /// Begins a transaction of any number of chunks.
@@ -53,8 +81,24 @@ impl Map {
         self.count_up(engine, added)
     }
 
+    /// As [`Map::put_into`]; None, when a part is not written, where that would have to wait.
+    pub(super) fn try_put_into(&self, engine: &mut EngineTransaction, items: &Chunk) -> Result<Option<()>> {
+        // Of these the old record is looked at, or a file written.
+        if self.layout.has_ride_on_fields() || self.placement() == Placement::Eager {
+            return Ok(None);
+        }
+        let mut added = 0;
+        for (key, record) in items.iter() {
+            match engine.try_upsert(self.store, key, record)? {
+                Some(is_new) => added += i64::from(is_new),
+                None => return Ok(None),
+            }
+        }
+        self.count_up(engine, added).map(Some)
+    }
+
     /// True when the key was not there.
-    pub(super) fn put_one(&self, engine: &mut EngineTransaction, key: &[u8], record: &[u8]) -> Result<bool> {
+    fn put_one(&self, engine: &mut EngineTransaction, key: &[u8], record: &[u8]) -> Result<bool> {
         // A replaced value keeps its item's key, which may have fields beyond those of the index.
         if self.layout.has_ride_on_fields() {
             let joined =
@@ -73,13 +117,23 @@ impl Map {
     fn remove_from(&self, engine: &mut EngineTransaction, keys: &Chunk) -> Result<u64> {
         let mut removed = 0;
         for (key, _) in keys.iter() {
-            if engine.get_with(self.store, key, |old| old.is_some())? {
-                engine.delete(self.store, key)?;
-                removed += 1;
-            }
+            removed += i64::from(engine.remove(self.store, key)?);
         }
         self.count_up(engine, -removed)?;
         Ok(removed.unsigned_abs())
+    }
+
+    /// As [`Map::remove_from`]; None, when a part is removed, where that would have to wait.
+    fn try_remove_from(&self, engine: &mut EngineTransaction, keys: &Chunk) -> Result<Option<u64>> {
+        let mut removed = 0;
+        for (key, _) in keys.iter() {
+            match engine.try_remove(self.store, key)? {
+                Some(was_there) => removed += i64::from(was_there),
+                None => return Ok(None),
+            }
+        }
+        self.count_up(engine, -removed)?;
+        Ok(Some(removed.unsigned_abs()))
     }
 
     pub(super) fn count_up(&self, engine: &mut EngineTransaction, added: i64) -> Result<()> {
