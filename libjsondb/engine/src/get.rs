@@ -70,6 +70,34 @@ impl Transaction {
         }
     }
 
+    /// Puts `len` bytes of a value, from `offset` on, into `out`, or as many as it has there; gives the length of the whole value, None
+    /// when there is none. Of a large value that lies on disk uncompressed no more than that is read, and nothing checks it: the
+    /// caller keeps a checksum of its own.
+    pub fn get_part(
+        &mut self,
+        store: StoreId,
+        key: &[u8],
+        offset: usize,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<usize>> {
+        out.clear();
+        let (mut blob, mut found) = (None, None);
+        self.find(store, key, Wait::AsLongAsNeeded, &mut |value| match value {
+            Some(ValueRef::Inline(bytes)) => {
+                out.extend_from_slice(part_of(bytes, offset, len));
+                found = Some(bytes.len());
+            }
+            Some(ValueRef::Blob(reference)) => blob = Some(reference),
+            None => {}
+        })?;
+        let Some(blob) = blob else { return Ok(found) };
+        if !self.load_part(&blob, offset, len, out)? {
+            out.extend_from_slice(part_of(&self.load_ref(ValueRef::Blob(blob))?, offset, len));
+        }
+        Ok(Some(blob.len() as usize))
+    }
+
     /// As [`Transaction::get_with`]; None, and `look` is not called, when the answer would take a look at the disk or wait for a
     /// lock.
     pub fn get_cached_with<R>(
@@ -80,6 +108,11 @@ impl Transaction {
     ) -> Result<Option<R>> {
         Ok(show(look, |show| self.find(store, key, Wait::Never, show))?.in_memory())
     }
+}
+
+fn part_of(bytes: &[u8], offset: usize, len: usize) -> &[u8] {
+    let start = offset.min(bytes.len());
+    &bytes[start..start.saturating_add(len).min(bytes.len())]
 }
 
 /// What came of showing a value to `F`.

@@ -17,8 +17,8 @@ use crate::tree::Wait;
 use crate::wait;
 use crate::write_set::{Place, WriteSet};
 use crate::{
-    CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq, StoreId,
-    Value, ValueRef,
+    BlobRef, CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq,
+    StoreId, Value, ValueRef,
 };
 
 /// Values above this go to a value segment when they are put, and are not written to the log.
@@ -49,6 +49,8 @@ pub struct Transaction {
     ensures: BTreeMap<Box<[u8]>, Vec<u8>>,
     counters: BTreeMap<Box<[u8]>, i64>,
     reads: ReadSet,
+    /// False while reads do not count.
+    tracks: bool,
     values: Option<SegmentWriter>,
     cancel: CancelToken,
     deadline: Option<Instant>,
@@ -75,6 +77,7 @@ impl Transaction {
             ensures: BTreeMap::new(),
             counters: BTreeMap::new(),
             reads: ReadSet::default(),
+            tracks: true,
             values: None,
             cancel: CancelToken::new(),
             deadline: None,
@@ -133,7 +136,16 @@ impl Transaction {
     }
 
     fn is_tracked(&self, store: StoreId) -> bool {
-        self.mode == Mode::Write && store != StoreId::CATALOG
+        self.mode == Mode::Write && self.tracks && store != StoreId::CATALOG
+    }
+
+    /// Runs `work`, whose reads do not count: what others change of them does not make the commit fail. For what is no more than a
+    /// hint to the caller, or is only changed together with a key that counts as read.
+    pub fn untracked<R>(&mut self, work: impl FnOnce(&mut Transaction) -> R) -> R {
+        let tracks = std::mem::replace(&mut self.tracks, false);
+        let result = work(self);
+        self.tracks = tracks;
+        result
     }
 
     /// Opens the store `name`, creating it with `metadata` when missing. Two transactions that create the same store
@@ -630,6 +642,20 @@ impl Transaction {
                 None => self.explained(self.inner.pages.segments().read(&blob)),
             },
         }
+    }
+
+    /// Reads a part of a blob into `out`; false when only the whole can be read.
+    pub(crate) fn load_part(
+        &self,
+        blob: &BlobRef,
+        offset: usize,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<bool> {
+        if self.values.is_some() || blob.is_packed() {
+            return Ok(false);
+        }
+        self.explained(self.inner.pages.segments().read_part(blob, offset, len, out)).map(|()| true)
     }
 
     /// True when something would be written by a commit.

@@ -105,6 +105,11 @@ impl BlobRef {
         (self.segment, self.offset)
     }
 
+    /// True when it is stored compressed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.stored_len != self.len
+    }
+
     /// Length of the value in bytes.
     pub fn len(&self) -> u32 {
         self.len

@@ -350,3 +350,57 @@ fn a_hot_key_loses_no_update() {
     let (store, _) = transaction.store("s").unwrap().unwrap();
     assert_eq!(get(&mut transaction, store, "n").as_deref(), Some("400"));
 }
+
+#[test]
+fn what_is_read_untracked_may_change_until_the_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (database, store) = sample(&folder);
+    let change = |key: &str| {
+        let mut other = database.begin(Mode::Write).unwrap();
+        put(&mut other, store, key, "new");
+        other.commit().unwrap();
+    };
+    let mut first = database.begin(Mode::Write).unwrap();
+    assert!(first.untracked(|t| get(t, store, "a")).is_some());
+    assert_eq!(first.untracked(|t| keys(t, store)).len(), 3);
+    put(&mut first, store, "mine", "1");
+    change("a");
+    first.commit().unwrap();
+    let mut second = database.begin(Mode::Write).unwrap();
+    assert!(second.untracked(|t| get(t, store, "a")).is_some());
+    assert!(get(&mut second, store, "b").is_some());
+    put(&mut second, store, "mine", "2");
+    change("b");
+    assert_eq!(second.commit().unwrap_err().kind(), ErrorKind::Conflict, "reads count again afterwards");
+}
+
+#[test]
+fn a_part_of_a_value_is_the_same_wherever_the_value_lies() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = open(&folder);
+    let plain: Vec<u8> = (0..50_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let packed = vec![7; 50_000];
+    let places = [(0, 10), (49_990, 10), (49_990, 100), (50_000, 1), (90_000, 1), (0, usize::MAX), (5, 0)];
+    let check = |t: &mut Transaction, store| {
+        let mut part = Vec::new();
+        for (key, value) in [("plain", &plain), ("packed", &packed)] {
+            for (offset, len) in places {
+                let end = value.len().min(usize::saturating_add(offset, len));
+                let whole = t.get_part(store, key.as_bytes(), offset, len, &mut part).unwrap();
+                assert_eq!(whole, Some(value.len()));
+                assert!(part == value[offset.min(end)..end], "{key} {offset} {len}");
+            }
+        }
+        assert_eq!(t.get_part(store, b"none", 0, 1, &mut part).unwrap(), None);
+        assert!(part.is_empty());
+    };
+    let mut t = database.begin(Mode::Write).unwrap();
+    let store = t.ensure_store("s", b"").unwrap();
+    t.put(store, b"plain", &plain, Placement::Auto).unwrap();
+    t.put(store, b"packed", &packed, Placement::Eager).unwrap();
+    check(&mut t, store);
+    t.commit().unwrap();
+    check(&mut database.begin(Mode::Read).unwrap(), store);
+    database.checkpoint().unwrap();
+    check(&mut database.begin(Mode::Read).unwrap(), store);
+}

@@ -191,6 +191,19 @@ impl Segments {
             .ok_or_else(|| Error::corrupt(file.path(), blob.offset, "what is stored is no page or value"))
     }
 
+    /// A part of a blob that is stored as it is, as much of it as the blob has. Unchecked: the checksum is of the whole.
+    pub(crate) fn read_part(
+        &self,
+        blob: &BlobRef,
+        offset: usize,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let offset = offset.min(blob.len as usize);
+        out.resize(len.min(blob.len as usize - offset), 0);
+        self.file(blob.segment)?.read_exact_at(out, blob.offset + offset as u64)
+    }
+
     /// Length of a segment's file.
     pub(crate) fn len(&self, id: SegmentId) -> Result<u64> {
         self.file(id)?.len()
