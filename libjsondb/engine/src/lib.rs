@@ -44,7 +44,6 @@ mod get;
 #[cfg(test)]
 mod hazard_tests;
 mod info;
-mod key_filter;
 mod log;
 mod manifest;
 mod memtable;

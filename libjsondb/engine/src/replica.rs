@@ -11,11 +11,11 @@ use crate::log::tail::Mark;
 use crate::log::wal::{Found, Frame, Wal};
 use crate::log::{CheckpointRecord, LogEnd, LogFolder, Position, wal};
 use crate::manifest::{Manifest, ManifestRef};
-use crate::memtable::{Memtable, Window};
+use crate::memtable::{Batch, Memtable, Window};
 use crate::run::Run;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::Snapshot;
-use crate::{Error, ErrorKind, Result, Seq, Value};
+use crate::{Error, ErrorKind, Result, Seq, ValueRef};
 
 /// A folder whose files are replaced while it is being opened is looked at this often.
 const OPEN_ATTEMPTS: usize = 20;
@@ -43,6 +43,8 @@ pub(crate) struct Replica {
     floor: Seq,
     /// A memtable is closed at this size.
     memtable_bytes: u64,
+    /// What the transaction writes that is being applied.
+    batch: Batch,
 }
 
 #[derive(Clone)]
@@ -131,6 +133,7 @@ impl Replica {
             history: VecDeque::new(),
             forgotten: Vec::new(),
             memtable_bytes,
+            batch: Batch::default(),
         }))
     }
 
@@ -206,7 +209,7 @@ impl Replica {
         for index in 0..u64::from(frame.header.count) {
             let seq = Seq(frame.header.first_seq.0 + index);
             let applied = if seq > self.manifest.name.checkpoint {
-                record::decode(&mut reader, &mut Insert { memtables: &mut self.memtables, seq })
+                self.apply_transaction(&mut reader, seq)
             } else {
                 record::decode(&mut reader, &mut Skip)
             };
@@ -216,6 +219,16 @@ impl Replica {
             return Err(self.position.corrupt("the length of a commit"));
         }
         Ok(())
+    }
+
+    fn apply_transaction(&mut self, reader: &mut Reader<'_>, seq: Seq) -> Option<()> {
+        let (memtables, batch) = (&mut self.memtables, &mut self.batch);
+        batch.clear();
+        record::decode(reader, &mut Insert { memtables, batch, seq })?;
+        if let Some(memtable) = self.memtables.front() {
+            memtable.add(seq, &self.batch);
+        }
+        Some(())
     }
 
     /// A checkpoint takes effect: its tree holds what the older memtables held.
@@ -388,6 +401,7 @@ fn gone(folders: &ReplicaFolders, files: &[Seq], name: &ManifestRef, path: &Path
 
 struct Insert<'a> {
     memtables: &'a mut VecDeque<Arc<Memtable>>,
+    batch: &'a mut Batch,
     seq: Seq,
 }
 
@@ -396,10 +410,8 @@ impl RecordVisitor for Insert<'_> {
         self.memtables.push_front(Arc::new(Memtable::over(runs, self.seq)));
     }
 
-    fn write(&mut self, key: &[u8], value: Option<Value>) {
-        if let Some(memtable) = self.memtables.front() {
-            memtable.insert(key, self.seq, value);
-        }
+    fn write(&mut self, key: &[u8], value: Option<ValueRef<'_>>) {
+        self.batch.add(key, value);
     }
 
     fn add_to_counter(&mut self, key: &[u8], delta: i64) {
@@ -414,7 +426,7 @@ struct Skip;
 impl RecordVisitor for Skip {
     fn runs(&mut self, _runs: Vec<Run>) {}
 
-    fn write(&mut self, _key: &[u8], _value: Option<Value>) {}
+    fn write(&mut self, _key: &[u8], _value: Option<ValueRef<'_>>) {}
 
     fn add_to_counter(&mut self, _key: &[u8], _delta: i64) {}
 }

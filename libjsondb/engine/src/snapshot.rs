@@ -45,8 +45,8 @@ impl Snapshot {
         show: &mut dyn FnMut(Option<ValueRef<'_>>),
     ) -> Result<bool> {
         for memtable in self.memtables.iter().filter(|memtable| !memtable.is_empty()) {
-            if let Some(entry) = memtable.find(key, self.window()) {
-                show(entry.value().as_ref().map(value_ref));
+            if let Some(value) = memtable.find(key, self.window()) {
+                show(value);
                 return Ok(true);
             }
             for run in memtable.runs(self.window()) {
@@ -143,10 +143,7 @@ impl<'a> Source<'a> {
     pub(crate) fn current(&self) -> Option<(&[u8], Option<ValueRef<'_>>)> {
         match self {
             Source::Writes(cursor) => cursor.current(),
-            Source::Memtable(cursor) => {
-                let (key, value) = cursor.current()?;
-                Some((key, value.map(value_ref)))
-            }
+            Source::Memtable(cursor) => cursor.current(),
             Source::Run(RunCursor { tree, run }) => {
                 tree.current().map(|(key, value)| (key, (run.kind == RunKind::Values).then_some(value)))
             }

@@ -17,7 +17,7 @@ use crate::run::{Run, RunKind};
 use crate::segment::index::{self, Trailer};
 use crate::segment::{BlobKind, SegmentId};
 use crate::snapshot::value_ref;
-use crate::{BlobRef, Seq, Value, catalog, pin};
+use crate::{BlobRef, Seq, Value, ValueRef, catalog, pin};
 
 const ID: SegmentId = SegmentId { owner: 0x0123_4567_89ab_cdef, number: 2 };
 const BLOB: BlobRef = BlobRef { segment: ID, offset: 32, len: 4096, stored_len: 70, crc: 5 };
@@ -149,8 +149,8 @@ impl RecordVisitor for Seen {
         self.runs = runs.into_iter().map(Arc::new).collect();
     }
 
-    fn write(&mut self, key: &[u8], value: Option<Value>) {
-        self.writes.push((key.to_vec(), value));
+    fn write(&mut self, key: &[u8], value: Option<ValueRef<'_>>) {
+        self.writes.push((key.to_vec(), value.map(ValueRef::to_value)));
     }
 
     fn add_to_counter(&mut self, key: &[u8], delta: i64) {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::bytes::{Put, Reader};
 use crate::catalog::FULL_KEY_MAX;
 use crate::run::Run;
-use crate::{BlobRef, Value, ValueRef};
+use crate::{BlobRef, ValueRef};
 
 const DELETE: u8 = 0;
 const PUT_INLINE: u8 = 1;
@@ -53,7 +53,7 @@ pub(crate) fn encode<'a>(
 pub(crate) trait RecordVisitor {
     /// Before all writes, when there are any; oldest first.
     fn runs(&mut self, runs: Vec<Run>);
-    fn write(&mut self, key: &[u8], value: Option<Value>);
+    fn write(&mut self, key: &[u8], value: Option<ValueRef<'_>>);
     fn add_to_counter(&mut self, key: &[u8], delta: i64);
 }
 
@@ -80,8 +80,8 @@ pub(crate) fn decode(reader: &mut Reader<'_>, visitor: &mut impl RecordVisitor) 
         key.extend_from_slice(rest);
         let value = match reader.u8()? {
             DELETE => None,
-            PUT_INLINE => Some(Value::Inline(reader.bytes()?.into())),
-            PUT_BLOB => Some(Value::Blob(BlobRef::read(reader)?)),
+            PUT_INLINE => Some(ValueRef::Inline(reader.bytes()?)),
+            PUT_BLOB => Some(ValueRef::Blob(BlobRef::read(reader)?)),
             _ => return None,
         };
         visitor.write(&key, value);
@@ -96,6 +96,7 @@ pub(crate) fn decode(reader: &mut Reader<'_>, visitor: &mut impl RecordVisitor) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Value;
     use crate::run::RunKind;
     use crate::segment::SegmentId;
     use crate::snapshot::value_ref;
@@ -108,8 +109,8 @@ mod tests {
             self.0.extend(runs.into_iter().map(|run| (run.first.into_vec(), None)));
         }
 
-        fn write(&mut self, key: &[u8], value: Option<Value>) {
-            self.0.push((key.to_vec(), value));
+        fn write(&mut self, key: &[u8], value: Option<ValueRef<'_>>) {
+            self.0.push((key.to_vec(), value.map(ValueRef::to_value)));
         }
 
         fn add_to_counter(&mut self, key: &[u8], delta: i64) {

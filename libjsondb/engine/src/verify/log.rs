@@ -11,7 +11,7 @@ use crate::log::tail::Tail;
 use crate::log::wal::{self, Found, Frame, Wal};
 use crate::log::{CheckpointRecord, Position};
 use crate::run::Run;
-use crate::{Result, Seq, Value};
+use crate::{Result, Seq, ValueRef};
 
 /// A file is looked at again this often when what follows it does not fit: others may have written to it meanwhile.
 const LOOKS_MAX: usize = 3;
@@ -150,7 +150,7 @@ struct Skip;
 impl RecordVisitor for Skip {
     fn runs(&mut self, _runs: Vec<Run>) {}
 
-    fn write(&mut self, _key: &[u8], _value: Option<Value>) {}
+    fn write(&mut self, _key: &[u8], _value: Option<ValueRef<'_>>) {}
 
     fn add_to_counter(&mut self, _key: &[u8], _delta: i64) {}
 }
