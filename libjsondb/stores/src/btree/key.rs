@@ -13,15 +13,17 @@
 //! With an index specification a key has no tag of its own, see [`fields`].
 
 mod fields;
+mod scalar;
 
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::index::IndexSpecification;
-use super::number;
+use super::number::{self, OrderedNumber};
 use super::shape::{KeySource, Shape};
 use crate::{Error, ErrorCode, Result};
 pub(super) use fields::{decode_fields, fields_text};
+pub(crate) use scalar::Scalar;
 
 /// Ends a list or object; smaller than every tag, so that a shorter one comes first.
 const END: u8 = 0x00;
@@ -147,22 +149,14 @@ struct Encoder<'o> {
 impl Encoder<'_> {
     fn value<'a, K: KeySource<'a>>(&mut self, value: K, depth: usize) -> std::result::Result<(), K::Error> {
         match value.shape()? {
-            Shape::Null => self.out.push(NULL),
-            Shape::Bool(false) => self.out.push(FALSE),
-            Shape::Bool(true) => self.out.push(TRUE),
-            Shape::Integer(integer) => {
-                self.out.push(NUMBER);
-                number::encode_integer(integer, self.out);
-            }
-            Shape::Unsigned(integer) => {
-                self.out.push(NUMBER);
-                number::encode_unsigned(integer, self.out);
-            }
+            Shape::Null => Scalar::Null.append(self.out),
+            Shape::Bool(truth) => Scalar::Bool(truth).append(self.out),
+            Shape::Integer(integer) => self.number(OrderedNumber::from_integer(integer)),
+            Shape::Unsigned(integer) => self.number(OrderedNumber::from_unsigned(integer)),
             Shape::Float(float) => {
                 self.traits.is_canonical = false;
                 self.traits.saw_suspect |= number::may_be_rounded(float);
-                self.out.push(NUMBER);
-                number::encode_float(float, self.out);
+                self.number(OrderedNumber::from_float(float));
             }
             Shape::String(string) => self.string(string),
             Shape::List(elements) => self.list(elements, depth + 1)?,
@@ -171,16 +165,12 @@ impl Encoder<'_> {
         Ok(())
     }
 
+    fn number(&mut self, number: OrderedNumber) {
+        Scalar::Number(number).append(self.out);
+    }
+
     fn string(&mut self, string: &str) {
-        self.out.push(STRING);
-        let mut rest = string.as_bytes();
-        while let Some(zero) = rest.iter().position(|&byte| byte == 0) {
-            self.out.extend_from_slice(&rest[..zero]);
-            self.out.extend_from_slice(&[0, ESCAPED]);
-            rest = &rest[zero + 1..];
-        }
-        self.out.extend_from_slice(rest);
-        self.out.extend_from_slice(&[0, STRING_END]);
+        Scalar::Text(string).append(self.out);
     }
 
     fn list<'a, K: KeySource<'a>>(

@@ -11,39 +11,52 @@ const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 /// 2^63: an integer literal that JSON parsing turned into a float is at least this large.
 const INTEGER_MAX: f64 = 9_223_372_036_854_775_808.0;
 
-/// Appends the encoding of an integer.
-pub(super) fn encode_integer(integer: i64, out: &mut Vec<u8>) {
-    // Below 2^53 an integer is a float of its own.
-    if integer.unsigned_abs() < 1 << 53 {
-        out.extend_from_slice(&ordered_bits(integer as f64).to_be_bytes());
-    } else {
-        encode_wide(integer.into(), out);
+/// A number as what is encoded of it; compares as the number does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct OrderedNumber {
+    /// Of the floor.
+    bits: u64,
+    above: u16,
+}
+
+impl OrderedNumber {
+    /// An integer.
+    #[inline]
+    pub(crate) fn from_integer(integer: i64) -> Self {
+        // Below 2^53 an integer is a float of its own.
+        if integer.unsigned_abs() < 1 << 53 {
+            Self { bits: ordered_bits(integer as f64), above: 0 }
+        } else {
+            Self::from_wide(integer.into())
+        }
+    }
+
+    /// An integer that may be above `i64::MAX`.
+    pub(crate) fn from_unsigned(integer: u64) -> Self {
+        Self::from_wide(integer.into())
+    }
+
+    /// A float, which is its own floor; not NaN.
+    pub(crate) fn from_float(float: f64) -> Self {
+        Self { bits: ordered_bits(float), above: 0 }
+    }
+
+    fn from_wide(integer: i128) -> Self {
+        let (floor, above) = floor_of(integer);
+        Self { bits: ordered_bits(floor), above }
+    }
+
+    /// Appends the encoding.
+    #[inline]
+    pub(crate) fn append(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.bits.to_be_bytes());
+        if has_remainder(from_ordered_bits(self.bits)) {
+            out.extend_from_slice(&self.above.to_be_bytes());
+        }
     }
 }
 
-/// Appends the encoding of an integer that may be above `i64::MAX`.
-pub(super) fn encode_unsigned(integer: u64, out: &mut Vec<u8>) {
-    encode_wide(integer.into(), out);
-}
-
-/// Appends the encoding of a float, which is its own floor.
-pub(super) fn encode_float(float: f64, out: &mut Vec<u8>) {
-    put(float, 0, out);
-}
-
-fn encode_wide(integer: i128, out: &mut Vec<u8>) {
-    let (floor, above) = floor_of(integer);
-    put(floor, above, out);
-}
-
-fn put(floor: f64, above: u16, out: &mut Vec<u8>) {
-    out.extend_from_slice(&ordered_bits(floor).to_be_bytes());
-    if has_remainder(floor) {
-        out.extend_from_slice(&above.to_be_bytes());
-    }
-}
-
-/// Reads a number from the front of `bytes`; gives it and the rest. None for bytes that [`encode`] never writes.
+/// Reads a number from the front of `bytes`; gives it and the rest. None for bytes that are no encoding.
 pub(super) fn decode(bytes: &[u8]) -> Option<(Number, &[u8])> {
     let (bits, mut rest) = bytes.split_first_chunk::<8>()?;
     let floor = from_ordered_bits(u64::from_be_bytes(*bits));
@@ -109,10 +122,11 @@ mod tests {
         let number: Number = serde_json::from_str(text).unwrap();
         let mut out = Vec::new();
         match (number.as_i64(), number.as_u64()) {
-            (Some(integer), _) => encode_integer(integer, &mut out),
-            (None, Some(integer)) => encode_unsigned(integer, &mut out),
-            (None, None) => encode_float(number.as_f64().unwrap(), &mut out),
+            (Some(integer), _) => OrderedNumber::from_integer(integer),
+            (None, Some(integer)) => OrderedNumber::from_unsigned(integer),
+            (None, None) => OrderedNumber::from_float(number.as_f64().unwrap()),
         }
+        .append(&mut out);
         out
     }
 

@@ -160,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_filter_keeps_everything() {
-        let filter = Filter::new(Some(&serde_json::json!({"a": 1}))).unwrap();
+        let filter = Filter::parse(Some(&serde_json::json!({"a": 1}))).unwrap();
         let mut candidates = Candidates::new(1, filter.as_ref());
         (0..1_000).for_each(|number| candidates.push(-1.0, row(number)));
         assert_eq!(candidates.rows.len(), 1_000);

@@ -56,7 +56,7 @@ impl VectorStore {
         check_query(&options.vector)?;
         let request = Request {
             k: usize::try_from(options.k).unwrap_or(0),
-            filter: Filter::new(options.filter.as_ref())?,
+            filter: Filter::parse(options.filter.as_ref())?,
             nprobe: options.nprobe,
             exact: options.exact,
             explicit: options.centroid_ids.as_deref().map(explicit_clusters).transpose()?,
@@ -91,7 +91,7 @@ impl VectorStore {
         })?;
         let request = Request {
             k,
-            filter: Filter::new(options.filter.as_ref())?,
+            filter: Filter::parse(options.filter.as_ref())?,
             nprobe: options.nprobe,
             exact: options.exact,
             explicit: None,
