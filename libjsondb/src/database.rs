@@ -74,10 +74,13 @@ pub extern "C" fn sop_handle_release(handle: u64) {
     });
 }
 
-fn release(process: &Process, handle: u64) {
+/// As [`sop_handle_release`].
+pub(crate) fn release(process: &Process, handle: u64) {
     if let Ok(Object::Transaction(held)) = process.handles.find_any(handle) {
         transaction::forget(process, handle, &held);
-        held.roll_back_quietly();
+        if !held.committed() {
+            held.roll_back_quietly();
+        }
     } else {
         process.handles.remove(handle);
     }

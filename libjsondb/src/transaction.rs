@@ -3,7 +3,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use stores::{CancelToken, Error, ErrorCode, Result, Transaction, TransactionMode, max_time_from_minutes};
+use std::time::Duration;
+
+use stores::{
+    CancelToken, Durability, Error, ErrorCode, Result, Transaction, TransactionMode, max_time_from_minutes,
+};
 
 use crate::actions::SopDurability;
 use crate::boundary;
@@ -40,6 +44,15 @@ impl OpenTransaction {
         Ok(())
     }
 
+    /// Commits, if that waits for nobody: false, and nothing was done, when it may have to.
+    pub(crate) fn try_commit(&self, cancel: &CancelToken) -> Result<bool> {
+        let is_committed = self.transaction.try_commit(cancel)?;
+        if is_committed {
+            self.committed.store(true, Ordering::Release);
+        }
+        Ok(is_committed)
+    }
+
     /// True once a commit succeeded.
     pub(crate) fn committed(&self) -> bool {
         self.committed.load(Ordering::Acquire)
@@ -72,6 +85,21 @@ pub(crate) fn forget(process: &Process, handle: u64, held: &OpenTransaction) {
     process.handles.remove(handle);
 }
 
+/// Begins a transaction and takes it in.
+pub(crate) fn begin(
+    process: &Process,
+    cancel: &CancelToken,
+    database: u64,
+    mode: TransactionMode,
+    max_time: Duration,
+    durability: Durability,
+) -> Result<u64> {
+    let held = process.handles.get::<OpenDatabase>(database)?;
+    let transaction = held.database.begin(mode, max_time, cancel)?;
+    transaction.set_durability(durability);
+    process.handles.insert(OpenTransaction::new(transaction, database))
+}
+
 /// Begins a transaction. Mode: SopTransactionMode. max_time_minutes bounds it: 0 or less means 15, more than 60 means 60.
 /// Release the handle with sop_handle_release, after commit or rollback or instead of a rollback.
 #[unsafe(no_mangle)]
@@ -87,10 +115,8 @@ pub unsafe extern "C" fn sop_transaction_begin(
         let cancel = process.contexts.token(ctx)?;
         // SAFETY: the caller's part, see the crate's documentation.
         let out = unsafe { Out::new("out", out) }?;
-        let held = process.handles.get::<OpenDatabase>(database)?;
-        let max_time = max_time_from_minutes(max_time_minutes);
-        let transaction = held.database.begin(TransactionMode::try_from(mode)?, max_time, &cancel)?;
-        out.set(process.handles.insert(OpenTransaction::new(transaction, database))?);
+        let (mode, max_time) = (TransactionMode::try_from(mode)?, max_time_from_minutes(max_time_minutes));
+        out.set(begin(process, &cancel, database, mode, max_time, Durability::Full)?);
         Ok(())
     })
 }

@@ -59,6 +59,9 @@ class Folder:
 
     def open(self, context: int) -> Handle:
         """The native handle, opened if it is not yet."""
+        handle = self._handle
+        if handle is not None:
+            return handle
         with self._lock:
             if self._handle is None:
                 self._handle = call_handle(native.sop_database_open, context, self.options, len(self.options))

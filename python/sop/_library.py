@@ -240,12 +240,15 @@ def call_handle(function: Any, *arguments: Any) -> Handle:
 class Handle:
     """Owns a native handle and releases it when it goes itself: an open transaction is rolled back then."""
 
-    __slots__ = ("__weakref__", "value")
+    __slots__ = ("__weakref__", "_owner", "value")
 
-    def __init__(self, value: int) -> None:
+    def __init__(self, value: int, owner: Any = None) -> None:
+        """`owner` releases the handle when it goes, in place of this."""
         self.value = value
-        # Nothing to do when the process ends; in a forked child the handle is the parent's.
-        weakref.finalize(self, _release, value, os.getpid()).atexit = False
+        self._owner = owner
+        if owner is None:
+            # Nothing to do when the process ends; in a forked child the handle is the parent's.
+            weakref.finalize(self, _release, value, os.getpid()).atexit = False
 
 
 def _release(value: int, pid: int) -> None:

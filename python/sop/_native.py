@@ -55,12 +55,24 @@ class Functions(NamedTuple):
     btree_page: Callable[[int, int, int, int, int, int, bool], List[Any]]
     # (start, stop, reverse, parts)
     btree_range: Callable[[int, int, Any, Any, bool, int], Callable[[], Optional[List[Any]]]]
+    # (context, database, mode, minutes, durability): a transaction's handle, and what releases it.
+    begin: Callable[[int, int, int, float, int], Tuple[int, Any]]
+    # (context, transaction)
+    commit: Callable[[int, int], None]
+
+
+# The functions, once `btree` has bound them.
+fast: Optional[Functions] = None
 
 
 def bind(item: type, nil: str) -> Optional[Functions]:
-    """The functions, whose items are of a class and have an id by default; None where there are none."""
-    if not _is_known():
-        return None
+    """Binds the functions, whose items are of a class and have an id by default; None: there are none."""
+    global fast
+    fast = _bound(item, nil) if _is_known() else None
+    return fast
+
+
+def _bound(item: type, nil: str) -> Optional[Functions]:
     library = ctypes.PyDLL(native._name)
     library.sop_cpython_names.restype = ctypes.c_char_p
     names = library.sop_cpython_names().decode("ascii").split()
@@ -79,7 +91,7 @@ def bind(item: type, nil: str) -> Optional[Functions]:
             *(dict, list, tuple, str, int, float, bytes),
             *(None, True, False),
             TypeError,
-            *(_report, _json.encode, _loads, _pairs, _pair),
+            *(_report, _report_plain, _json.encode, _loads, _pairs, _pair),
             *(item, *_FIELDS, nil),
         )
         return Functions(*library.sop_cpython_bind(table, len(names), objects))
@@ -98,6 +110,10 @@ def _is_known() -> bool:
 
 def _report(code: int, message: str, retryable: bool, details: str) -> NoReturn:
     raise errors.as_btree_error(errors.from_code(code, message, retryable, json.loads(details)))
+
+
+def _report_plain(code: int, message: str, retryable: bool, details: str) -> NoReturn:
+    raise errors.from_code(code, message, retryable, json.loads(details))
 
 
 def _loads(text: bytes) -> Any:

@@ -88,7 +88,7 @@ class Database:
             options = TransactionOptions(mode)
         elif not isinstance(options, TransactionOptions):
             raise ValidationError(f"the options must be TransactionOptions, not {type(options).__name__}")
-        elif not self._folder.covers(options.folder(self._folder.folders)):
+        elif options.names_database() and not self._folder.covers(options.folder(self._folder.folders)):
             raise ValidationError(
                 "stores_folders, erasure_config and db_type of the transaction options are not those "
                 "of this database: leave them out, or give them to Database"

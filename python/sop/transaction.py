@@ -11,9 +11,9 @@ from enum import IntEnum
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Sequence
 
+from . import _native
 from ._folder import MAX_HASH_MOD_VALUE, MIN_HASH_MOD_VALUE, Folder, shared
 from ._library import Handle, call, call_flag, call_handle, call_text, native
-from ._lock import Lock
 from .context import Context, context_id
 from .errors import Error, InvalidTransactionStateError, TransactionError, ValidationError
 
@@ -94,6 +94,15 @@ class TransactionOptions:
     db_type: int = DBType.Standalone
     durability: int = Durability.Full
 
+    def names_database(self) -> bool:
+        """True when they say more than the mode, the time and the durability of a transaction."""
+        return bool(
+            self.stores_folders
+            or self.erasure_config
+            or self.db_type != DBType.Standalone
+            or self.registry_hash_mod != MIN_HASH_MOD_VALUE
+        )
+
     def folder(self, stores_folders: Sequence[str] | None = None) -> Folder:
         """The database these options name, in `stores_folders` if they name none."""
         folders = self.stores_folders or stores_folders
@@ -124,6 +133,9 @@ class Transaction:
     transaction that has begun already (`other.transaction_id`).
     """
 
+    # In the object itself once it has begun.
+    _state: _State | None = None
+
     def __init__(
         self,
         ctx: Context,
@@ -136,8 +148,6 @@ class Transaction:
         self.ctx = ctx
         self.options = options
         self._id = id
-        self._state: _State | None = None
-        self._lock = Lock()
         if id is not None:
             if not isinstance(id, uuid.UUID):
                 raise ValidationError(f"the id must be a UUID, not {type(id).__name__}")
@@ -188,32 +198,43 @@ class Transaction:
 
     def begin(self) -> None:
         """Takes the snapshot that the transaction reads. Does nothing if it has begun; raises if it ended."""
-        with self._lock:
-            if self._state is None and self._id is None:
-                context = context_id(self.ctx)
-                database = self._folder.open(context)
-                handle = call_handle(
-                    native.sop_transaction_begin, context, database.value, self._mode, self._max_time
-                )
-                if self._durability:
-                    call(native.sop_transaction_set_durability, handle.value, self._durability)
-                self._state = _State(handle, self._folder.path)
-            elif self._begun().finished:
-                raise InvalidTransactionStateError("the transaction has ended; begin a new one")
+        if self._state is None and self._id is None:
+            # Two threads may begin it at once: the first one counts, the other is rolled back.
+            self.__dict__.setdefault("_state", _State(self._new_handle(), self._folder.path))
+        elif self._begun().finished:
+            raise InvalidTransactionStateError("the transaction has ended; begin a new one")
 
     def commit(self, ctx: Context | None = None) -> None:
         """Stores everything that was written, in all stores, or raises and stores nothing."""
-        self._finish(native.sop_transaction_commit, ctx)
+        context, handle = self._finish(ctx)
+        if _native.fast is None:
+            call(native.sop_transaction_commit, context, handle)
+        else:
+            _native.fast.commit(context, handle)
 
     def rollback(self, ctx: Context | None = None) -> None:
         """Forgets everything that was written."""
-        self._finish(native.sop_transaction_rollback, ctx)
+        call(native.sop_transaction_rollback, *self._finish(ctx))
 
-    def _finish(self, function: Any, ctx: Context | None) -> None:
+    def _new_handle(self) -> Handle:
+        context = context_id(self.ctx)
+        database = self._folder.open(context)  # held: another thread may close it meanwhile
+        if _native.fast is not None:
+            begin = _native.fast.begin
+            return Handle(*begin(context, database.value, self._mode, self._max_time, self._durability))
+        handle = call_handle(
+            native.sop_transaction_begin, context, database.value, self._mode, self._max_time
+        )
+        if self._durability:
+            call(native.sop_transaction_set_durability, handle.value, self._durability)
+        return handle
+
+    def _finish(self, ctx: Context | None) -> tuple[int, int]:
+        """Context and handle for the one commit or rollback."""
         state = self._begun()
         context = context_id(self.ctx if ctx is None else ctx)
         state.finished = True
-        call(function, context, state.handle.value)
+        return context, state.handle.value
 
     def _begun(self) -> _State:
         if self._state is None:
@@ -243,18 +264,23 @@ def _abandon(state: _State) -> None:
         pass
 
 
+# Looked up: making a member of an enumeration takes longer than to begin a transaction.
+_MODES = {mode: mode.value for mode in TransactionMode}
+_DURABILITIES = {durability: durability.value for durability in Durability}
+
+
 def _mode(mode: Any) -> int:
     try:
-        return TransactionMode(mode).value
-    except ValueError as error:
+        return _MODES[mode]
+    except (KeyError, TypeError) as error:
         raise ValidationError(f"mode must be a TransactionMode, 0, 1 or 2, not {mode!r}") from error
 
 
 def durability_number(durability: Any) -> int:
     """The library's number for a durability argument."""
     try:
-        return Durability(durability).value
-    except ValueError as error:
+        return _DURABILITIES[durability]
+    except (KeyError, TypeError) as error:
         raise ValidationError(f"durability must be a Durability, 0 or 1, not {durability!r}") from error
 
 

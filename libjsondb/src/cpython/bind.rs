@@ -37,8 +37,8 @@ objects! {
     dict, list, tuple, str, int, float, bytes,
     none, yes, no,
     type_error,
-    /// `report(code, message, retryable, details)` raises the error of a call.
-    report,
+    /// `report(code, message, retryable, details)` raises the error of a call: of a B-tree or a map, or of anything else.
+    report, report_plain,
     /// `dumps(value, what) -> bytes`: JSON text of what the codec leaves to Python.
     dumps,
     /// `loads(text) -> value`: the same the other way.

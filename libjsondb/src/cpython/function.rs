@@ -21,8 +21,10 @@ const CAPSULE: &CStr = c"sop";
 pub(super) enum Failure {
     /// Python knows already: an exception is set.
     Raised,
-    /// An error of the stores, to become an exception.
+    /// An error of the stores, to become an exception as calls of B-trees and maps raise them.
     Store(Error),
+    /// An error of the stores in another call.
+    Plain(Error),
 }
 
 impl From<Error> for Failure {
@@ -156,7 +158,8 @@ pub(super) fn make_all<T: 'static>(
     Ok(made)
 }
 
-fn capsule<T: 'static>(bind: &Rc<Bind>, state: T) -> std::result::Result<Owned<'_>, Failure> {
+/// A capsule that owns a state, and drops it when it goes itself.
+pub(super) fn capsule<T: 'static>(bind: &Rc<Bind>, state: T) -> std::result::Result<Owned<'_>, Failure> {
     let bound = Box::into_raw(Box::new(Bound { bind: Rc::clone(bind), state }));
     // SAFETY: the GIL is held; the capsule owns `bound` and frees it once.
     let capsule = unsafe { (bind.api.PyCapsule_New)(bound.cast(), CAPSULE.as_ptr(), Some(free::<T>)) };
@@ -245,22 +248,26 @@ pub(super) unsafe fn run<T: 'static>(
         Ok(object) => object,
         Err(Failure::Raised) => null_mut(),
         Err(Failure::Store(error)) => {
-            report(bind, &error);
+            report(bind, bind.objects.report, &error);
+            null_mut()
+        }
+        Err(Failure::Plain(error)) => {
+            report(bind, bind.objects.report_plain, &error);
             null_mut()
         }
     }
 }
 
-/// Raises an error of the stores.
+/// Raises an error of the stores, by a function of the package.
 #[cold]
-fn report(bind: &Bind, error: &Error) {
+fn report(bind: &Bind, reporter: Py, error: &Error) {
     let api = &bind.api;
     let details = serde_json::to_string(error.details()).unwrap_or_else(|_| "{}".to_owned());
     let text = |text: &str| bind.new_str(text.as_bytes());
     // SAFETY: the GIL is held.
     let code = unsafe { (api.PyLong_FromLongLong)(error.code() as i64) };
     let arguments = [code, text(error.message()), bind.truth(error.is_retryable()), text(&details)];
-    if let Ok(result) = call(bind, bind.objects.report, &arguments) {
+    if let Ok(result) = call(bind, reporter, &arguments) {
         // It raises always; an answer would leave NULL without an exception.
         bind.release(result);
         raise_type_error(bind, error.message());

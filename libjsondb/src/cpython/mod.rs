@@ -28,6 +28,7 @@ mod map_write;
 mod names;
 mod owned;
 mod scan;
+mod transaction;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::null_mut;
@@ -75,6 +76,8 @@ fn functions(bind: &Rc<Bind>) -> Outcome {
         one(&btree::VALUES, bind)?,
         one(&btree::PAGE, bind)?,
         one(&btree::RANGE, bind)?,
+        one(&transaction::BEGIN, bind)?,
+        one(&transaction::COMMIT, bind)?,
     ];
     tuple(bind, &all)
 }

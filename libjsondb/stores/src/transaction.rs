@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
-use engine::Durability;
+use engine::{Durability, Tried};
 use serde_json::Value;
 
 use crate::{CancelToken, Database, Error, ErrorCode, Result, hex, names, process_generation};
@@ -142,6 +142,17 @@ impl Transaction {
         self.commit_state(&mut state, cancel)
     }
 
+    /// As [`Transaction::commit`], if that waits for nobody: no sync, no lock that is held, no look at the disk. False, and the
+    /// transaction is as it was, when it may have to.
+    pub fn try_commit(&self, cancel: &CancelToken) -> Result<bool> {
+        self.check_process()?;
+        match self.state.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(false),
+            Err(TryLockError::Poisoned(_)) => Err(ended_by_panic()),
+            Ok(mut state) => self.end_by(&mut state, cancel, engine::Transaction::try_commit),
+        }
+    }
+
     /// Drops everything written. Works with a cancelled token too: there is nothing to wait for.
     pub fn rollback(&self, _cancel: &CancelToken) -> Result<()> {
         let mut state = self.lock()?;
@@ -250,6 +261,16 @@ impl Transaction {
     }
 
     fn commit_state(&self, state: &mut State, cancel: &CancelToken) -> Result<()> {
+        self.end_by(state, cancel, |engine| engine.commit().map(Tried::Committed)).map(drop)
+    }
+
+    /// False when `commit` has given the transaction back.
+    fn end_by(
+        &self,
+        state: &mut State,
+        cancel: &CancelToken,
+        commit: impl FnOnce(engine::Transaction) -> engine::Result<Tried>,
+    ) -> Result<bool> {
         let (mut engine, deadline) = match std::mem::replace(state, State::Committed) {
             State::Active { engine, deadline } => (engine, deadline),
             ended => {
@@ -265,10 +286,14 @@ impl Transaction {
         } else {
             engine.set_cancel(cancel);
             engine.set_durability(self.durability());
-            engine.commit().map_err(|error| self.commit_error(error))
+            commit(*engine).map_err(|error| self.commit_error(error))
         };
         match result {
-            Ok(_) => Ok(()),
+            Ok(Tried::Committed(_)) => Ok(true),
+            Ok(Tried::MustWait(engine)) => {
+                *state = State::Active { engine, deadline };
+                Ok(false)
+            }
             Err(error) => {
                 *state = State::RolledBack { cause: Some(error.message().to_owned()) };
                 Err(error)

@@ -128,3 +128,26 @@ fn a_change_that_others_came_before_starts_again() {
     assert_eq!(change.try_read(&mut text).unwrap(), Some(true));
     assert_eq!(change.try_write(&mut item).unwrap(), Some(true));
 }
+
+#[test]
+fn a_commit_that_has_to_wait_leaves_the_transaction_as_it_was() {
+    let (fixture, map) = relaxed();
+    let write = |number| {
+        let transaction = fixture.write();
+        let inside = map.within(&token(), &transaction).unwrap();
+        inside.put(&mut items(&map, number..number + 1)).unwrap();
+        transaction
+    };
+    let full = write(7);
+    assert!(!full.try_commit(&token()).unwrap() && full.is_active(), "a sync");
+    full.commit(&token()).unwrap();
+    let relaxed = write(8);
+    relaxed.set_durability(Durability::Relaxed);
+    let log = hold_log(&fixture);
+    assert!(!relaxed.try_commit(&token()).unwrap() && relaxed.is_active(), "a lock");
+    drop(log);
+    assert!(relaxed.try_commit(&token()).unwrap() && !relaxed.is_active());
+    assert!(fixture.read().try_commit(&token()).unwrap(), "nothing was written");
+    assert_eq!((get(&map, 7).as_deref(), get(&map, 8).as_deref()), (Some("7"), Some("8")));
+    relaxed.try_commit(&token()).unwrap_err();
+}
