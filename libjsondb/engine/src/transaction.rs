@@ -108,6 +108,18 @@ impl Transaction {
         self.snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq)
     }
 
+    /// A transaction that reads the same snapshot, for another thread; None when this one has written, which only itself sees. It may not
+    /// outlive this one, or files may be gone: SnapshotTooOld.
+    pub fn reader(&self) -> Result<Option<Transaction>> {
+        if self.has_writes() {
+            return Ok(None);
+        }
+        let snapshot = Arc::clone(self.state()?);
+        let mut reader = Transaction::new(Arc::clone(&self.inner), snapshot, Mode::Read, Hold::Unpinned);
+        reader.set_cancel(&self.cancel);
+        Ok(Some(reader))
+    }
+
     /// The token that long calls on this transaction look at from now on.
     pub fn set_cancel(&mut self, cancel: &CancelToken) {
         self.cancel = cancel.clone();

@@ -4,8 +4,9 @@ use lz4_flex::block;
 
 /// Shorter blobs are not worth it.
 const COMPRESS_MIN: usize = 64;
-/// Of a longer blob a sample is compressed first: most that are so long are compressed already.
-const SAMPLE_MIN: usize = 64 << 10;
+/// Of a longer blob a sample is compressed first: most that are so long are compressed already. It has to become shorter by a sixteenth at least, as
+/// parts of a blob that is stored as it is can be read alone.
+const SAMPLE_MIN: usize = 16 << 10;
 const SAMPLE_LEN: usize = 8 << 10;
 /// No LZ4 block holds more than so many times its length.
 const EXPANSION_MAX: usize = 255;
@@ -18,7 +19,8 @@ pub(super) fn pack_shorter(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     out.resize(start + block::get_maximum_output_size(bytes.len()), 0);
     let packed = out.get_mut(start..).map_or(Ok(usize::MAX), |space| block::compress_into(bytes, space));
-    let shorter = packed.ok().filter(|len| *len < bytes.len());
+    let worth = if bytes.len() < SAMPLE_MIN { bytes.len() } else { bytes.len() - bytes.len() / 16 };
+    let shorter = packed.ok().filter(|len| *len < worth);
     out.truncate(start + shorter.unwrap_or(0));
     shorter.is_some()
 }

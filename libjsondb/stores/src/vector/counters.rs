@@ -1,107 +1,89 @@
 //! Counting rows: engine counters add up, so writers that count at the same time do not conflict.
 
-use std::collections::BTreeMap;
-
 use engine::{StoreId, Transaction};
 
-use super::config::Config;
-use super::layout::{ClusterId, damaged};
+use super::keys::damaged;
 use crate::Result;
 use crate::maintenance::Audit;
 
-const COUNTER_OF_ALL: &[u8] = b"n";
-const COUNTER_OF_EXPLICIT: &[u8] = b"e";
+const LIVE: &[u8] = b"n";
+const FRESH: &[u8] = b"w";
+const DEAD: &[u8] = b"d";
 
-/// Live rows of the store.
-pub(super) fn row_count(t: &Transaction, store: StoreId) -> Result<u64> {
-    count(t, store, COUNTER_OF_ALL)
+/// Live rows.
+pub(super) fn rows(t: &Transaction, store: StoreId) -> Result<u64> {
+    count(t, store, LIVE)
 }
 
-pub(super) fn add_to_row_count(t: &mut Transaction, store: StoreId, delta: i64) -> Result<()> {
-    Ok(t.add_to_counter(store, COUNTER_OF_ALL, delta)?)
+/// Rows in no cluster yet, dead ones included.
+pub(super) fn fresh(t: &Transaction, store: StoreId) -> Result<u64> {
+    count(t, store, FRESH)
 }
 
-/// What a store's keys say, against its counter: each row has an id, a vector and a payload.
-pub(crate) fn audit(contents: &engine::StoreContents) -> Audit {
-    let keys = |kind: u8| contents.entries.get(&kind).copied().unwrap_or_default();
-    let (items, vectors, payloads) = (keys(b'i'), keys(b'v'), keys(b'p'));
-    let counted = contents.counters.get(COUNTER_OF_ALL).copied().unwrap_or_default();
-    let difference = if u64::try_from(counted) != Ok(items) {
-        Some(format!("its count is {counted}, but it holds {items} items"))
-    } else if (vectors, payloads) != (items, items) {
-        Some(format!("it holds {items} ids, {vectors} vectors and {payloads} payloads"))
-    } else {
-        None
-    };
-    Audit { items, difference }
+/// Deleted rows whose vectors and codes are still there.
+pub(super) fn dead(t: &Transaction, store: StoreId) -> Result<u64> {
+    count(t, store, DEAD)
 }
 
-/// Explicit clusters made so far. With the configuration's version it names a committed set of explicit
-/// centroids.
-pub(super) fn explicit_count(t: &Transaction, store: StoreId) -> Result<i64> {
-    Ok(t.counter(store, COUNTER_OF_EXPLICIT)?)
+/// Live rows that were given this centroid_id.
+pub(super) fn explicit(t: &Transaction, store: StoreId, centroid_id: u64) -> Result<u64> {
+    count(t, store, &explicit_name(centroid_id))
 }
 
-pub(super) fn count_new_explicit(t: &mut Transaction, store: StoreId) -> Result<()> {
-    Ok(t.add_to_counter(store, COUNTER_OF_EXPLICIT, 1)?)
-}
-
-/// Live rows of a cluster, where they are tracked. A new clustering's counters take over those of the last
-/// one.
-pub(super) fn cluster_count(t: &Transaction, store: StoreId, cluster: ClusterId) -> Result<u64> {
-    count(t, store, &cluster_counter(cluster))
-}
-
-pub(super) fn add_to_cluster_count(
-    t: &mut Transaction,
-    store: StoreId,
-    cluster: ClusterId,
-    delta: i64,
-) -> Result<()> {
-    Ok(t.add_to_counter(store, &cluster_counter(cluster), delta)?)
-}
-
-fn cluster_counter(cluster: ClusterId) -> Vec<u8> {
-    [COUNTER_OF_ALL, &cluster.counter_suffix()].concat()
+fn explicit_name(centroid_id: u64) -> [u8; 9] {
+    let mut name = [b'e'; 9];
+    name[1..].copy_from_slice(&centroid_id.to_be_bytes());
+    name
 }
 
 fn count(t: &Transaction, store: StoreId, name: &[u8]) -> Result<u64> {
     u64::try_from(t.counter(store, name)?).map_err(|_| damaged("a count of rows is negative"))
 }
 
-/// Changes of the row counters, added up so that a batch touches each once.
+/// Changes of the counters, added up so that a batch touches each once.
+#[derive(Debug, Default)]
 pub(super) struct Counts {
-    all: i64,
-    per_cluster: Option<BTreeMap<ClusterId, i64>>,
+    pub(super) live: i64,
+    pub(super) fresh: i64,
+    pub(super) dead: i64,
+    explicit: std::collections::BTreeMap<u64, i64>,
 }
 
 impl Counts {
-    pub(super) fn new(config: &Config) -> Self {
-        Self { all: 0, per_cluster: config.tracks_clusters().then(BTreeMap::new) }
-    }
-
-    pub(super) fn added(&mut self, cluster: ClusterId) {
-        self.change(cluster, 1);
-    }
-
-    pub(super) fn removed(&mut self, cluster: ClusterId) {
-        self.change(cluster, -1);
-    }
-
-    fn change(&mut self, cluster: ClusterId, delta: i64) {
-        self.all += delta;
-        if let Some(counts) = &mut self.per_cluster {
-            *counts.entry(cluster).or_default() += delta;
+    /// A row of this centroid_id (0: none) came (1) or went (-1).
+    pub(super) fn explicit(&mut self, centroid_id: u64, delta: i64) {
+        if centroid_id != 0 {
+            *self.explicit.entry(centroid_id).or_default() += delta;
         }
     }
 
     pub(super) fn store(self, t: &mut Transaction, store: StoreId) -> Result<()> {
-        if self.all != 0 {
-            add_to_row_count(t, store, self.all)?;
+        for (name, delta) in [(LIVE, self.live), (FRESH, self.fresh), (DEAD, self.dead)] {
+            if delta != 0 {
+                t.add_to_counter(store, name, delta)?;
+            }
         }
-        for (cluster, delta) in self.per_cluster.into_iter().flatten().filter(|(_, delta)| *delta != 0) {
-            add_to_cluster_count(t, store, cluster, delta)?;
+        for (centroid_id, delta) in self.explicit.into_iter().filter(|(_, delta)| *delta != 0) {
+            t.add_to_counter(store, &explicit_name(centroid_id), delta)?;
         }
         Ok(())
     }
+}
+
+/// What a store's keys say, against its counters: each row has an id and an entry.
+pub(crate) fn audit(contents: &engine::StoreContents) -> Audit {
+    let keys = |kind: u8| contents.entries.get(&kind).copied().unwrap_or_default();
+    let (items, entries) = (keys(b'i'), keys(b'p'));
+    let counted = contents.counters.get(LIVE).copied().unwrap_or_default();
+    let dead = contents.counters.get(DEAD).copied().unwrap_or_default();
+    let difference = if u64::try_from(counted) != Ok(items) {
+        Some(format!("its count is {counted}, but it holds {items} items"))
+    } else if entries != items {
+        Some(format!("it holds {items} ids and {entries} entries"))
+    } else if u64::try_from(dead) != Ok(keys(b'x')) {
+        Some(format!("its count of deleted rows is {dead}, but it holds {} marks", keys(b'x')))
+    } else {
+        None
+    };
+    Audit { items, difference }
 }

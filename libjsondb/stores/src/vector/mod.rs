@@ -1,44 +1,45 @@
-//! Vector stores: rows of (id, vector, payload) in clusters, searched by cosine similarity.
+//! Vector stores: rows of (id, vector, payload), searched by similarity. See libjsondb/docs/vectors.md.
 //!
-//! `layout` says what the engine's keys mean, `write` and `search` are the two ways in, `optimize` rebuilds
-//! the clusters that `kmeans` finds. Everything happens in one engine transaction, so a reader sees one
-//! snapshot of rows, payloads and clusters.
+//! `keys` says what the engine's keys mean. `write` is the way in, over `heap` (vectors) and `entry` (ids and payloads); `search` is the way out, over
+//! `table` (centroids in memory), `list` (codes) and `shortlist` (candidates). `index` moves rows into clusters and keeps these in shape. Everything
+//! happens in engine transactions, so a query sees one snapshot of rows, payloads and clusters.
 
 mod assign;
-mod candidates;
-mod centroids;
-mod config;
 mod counters;
+mod entry;
 mod filter;
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) mod fuzz;
+mod heap;
+mod index;
 mod kernel;
+mod keys;
 mod kmeans;
-mod layout;
-mod optimize;
-mod probe;
-mod rows;
+mod list;
+mod metric;
+mod rabitq;
 mod sample;
 mod search;
-mod stats;
+mod shape;
+mod shortlist;
+mod state;
+mod table;
 mod types;
 mod write;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::{CancelToken, Mode, StoreId};
+use engine::CancelToken;
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
 use crate::names::{StoreKind, engine_name};
 use crate::{Result, Session, Transaction};
 
-use centroids::Centroids;
-use config::Config;
 pub(crate) use counters::audit;
+use rabitq::Rotation;
+use shape::Shape;
+use state::Config;
 use types::check_options;
 pub use types::{
-    ArrayQueryOptions, CentroidStats, Hit, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
+    ArrayQueryOptions, CentroidStats, Hit, Metric, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
 };
 use write::Row;
 
@@ -50,17 +51,8 @@ pub struct VectorStore {
     name: String,
     engine_name: String,
     options: VectorOptions,
-    known: Mutex<Known>,
-}
-
-/// Centroids read before. Versions are never used twice, so what was read in a transaction that rolled back
-/// does no harm.
-#[derive(Clone, Default)]
-struct Known {
-    /// Valid for the clustering of this version.
-    automatic: Option<(Uuid, Arc<Centroids>)>,
-    /// Valid in committed states of this version and count of explicit clusters.
-    explicit: Option<((Uuid, i64), Arc<Centroids>)>,
+    /// For vectors of the dimension it is for: making it takes longer than a query.
+    rotation: Mutex<Option<(u32, Arc<Rotation>)>>,
 }
 
 /// Number of rows and options of a store.
@@ -68,15 +60,16 @@ pub(crate) fn describe(
     t: &mut engine::Transaction,
     store: &engine::Store,
 ) -> Result<(u64, serde_json::Value)> {
-    let options = match config::read_config(t, store.id)? {
+    let options = match Config::read(t, store.id)? {
         Some(config) => serde_json::json!({
             "dimension": config.dimension,
+            "metric": config.metric as i32,
             "usage_mode": config.usage_mode as i32,
-            "clusters": config.centroid_count,
+            "clusters": state::IndexState::read(t, store.id)?.clusters,
         }),
         None => serde_json::json!({}),
     };
-    Ok((counters::row_count(t, store.id)?, options))
+    Ok((counters::rows(t, store.id)?, options))
 }
 
 impl VectorStore {
@@ -85,14 +78,14 @@ impl VectorStore {
     pub fn open(session: Session, name: &str, options: VectorOptions) -> Result<Self> {
         check_options(&options)?;
         let engine_name = engine_name(StoreKind::Vector, name)?;
-        Ok(Self { session, name: name.to_owned(), engine_name, options, known: Mutex::default() })
+        Ok(Self { session, name: name.to_owned(), engine_name, options, rotation: Mutex::default() })
     }
 
     /// The same store in another session.
     pub fn with_session(&self, session: Session) -> Self {
-        let known = Mutex::new(self.known().clone());
+        let rotation = Mutex::new(self.rotation().clone());
         let (name, engine_name) = (self.name.clone(), self.engine_name.clone());
-        Self { session, name, engine_name, options: self.options, known }
+        Self { session, name, engine_name, options: self.options, rotation }
     }
 
     /// Name of the store.
@@ -122,8 +115,8 @@ impl VectorStore {
 
     /// Number of live rows.
     pub fn count(&self, cancel: &CancelToken) -> Result<u64> {
-        self.read(cancel, |t| match self.config(t)? {
-            Some((store, _)) => counters::row_count(t, store),
+        self.read(cancel, |t| match self.shape(t)? {
+            Some(shape) => counters::rows(t, shape.store),
             None => Ok(0),
         })
     }
@@ -149,7 +142,7 @@ impl VectorStore {
     ) -> Result<R> {
         self.session.write(cancel, |transaction| {
             self.check_writable(transaction)?;
-            transaction.name_keys(&self.engine_name, Arc::new(layout::describe_key));
+            transaction.name_keys(&self.engine_name, Arc::new(keys::describe));
             transaction.with(cancel, &check)?;
             transaction.with_all_or_end(cancel, &work)
         })
@@ -159,54 +152,23 @@ impl VectorStore {
         transaction.check_writable(&format!("change vector store {:?}", self.name))
     }
 
-    /// The store's id and configuration; None before the first row.
-    fn config(&self, t: &mut engine::Transaction) -> Result<Option<(StoreId, Config)>> {
-        match t.store(&self.engine_name)? {
-            Some((store, _)) => Ok(config::read_config(t, store)?.map(|config| (store, config))),
-            None => Ok(None),
-        }
+    /// The store and its configuration; None before the first row.
+    fn shape(&self, t: &mut engine::Transaction) -> Result<Option<Shape>> {
+        let Some((store, _)) = t.store(&self.engine_name)? else { return Ok(None) };
+        let Some(config) = Config::read(t, store)? else { return Ok(None) };
+        let mut known = self.rotation();
+        let rotation = match &*known {
+            Some((dimension, rotation)) if *dimension == config.dimension => Arc::clone(rotation),
+            _ => {
+                let rotation = Arc::new(Rotation::new(config.dimension as usize));
+                *known = Some((config.dimension, Arc::clone(&rotation)));
+                rotation
+            }
+        };
+        Ok(Some(Shape { store, config, rotation }))
     }
 
-    /// The centres of a clustering, from memory when they were read before.
-    fn automatic_centroids(
-        &self,
-        t: &mut engine::Transaction,
-        store: StoreId,
-        config: &Config,
-        cancel: &CancelToken,
-    ) -> Result<Arc<Centroids>> {
-        match &self.known().automatic {
-            Some((version, centroids)) if *version == config.version => return Ok(centroids.clone()),
-            _ => {}
-        }
-        let centroids = Arc::new(Centroids::load_automatic(t, store, config, cancel)?);
-        self.known().automatic = Some((config.version, centroids.clone()));
-        Ok(centroids)
-    }
-
-    /// The centres of the explicit clusters, from memory when they were read before. A transaction that
-    /// writes reads them itself: another one's new cluster must conflict with it.
-    fn explicit_centroids(
-        &self,
-        t: &mut engine::Transaction,
-        store: StoreId,
-        config: &Config,
-        cancel: &CancelToken,
-    ) -> Result<Arc<Centroids>> {
-        if t.mode() == Mode::Write {
-            return Centroids::load_explicit(t, store, config, cancel).map(Arc::new);
-        }
-        let state = (config.version, counters::explicit_count(t, store)?);
-        match &self.known().explicit {
-            Some((known, centroids)) if *known == state => return Ok(centroids.clone()),
-            _ => {}
-        }
-        let centroids = Arc::new(Centroids::load_explicit(t, store, config, cancel)?);
-        self.known().explicit = Some((state, centroids.clone()));
-        Ok(centroids)
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rotation(&self) -> std::sync::MutexGuard<'_, Option<(u32, Arc<Rotation>)>> {
+        self.rotation.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,33 +1,44 @@
-//! Queries: one or many in one walk over the clusters they need.
+//! Queries: lists are scanned by estimate, the best rows scored exactly, their entries looked up.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::thread;
 
-use engine::{CancelToken, StoreId, Transaction};
+use engine::{CancelToken, Direction, Mode, StoreId, Transaction, ValueRef};
 
-use super::assign::join;
-use super::candidates::{Candidates, keep_best_hits};
-use super::counters;
+use super::entry::{Entry, payload};
 use super::filter::Filter;
-use super::kernel::{cosine, norm, unit};
-use super::layout::{ClusterId, KeyRange};
-use super::probe::{Effort, Probe};
-use super::rows::{RowBlock, RowCursor, rows_per_block};
-use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore};
-use crate::{Error, ErrorCode, Result};
+use super::heap::{Heap, Walk};
+use super::keys::{KeyRange, ListKey, RowId};
+use super::list::List;
+use super::rabitq::Query;
+use super::shape::Shape;
+use super::shortlist::{Ranking, Scored, Shortlist};
+use super::state::{IndexState, RECALLS};
+use super::table::Table;
+use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore, counters};
+use crate::{Error, ErrorCode, Result, walk};
 
-/// Up to this many rows every query looks at all of them.
-const EXACT_ROWS_MAX: u64 = 10_000;
+/// Recall that is aimed at when nothing else is said.
+pub(super) const RECALL_DEFAULT: f32 = 0.95;
+
+/// Up to this many rows a query scans everything, with bounds that are exact in effect.
+const EXACT_ROWS_MAX: u64 = 4096;
+/// Standard errors of estimates that are exact in effect: it fails for one row in three million.
+const ERRORS_EXACT: f32 = 5.0;
+/// Standard errors for [`RECALLS`].
+const ERRORS: [f32; 3] = [1.3, 1.6, 2.3];
+
+/// Centroids ranked at once; more are ranked when they do not suffice.
+const PROBES_AT_ONCE: usize = 64;
+/// Lists scanned whatever their distance.
+const PROBES_MIN: usize = 4;
+
+/// Rows with the score of the k-th hit among which those with the lowest ids are chosen.
+const TIES_MAX: usize = 256;
 
 /// Cells of a result array: ids and scores of all queries of a call.
 const RESULT_CELLS_MAX: usize = 1 << 27;
-
-/// Products below which starting threads costs more than it saves.
-const PRODUCTS_PER_THREAD_MIN: usize = 4 << 20;
-
-/// Blocks gathered before threads share them: enough work for each.
-const BLOCKS_PER_THREAD: usize = 8;
 
 const THREADS_MAX: usize = 64;
 
@@ -36,36 +47,35 @@ struct Request {
     k: usize,
     filter: Option<Filter>,
     nprobe: Option<u32>,
+    recall: f32,
     exact: bool,
-    explicit: Option<Vec<ClusterId>>,
-    threads: usize,
+    explicit: Option<Vec<u64>>,
+    with_payload: bool,
 }
 
-/// One query under way.
-struct Search {
-    unit_query: Vec<f32>,
-    probe: Probe,
-    candidates: Candidates,
-    hits: Vec<Hit>,
-    is_open: bool,
+/// A hit whose payload is still text.
+struct Found {
+    row: RowId,
+    id: String,
+    score: f32,
+    payload: Vec<u8>,
 }
 
 impl VectorStore {
     /// The `k` rows most similar to a vector, by falling score, then by id.
     pub fn query(&self, cancel: &CancelToken, options: &QueryOptions) -> Result<Vec<Hit>> {
-        check_query(&options.vector)?;
         let request = Request {
             k: usize::try_from(options.k).unwrap_or(0),
             filter: Filter::parse(options.filter.as_ref())?,
             nprobe: options.nprobe,
+            recall: recall(options.target_recall)?,
             exact: options.exact,
-            explicit: options.centroid_ids.as_deref().map(explicit_clusters).transpose()?,
-            threads: 1,
+            explicit: options.centroid_ids.as_deref().map(explicit_ids).transpose()?,
+            with_payload: true,
         };
-        let dimension = options.vector.len();
-        let mut found =
-            self.read(cancel, |t| self.search(t, dimension, &options.vector, &request, cancel))?;
-        Ok(found.pop().unwrap_or_default())
+        let found = self.find(cancel, options.vector.len(), &options.vector, &request, 1)?;
+        let hit = |found: Found| Ok(Hit { id: found.id, score: found.score, payload: payload(found.payload)? });
+        found.into_iter().flatten().map(hit).collect()
     }
 
     /// Ids and scores of the `k` best rows for each of many queries of `dimension` numbers that lie one after
@@ -82,7 +92,6 @@ impl VectorStore {
             let message = format!("{} numbers are no queries of dimension {dimension}", queries.len());
             return Err(Error::new(ErrorCode::Validation, message));
         }
-        queries.chunks_exact(dimension).try_for_each(check_query)?;
         let count = queries.len() / dimension;
         let k = usize::try_from(k).unwrap_or(0);
         let cells = count.checked_mul(k).filter(|cells| *cells <= RESULT_CELLS_MAX).ok_or_else(|| {
@@ -93,11 +102,13 @@ impl VectorStore {
             k,
             filter: Filter::parse(options.filter.as_ref())?,
             nprobe: options.nprobe,
+            recall: recall(options.target_recall)?,
             exact: options.exact,
-            explicit: None,
-            threads: (options.threads as usize).clamp(1, THREADS_MAX),
+            explicit: options.centroid_ids.as_deref().map(explicit_ids).transpose()?,
+            with_payload: false,
         };
-        let found = self.read(cancel, |t| self.search(t, dimension, queries, &request, cancel))?;
+        let threads = (options.threads as usize).clamp(1, THREADS_MAX);
+        let found = self.find(cancel, dimension, queries, &request, threads)?;
         let (mut ids, mut scores) = (vec![String::new(); cells], vec![f32::NAN; cells]);
         for (query, hits) in found.into_iter().enumerate() {
             for (rank, hit) in hits.into_iter().enumerate() {
@@ -109,205 +120,421 @@ impl VectorStore {
     }
 
     /// The hits of each query; no element at all when nothing can be found.
-    fn search(
+    fn find(
         &self,
-        t: &mut Transaction,
+        cancel: &CancelToken,
         dimension: usize,
         queries: &[f32],
         request: &Request,
-        cancel: &CancelToken,
-    ) -> Result<Vec<Vec<Hit>>> {
-        let Some((store, config)) = self.config(t)? else {
-            return Ok(Vec::new());
-        };
-        if dimension != config.dimension as usize {
-            return Err(self.dimension_mismatch(config.dimension as usize, dimension, "the query"));
+        threads: usize,
+    ) -> Result<Vec<Vec<Found>>> {
+        if dimension == 0 {
+            return Err(Error::new(ErrorCode::Validation, "the query's vector is empty"));
         }
-        let rows = counters::row_count(t, store)?;
-        let k = request.k.min(usize::try_from(rows).unwrap_or(usize::MAX));
-        if k == 0 {
-            return Ok(Vec::new());
-        }
-        let mut scan = Scan { t, store, dimension, request, cancel, k };
-        let mut searches: Vec<Search> = Vec::new();
-        if let Some(clusters) = &request.explicit {
-            let probe = |_: &[f32]| Probe::all(clusters.clone());
-            searches.extend(queries.chunks_exact(dimension).map(|query| scan.begin(query, probe)));
-        } else if request.exact || rows <= EXACT_ROWS_MAX || config.centroid_count == 0 {
-            let probe = |_: &[f32]| Probe::all(Vec::new());
-            searches.extend(queries.chunks_exact(dimension).map(|query| scan.begin(query, probe)));
-            scan.everything(&mut searches)?;
-        } else {
-            let automatic = self.automatic_centroids(scan.t, store, &config, cancel)?;
-            let explicit = self.explicit_centroids(scan.t, store, &config, cancel)?;
-            let effort = Effort::new(request.nprobe, rows, k);
-            let probe = |query: &[f32]| Probe::nearest_first(query, &[&automatic, &explicit], effort);
-            searches.extend(queries.chunks_exact(dimension).map(|query| scan.begin(query, probe)));
-        }
-        while searches.iter().any(|search| search.is_open) {
-            scan.round(&mut searches)?;
-        }
-        Ok(searches.into_iter().map(|search| search.hits).collect())
+        queries.chunks_exact(dimension).try_for_each(check_query)?;
+        self.read(cancel, |t| {
+            let Some(shape) = self.shape(t)? else { return Ok(Vec::new()) };
+            if dimension != shape.dimension() {
+                return Err(self.dimension_mismatch(shape.dimension(), dimension, "the query"));
+            }
+            let found = t.untracked(|t| {
+                let rows = counters::rows(t, shape.store)?;
+                let k = request.k.min(usize::try_from(rows).unwrap_or(usize::MAX));
+                if k == 0 {
+                    return Ok(Vec::new());
+                }
+                let plan = Plan::new(t, &shape, request, k, rows)?;
+                plan.run(t, queries, threads, cancel)
+            })?;
+            if t.mode() == Mode::Write {
+                // The rows returned count as read, and nothing else.
+                for hit in found.iter().flatten() {
+                    Entry::load(t, shape.store, hit.row)?;
+                }
+            }
+            Ok(found)
+        })
     }
 }
 
 fn check_query(vector: &[f32]) -> Result<()> {
-    if vector.is_empty() {
-        return Err(Error::new(ErrorCode::Validation, "the query's vector is empty"));
+    match vector.iter().position(|number| !number.is_finite()) {
+        Some(index) => {
+            let message = format!("the query's vector holds {} at position {index}", vector[index]);
+            Err(Error::new(ErrorCode::Validation, message))
+        }
+        None => Ok(()),
     }
-    if let Some(index) = vector.iter().position(|number| !number.is_finite()) {
-        let message = format!("the query's vector holds {} at position {index}", vector[index]);
-        return Err(Error::new(ErrorCode::Validation, message));
-    }
-    Ok(())
 }
 
-fn explicit_clusters(ids: &[i64]) -> Result<Vec<ClusterId>> {
-    let mut clusters = Vec::with_capacity(ids.len());
+fn recall(asked: Option<f32>) -> Result<f32> {
+    match asked {
+        None => Ok(RECALL_DEFAULT),
+        Some(recall) if recall > 0.0 && recall <= 1.0 => Ok(recall),
+        Some(other) => {
+            let message = format!("target_recall is above 0 and at most 1, not {other}");
+            Err(Error::new(ErrorCode::Validation, message))
+        }
+    }
+}
+
+fn explicit_ids(ids: &[i64]) -> Result<Vec<u64>> {
+    let mut explicit = Vec::with_capacity(ids.len());
     for id in ids {
-        clusters.push(ClusterId::explicit(*id).ok_or_else(|| {
+        explicit.push(u64::try_from(*id).ok().filter(|id| *id > 0).ok_or_else(|| {
             let message = format!("centroid_ids names explicit clusters, which are above 0, not {id}");
             Error::new(ErrorCode::Validation, message)
         })?);
     }
-    clusters.sort_unstable();
-    clusters.dedup();
-    Ok(clusters)
+    explicit.sort_unstable();
+    explicit.dedup();
+    Ok(explicit)
 }
 
-/// Reading rows for searches.
-struct Scan<'a> {
-    t: &'a mut Transaction,
-    store: StoreId,
-    dimension: usize,
+/// A value for a recall out of those for [`RECALLS`].
+fn at_recall(values: [f32; 3], recall: f32) -> f32 {
+    let [low, middle, high] = RECALLS;
+    let between = |a: f32, b: f32, share: f32| if share <= 0.0 { a } else { a + (b - a) * share };
+    if recall <= middle {
+        between(values[0], values[1], (recall - low) / (middle - low))
+    } else {
+        // Beyond the last one it goes on to rise.
+        between(values[1], values[2], (recall - middle) / (high - middle))
+    }
+}
+
+/// How the queries of a call are answered on one snapshot.
+struct Plan<'a> {
     request: &'a Request,
-    cancel: &'a CancelToken,
+    shape: &'a Shape,
+    table: Arc<Table>,
     k: usize,
+    /// Rows that are in no cluster yet.
+    fresh: List,
+    /// Of the base: the lists of explicit clusters.
+    lists: Vec<List>,
+    errors: f32,
+    slack: f32,
 }
 
-/// Rows in a block, and the searches (by index, rising) that want them.
-struct Segment<'a> {
-    rows: Range<usize>,
-    searches: &'a [usize],
-}
-
-impl Scan<'_> {
-    fn begin(&self, query: &[f32], probe: impl Fn(&[f32]) -> Probe) -> Search {
-        let unit_query = unit(query);
-        let probe = probe(&unit_query);
-        let candidates = Candidates::new(self.k, self.request.filter.as_ref());
-        Search { unit_query, probe, candidates, hits: Vec::new(), is_open: true }
-    }
-
-    /// Shows all rows to all searches.
-    fn everything(&mut self, searches: &mut [Search]) -> Result<()> {
-        let all: Vec<usize> = (0..searches.len()).collect();
-        let mut block = RowBlock::new(self.dimension);
-        let mut cursor = RowCursor::new(KeyRange::all_vectors());
-        while !cursor.at_end() {
-            cursor.read(self.t, self.store, &mut block, self.block_rows(searches.len()))?;
-            let segment = Segment { rows: 0..block.len(), searches: &all };
-            self.score(&block, &[segment], searches)?;
-            block.clear();
+impl<'a> Plan<'a> {
+    fn new(t: &mut Transaction, shape: &'a Shape, request: &'a Request, k: usize, rows: u64) -> Result<Self> {
+        let table = Table::read(t, shape.store, shape.rotation.padded(), shape.config.metric)?;
+        let fresh = load_fresh(t, shape.store, shape.words())?;
+        let mut lists = Vec::new();
+        for id in request.explicit.iter().flatten() {
+            lists.push(List::load(t, shape.store, ListKey::Explicit(*id), shape.words())?.list);
         }
-        Ok(())
+        let in_effect_exact = rows <= EXACT_ROWS_MAX || request.recall >= 1.0;
+        let (errors, slack) = if in_effect_exact {
+            (ERRORS_EXACT, f32::INFINITY)
+        } else {
+            let IndexState { slack, .. } = table.state;
+            (at_recall(ERRORS, request.recall), at_recall(slack, request.recall))
+        };
+        Ok(Self { request, shape, table, k, fresh, lists, errors, slack })
     }
 
-    /// Shows every open search its next clusters, reading each cluster once, and closes those that have their
-    /// hits.
-    fn round(&mut self, searches: &mut [Search]) -> Result<()> {
-        let mut wanted: BTreeMap<ClusterId, Vec<usize>> = BTreeMap::new();
-        for (index, search) in searches.iter_mut().enumerate().filter(|(_, search)| search.is_open) {
-            for cluster in search.probe.advance() {
-                wanted.entry(*cluster).or_default().push(index);
+    fn run(
+        &self,
+        t: &mut Transaction,
+        queries: &[f32],
+        threads: usize,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Vec<Found>>> {
+        let dimension = self.shape.dimension();
+        let count = queries.len() / dimension;
+        let answer = |t: &mut Transaction, queries: &[f32]| -> Result<Vec<Vec<Found>>> {
+            if self.request.exact {
+                return self.exact(t, queries, cancel);
             }
+            let mut search = Search::new(self);
+            queries
+                .chunks_exact(dimension)
+                .map(|query| {
+                    cancel.check()?;
+                    search.run(t, query)
+                })
+                .collect()
+        };
+        let per_thread = count.div_ceil(threads.min(count).max(1)).max(1);
+        let mut readers = Vec::new();
+        for _ in queries.chunks(per_thread * dimension).skip(1) {
+            // None where the transaction has written: only itself sees that.
+            readers.extend(t.reader()?);
         }
-        let limit = self.block_rows(searches.len());
-        let mut block = RowBlock::new(self.dimension);
-        let mut segments: Vec<Segment<'_>> = Vec::new();
-        for (cluster, indexes) in &wanted {
-            let mut cursor = RowCursor::new(KeyRange::vectors_of(*cluster));
-            while !cursor.at_end() {
-                let start = block.len();
-                cursor.read(self.t, self.store, &mut block, limit)?;
-                segments.push(Segment { rows: start..block.len(), searches: indexes });
-                if block.len() >= limit {
-                    self.score(&block, &segments, searches)?;
-                    block.clear();
-                    segments.clear();
+        if readers.is_empty() {
+            return answer(t, queries);
+        }
+        thread::scope(|scope| {
+            let mut parts = queries.chunks(per_thread * dimension);
+            let own = parts.next().unwrap_or_default();
+            let running: Vec<_> = parts
+                .zip(readers)
+                .map(|(part, mut reader)| scope.spawn(move || answer(&mut reader, part)))
+                .collect();
+            let mut found = answer(t, own)?;
+            for thread in running {
+                found.extend(thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
+            }
+            Ok(found)
+        })
+    }
+
+    /// True when a row of this entry may be a hit.
+    fn accepts(&self, entry: &Entry) -> bool {
+        let explicit = self.request.explicit.as_ref();
+        explicit.is_none_or(|ids| ids.binary_search(&entry.centroid_id).is_ok())
+            && self.request.filter.as_ref().is_none_or(|filter| filter.matches(&entry.payload))
+    }
+
+    /// The hits among rows in order of rank, of which those of equal rank at the end are all there.
+    fn hits(&self, mut found: Vec<Found>) -> Vec<Found> {
+        found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
+        found.truncate(self.k);
+        if !self.request.with_payload {
+            found.iter_mut().for_each(|hit| hit.payload = Vec::new());
+        }
+        found
+    }
+
+    /// Scores every vector there is.
+    fn exact(&self, t: &mut Transaction, queries: &[f32], cancel: &CancelToken) -> Result<Vec<Vec<Found>>> {
+        let Shape { store, config, .. } = *self.shape;
+        let prepared: Vec<Vec<f32>> =
+            queries.chunks_exact(self.shape.dimension()).map(|query| self.shape.prepared(query)).collect();
+        let mut best: Vec<Vec<Found>> = prepared.iter().map(|_| Vec::new()).collect();
+        let (mut walk, heap) = (Walk::new(), Heap::new(self.shape.dimension()));
+        let mut block: Vec<(usize, RowId, f32)> = Vec::new();
+        loop {
+            cancel.check()?;
+            let floors: Vec<f32> = best.iter().map(|best| self.floor(best)).collect();
+            let more = walk.next(&heap, t, store, |row, stored| {
+                for (index, query) in prepared.iter().enumerate() {
+                    let score = config.metric.score(query, stored);
+                    if score >= floors[index] {
+                        block.push((index, row, score));
+                    }
+                }
+                Ok(())
+            })?;
+            // The best first, so that few entries are looked at.
+            block.sort_unstable_by(|a, b| b.2.total_cmp(&a.2));
+            for (index, row, score) in block.drain(..) {
+                if score < self.floor(&best[index]) {
+                    continue;
+                }
+                if let Some(entry) = Entry::load(t, store, row)?.filter(|entry| self.accepts(entry)) {
+                    let best = &mut best[index];
+                    best.push(Found { row, id: entry.id, score, payload: entry.payload });
+                    if best.len() >= 2 * self.k + TIES_MAX {
+                        *best = self.hits(std::mem::take(best));
+                    }
                 }
             }
+            if !more {
+                return Ok(best.into_iter().map(|best| self.hits(best)).collect());
+            }
         }
-        self.score(&block, &segments, searches)?;
-        searches.iter_mut().filter(|search| search.is_open).try_for_each(|search| self.collect(search))
     }
 
-    /// Turns the rows seen so far into hits, once there are enough of them.
-    fn collect(&mut self, search: &mut Search) -> Result<()> {
-        if !search.probe.is_content() {
-            return Ok(());
+    /// Rows with less cannot be among the best any more.
+    fn floor(&self, best: &[Found]) -> f32 {
+        if best.len() < self.k {
+            return f32::NEG_INFINITY;
         }
-        let filter = self.request.filter.as_ref();
-        let better = search.candidates.take_best(self.t, self.store, self.k, filter, self.cancel)?;
-        search.hits.extend(better);
-        keep_best_hits(&mut search.hits, self.k);
-        search.is_open = search.hits.len() < self.k && !search.probe.is_exhausted();
-        Ok(())
-    }
-
-    /// Rows read before they are scored: more when threads share them.
-    fn block_rows(&self, searches: usize) -> usize {
-        let blocks = if self.request.threads > 1 && searches > 1 {
-            BLOCKS_PER_THREAD * self.request.threads
-        } else {
-            1
-        };
-        rows_per_block(self.dimension) * blocks
-    }
-
-    fn score(&self, block: &RowBlock, segments: &[Segment<'_>], searches: &mut [Search]) -> Result<()> {
-        self.cancel.check()?;
-        let norms: Vec<f64> = block.vectors.rows().map(norm).collect();
-        let pairs: usize = segments.iter().map(|segment| segment.rows.len() * segment.searches.len()).sum();
-        let threads = (pairs * self.dimension / PRODUCTS_PER_THREAD_MIN).clamp(1, self.request.threads);
-        if threads == 1 {
-            score_part(block, &norms, segments, 0, searches);
-            return Ok(());
-        }
-        let part = searches.len().div_ceil(threads).max(1);
-        thread::scope(|scope| {
-            let parts = searches.chunks_mut(part).enumerate();
-            let running: Vec<_> = parts
-                .map(|(index, searches)| {
-                    let norms = &norms;
-                    scope.spawn(move || score_part(block, norms, segments, index * part, searches))
-                })
-                .collect();
-            running.into_iter().for_each(join);
-        });
-        Ok(())
+        best.iter().take(self.k).map(|hit| hit.score).fold(f32::INFINITY, f32::min)
     }
 }
 
-/// Scores the rows of each segment for those of its searches that lie in `searches`, whose first has index
-/// `first`.
-fn score_part(
-    block: &RowBlock,
-    norms: &[f64],
-    segments: &[Segment<'_>],
-    first: usize,
-    searches: &mut [Search],
-) {
-    for segment in segments {
-        let start = segment.searches.partition_point(|index| *index < first);
-        let end = segment.searches.partition_point(|index| *index < first + searches.len());
-        for index in &segment.searches[start..end] {
-            let search = &mut searches[index - first];
-            search.probe.saw_rows(segment.rows.len() as u64);
-            for row in segment.rows.clone() {
-                let score = cosine(&search.unit_query, block.vectors.row(row), norms[row]);
-                search.candidates.push(score, block.addresses[row].row);
-            }
+/// The codes of all rows that are in no cluster yet.
+pub(super) fn load_fresh(t: &mut Transaction, store: StoreId, words: usize) -> Result<List> {
+    let (mut fresh, mut blobs) = (List::new(words), Vec::new());
+    walk::visit(t, store, KeyRange::all(b'n').span(), Direction::Forward, |_, value| {
+        match value {
+            ValueRef::Inline(bytes) => fresh.unpack(bytes)?,
+            ValueRef::Blob(_) => blobs.push(value.to_value()),
         }
+        Ok(true)
+    })?;
+    for blob in blobs {
+        fresh.unpack(&t.load(&blob)?)?;
+    }
+    Ok(fresh)
+}
+
+/// One query after the other, in the same memory.
+struct Search<'a> {
+    plan: &'a Plan<'a>,
+    heap: Heap,
+    rotated: Vec<f32>,
+    code: Query,
+    /// Where the codes of fresh rows are relative to.
+    origin: Vec<f32>,
+}
+
+impl<'a> Search<'a> {
+    fn new(plan: &'a Plan<'a>) -> Self {
+        let padded = plan.shape.rotation.padded();
+        Self {
+            plan,
+            heap: Heap::new(plan.shape.dimension()),
+            rotated: vec![0.0; padded],
+            code: Query::default(),
+            origin: vec![0.0; padded],
+        }
+    }
+
+    fn run(&mut self, t: &mut Transaction, query: &[f32]) -> Result<Vec<Found>> {
+        let first = self.attempt(t, query, self.plan.request.filter.is_some())?;
+        match first {
+            Some(found) => Ok(found),
+            // More of the best rows were gone than is usual: nothing may be dropped on the way.
+            None => Ok(self.attempt(t, query, true)?.unwrap_or_default()),
+        }
+    }
+
+    /// None when rows may be missing because others, which turned out to be gone, were taken for better.
+    fn attempt(&mut self, t: &mut Transaction, query: &[f32], keeps_all: bool) -> Result<Option<Vec<Found>>> {
+        let plan = self.plan;
+        let query = plan.shape.prepared(query);
+        plan.shape.rotation.apply(&query, &mut self.rotated);
+        let mut shortlist = Shortlist::new(plan.k, plan.errors, keeps_all);
+        self.scan_fresh(&mut shortlist);
+        let mut probes = Probes::new(plan);
+        if plan.request.explicit.is_some() {
+            self.scan_explicit(&mut shortlist);
+            probes.is_done = true;
+        } else {
+            self.probe(t, &mut probes, &mut shortlist)?;
+        }
+        let mut ranking = shortlist.into_ranking();
+        loop {
+            let (found, gone) = self.settle(t, &query, &mut ranking)?;
+            if !keeps_all && gone > plan.k / 4 {
+                return Ok(None);
+            }
+            if found.len() >= plan.k || probes.is_done {
+                return Ok(Some(plan.hits(found)));
+            }
+            let mut more = Shortlist::new(plan.k, plan.errors, true);
+            self.probe(t, &mut probes, &mut more)?;
+            ranking.extend(more);
+        }
+    }
+
+    fn scan_fresh(&mut self, shortlist: &mut Shortlist) {
+        if !self.plan.fresh.is_empty() {
+            self.code.prepare(&self.rotated, &self.origin);
+            shortlist.scan(&self.plan.fresh, &self.code, true, |_| true);
+        }
+    }
+
+    fn scan_explicit(&mut self, shortlist: &mut Shortlist) {
+        self.code.prepare(&self.rotated, &self.plan.table.centroids.base);
+        for list in &self.plan.lists {
+            shortlist.scan(list, &self.code, true, |_| true);
+        }
+    }
+
+    /// Scans the next lists: as many as the request says or the slack asks for, and at least one.
+    fn probe(&mut self, t: &mut Transaction, probes: &mut Probes, shortlist: &mut Shortlist) -> Result<()> {
+        let plan = self.plan;
+        let (table, words) = (&plan.table, plan.shape.words());
+        let end = probes.next.saturating_add(probes.wanted);
+        while probes.next < end {
+            let Some(probe) = probes.current(plan, &self.rotated) else {
+                probes.is_done = true;
+                return Ok(());
+            };
+            if probes.is_adaptive && probes.next >= PROBES_MIN {
+                let missing = shortlist.kth_estimate() - probe.score;
+                if missing > plan.slack * probe.distance {
+                    break;
+                }
+            }
+            let list = table.list(probe.index, words, t, plan.shape.store)?;
+            self.code.prepare(&self.rotated, table.centroids.rotated.row(probe.index));
+            shortlist.scan(&list, &self.code, true, |_| true);
+            probes.next += 1;
+        }
+        // Whoever comes again has not found enough.
+        probes.is_adaptive = false;
+        probes.wanted = PROBES_AT_ONCE;
+        Ok(())
+    }
+
+    /// The best rows that count, with those of the same rank as the last; and how many of the best were gone.
+    fn settle(&mut self, t: &mut Transaction, query: &[f32], ranking: &mut Ranking) -> Result<(Vec<Found>, usize)> {
+        let Shape { store, config, .. } = *self.plan.shape;
+        let query_squared = super::kernel::dot(query, query);
+        let (mut known, mut gone): (HashMap<RowId, Option<Entry>>, usize) = (HashMap::new(), 0);
+        loop {
+            ranking.settle(self.plan.k, |row| {
+                let stored = self.heap.read(t, store, row)?;
+                Ok(stored.map(|stored| {
+                    let score = config.metric.score(query, stored);
+                    (score, config.metric.rank(score, query_squared))
+                }))
+            })?;
+            let best = ranking.best(self.plan.k, TIES_MAX);
+            let mut missing = 0;
+            for scored in &best {
+                if !known.contains_key(&scored.row) {
+                    let entry = Entry::load(t, store, scored.row)?.filter(|entry| self.plan.accepts(entry));
+                    missing += usize::from(entry.is_none());
+                    known.insert(scored.row, entry);
+                }
+            }
+            if missing == 0 {
+                let found = |Scored { row, score, .. }: Scored| {
+                    let entry = known.remove(&row).flatten()?;
+                    Some(Found { row, id: entry.id, score, payload: entry.payload })
+                };
+                return Ok((best.into_iter().filter_map(found).collect(), gone));
+            }
+            gone += missing;
+            ranking.retain(|row| known.get(&row).is_none_or(Option::is_some));
+        }
+    }
+}
+
+/// The centroids of a query, the nearest first.
+struct Probes {
+    ranked: Vec<super::table::Probe>,
+    next: usize,
+    wanted: usize,
+    is_adaptive: bool,
+    is_done: bool,
+}
+
+impl Probes {
+    fn new(plan: &Plan<'_>) -> Self {
+        let nprobe = plan.request.nprobe.map(|nprobe| nprobe as usize);
+        Self {
+            ranked: Vec::new(),
+            next: 0,
+            wanted: nprobe.unwrap_or(usize::MAX),
+            is_adaptive: nprobe.is_none(),
+            is_done: false,
+        }
+    }
+
+    fn current(&mut self, plan: &Plan<'_>, rotated: &[f32]) -> Option<super::table::Probe> {
+        if self.next >= self.ranked.len() {
+            let count = plan.table.centroids.ids.len();
+            if self.ranked.len() >= count {
+                return None;
+            }
+            let wanted = if self.ranked.is_empty() {
+                self.wanted.min(PROBES_AT_ONCE.max(self.next))
+            } else {
+                self.ranked.len().saturating_mul(8)
+            };
+            let nearest = plan.table.nearest(rotated, wanted.min(count), plan.shape.config.metric);
+            let known: HashSet<usize> = self.ranked.iter().map(|probe| probe.index).collect();
+            self.ranked.extend(nearest.into_iter().filter(|probe| !known.contains(&probe.index)));
+        }
+        self.ranked.get(self.next).copied()
     }
 }

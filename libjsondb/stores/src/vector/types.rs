@@ -35,12 +35,42 @@ impl UsageMode {
     }
 }
 
+/// How similarity is measured.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Metric {
+    /// Cosine of the angle, -1 to 1; 0 when either is the zero vector.
+    #[default]
+    Cosine = 0,
+    /// Sum of products.
+    Dot = 1,
+    /// Euclidean distance; the score is its negative.
+    L2 = 2,
+}
+
+impl Metric {
+    /// The metric with this number.
+    pub fn from_number(number: i32) -> Result<Self> {
+        match number {
+            0 => Ok(Metric::Cosine),
+            1 => Ok(Metric::Dot),
+            2 => Ok(Metric::L2),
+            _ => {
+                let message = format!("metric is 0 (Cosine), 1 (Dot) or 2 (L2), not {number}");
+                Err(Error::new(ErrorCode::Validation, message))
+            }
+        }
+    }
+}
+
 /// Options of [`crate::VectorStore::open`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 pub struct VectorOptions {
     /// A [`UsageMode`]; counts when the store is created.
     pub usage_mode: i32,
+    /// A [`Metric`]; counts when the store is created.
+    pub metric: i32,
     /// Size of the payloads: 0 small, 1 medium, 2 big. Big ones go to disk when they are upserted, not at
     /// commit.
     pub content_size: i32,
@@ -48,12 +78,13 @@ pub struct VectorOptions {
 
 impl Default for VectorOptions {
     fn default() -> Self {
-        Self { usage_mode: UsageMode::Dynamic as i32, content_size: 1 }
+        Self { usage_mode: UsageMode::Dynamic as i32, metric: Metric::Cosine as i32, content_size: 1 }
     }
 }
 
 pub(super) fn check_options(options: &VectorOptions) -> Result<()> {
     UsageMode::from_number(options.usage_mode)?;
+    Metric::from_number(options.metric)?;
     if !(0..=2).contains(&options.content_size) {
         let message =
             format!("content_size is 0 (small), 1 (medium) or 2 (big), not {}", options.content_size);
@@ -97,9 +128,11 @@ pub struct QueryOptions {
     pub k: i64,
     /// An object: the payload's top-level fields of these names must have these values.
     pub filter: Option<serde_json::Value>,
-    /// Number of clusters to search; more follow while fewer than `k` rows match. None: chosen for recall
-    /// 0.95.
+    /// Number of clusters to search; more follow while fewer than `k` rows match. None: as many as
+    /// `target_recall` asks for.
     pub nprobe: Option<u32>,
+    /// Share of the true `k` best that is to be found on average, above 0 and at most 1; None: 0.95.
+    pub target_recall: Option<f32>,
     /// Search all clusters.
     pub exact: bool,
     /// Search these explicit clusters only, all of their rows.
@@ -108,7 +141,7 @@ pub struct QueryOptions {
 
 impl Default for QueryOptions {
     fn default() -> Self {
-        Self { vector: Vec::new(), k: 10, filter: None, nprobe: None, exact: false, centroid_ids: None }
+        Self { vector: Vec::new(), k: 10, filter: None, nprobe: None, target_recall: None, exact: false, centroid_ids: None }
     }
 }
 
@@ -120,8 +153,12 @@ pub struct ArrayQueryOptions {
     pub filter: Option<serde_json::Value>,
     /// As [`QueryOptions::nprobe`].
     pub nprobe: Option<u32>,
+    /// As [`QueryOptions::target_recall`].
+    pub target_recall: Option<f32>,
     /// As [`QueryOptions::exact`].
     pub exact: bool,
+    /// As [`QueryOptions::centroid_ids`].
+    pub centroid_ids: Option<Vec<i64>>,
     /// Threads that score; 0 and 1 both mean the caller's own.
     pub threads: u32,
 }
@@ -132,7 +169,7 @@ pub struct Hit {
     /// Id of the row.
     #[serde(rename = "ID")]
     pub id: String,
-    /// Cosine similarity to the query, -1 to 1; 0 when either is the zero vector.
+    /// Similarity to the query by the store's [`Metric`]; more is better.
     #[serde(rename = "Score")]
     pub score: f32,
     /// The row's payload.

@@ -1,26 +1,24 @@
 //! Rows in and out: upsert, get, delete.
 //!
-//! Every writer reads the configuration and writes only keys of its own items, so writers of different items
-//! never conflict; a clustering rewrites the configuration and thereby conflicts with all of them.
+//! A writer touches only keys of its own rows and of the item ids it was given, so writers of different items never conflict, whatever the
+//! index does meanwhile.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
+use std::ops::Bound;
 
-use engine::{CancelToken, Placement, StoreId, Transaction};
+use engine::{CancelToken, Direction, Placement, StoreId, Transaction};
 use serde_json::value::RawValue;
 
-use super::assign::Finder;
-use super::candidates::payload;
-use super::config::{self, Config};
-use super::counters::{self, Counts};
-use super::kernel::{Matrix, encode};
-use super::kmeans;
-use super::layout::{self, ClusterId, Entry, ID_BYTES_MAX, METADATA, RowAddress, new_row_id};
-use super::sample::{Sample, sample_size};
+use super::counters::Counts;
+use super::entry::{Entry, parts, payload};
+use super::heap::Heap;
+use super::keys::{self, ID_BYTES_MAX, METADATA, RowId, damaged};
+use super::list::{Coded, List};
+use super::shape::Shape;
+use super::state::Config;
+use super::types::Metric;
 use super::{UsageMode, VectorItem, VectorStore};
 use crate::{Error, ErrorCode, Result};
-
-/// A batch of at least this many rows into a store without clusters is worth clustering.
-const CLUSTERED_BATCH_MIN: usize = 4096;
 
 /// Rows written between two looks at the cancel token.
 const ROWS_PER_CHECK: usize = 256;
@@ -79,11 +77,10 @@ pub(super) fn rows_of_arrays<'a>(
 }
 
 impl VectorStore {
-    /// The item `id`. An automatic cluster is given as centroid id 0, so that upserting the item again keeps
-    /// it automatic.
+    /// The item `id`. A row that the store placed itself is given with centroid id 0.
     pub fn get(&self, cancel: &CancelToken, id: &str) -> Result<VectorItem> {
-        let item = self.read(cancel, |t| match self.config(t)? {
-            Some((store, _)) if is_valid_id(id) => read_item(t, store, id),
+        let item = self.read(cancel, |t| match self.shape(t)? {
+            Some(shape) if is_valid_id(id) => read_item(t, &shape, id),
             _ => Ok(None),
         })?;
         item.ok_or_else(|| {
@@ -96,23 +93,20 @@ impl VectorStore {
     /// Removes the items with these ids; those that don't exist are passed over.
     pub fn delete(&self, cancel: &CancelToken, ids: &[impl AsRef<str>]) -> Result<()> {
         let remove = |t: &mut Transaction| {
-            let Some((store, config)) = self.config(t)? else {
-                return Ok(());
-            };
-            let mut counts = Counts::new(&config);
+            let Some(shape) = self.shape(t)? else { return Ok(()) };
+            let mut counts = Counts::default();
             for (index, id) in ids.iter().map(AsRef::as_ref).enumerate() {
                 if index % ROWS_PER_CHECK == 0 {
                     cancel.check()?;
                 }
-                let address = if is_valid_id(id) { layout::find_item(t, store, id)? } else { None };
-                if let Some(address) = address {
-                    t.delete(store, &layout::item_key(id))?;
-                    t.delete(store, &address.vector_key())?;
-                    t.delete(store, &layout::payload_key(&address.row))?;
-                    counts.removed(address.cluster);
+                let row = if is_valid_id(id) { find_item(t, shape.store, id)? } else { None };
+                if let Some(row) = row {
+                    t.delete(shape.store, &keys::item(id))?;
+                    retire(t, shape.store, row, &mut counts)?;
+                    counts.live -= 1;
                 }
             }
-            counts.store(t, store)
+            counts.store(t, shape.store)
         };
         self.write(cancel, |_| Ok(()), remove)
     }
@@ -120,8 +114,8 @@ impl VectorStore {
     pub(super) fn write_rows(&self, cancel: &CancelToken, rows: &[Row<'_>]) -> Result<()> {
         rows.iter().enumerate().try_for_each(|(index, row)| self.check(index, row))?;
         let dimension = rows.first().map_or(0, |row| row.vector.len());
-        let check = |found: Option<u32>| {
-            let expected = found.map_or(dimension, |found| found as usize);
+        let check = |found: Option<usize>| {
+            let expected = found.unwrap_or(dimension);
             match rows.iter().find(|row| row.vector.len() != expected) {
                 Some(row) => Err(self.dimension_mismatch(expected, row.vector.len(), row.id)),
                 None => Ok(()),
@@ -129,19 +123,22 @@ impl VectorStore {
         };
         check(None)?;
         let rows = last_of_each_id(rows);
-        let check = |t: &mut Transaction| check(self.config(t)?.map(|(_, config)| config.dimension));
+        let check = |t: &mut Transaction| check(self.shape(t)?.map(|shape| shape.dimension()));
         self.write(cancel, check, |t| {
             if rows.is_empty() {
                 return Ok(());
             }
             let store = t.ensure_store(&self.engine_name, METADATA)?;
-            let mut config = match config::read_config(t, store)? {
-                Some(config) => config,
-                None => self.configure(t, store, dimension)?,
-            };
-            self.cluster_large_batch(t, store, &mut config, &rows, cancel)?;
-            let clusters = self.choose_clusters(t, store, &config, &rows, cancel)?;
-            self.put_rows(t, store, &config, &rows, &clusters, cancel)
+            if Config::read(t, store)?.is_none() {
+                let config = Config {
+                    dimension: dimension as u32,
+                    metric: Metric::from_number(self.options.metric)?,
+                    usage_mode: UsageMode::from_number(self.options.usage_mode)?,
+                };
+                config.write(t, store)?;
+            }
+            let shape = self.shape(t)?.ok_or_else(|| damaged("its configuration is gone"))?;
+            self.put_rows(t, &shape, &rows, cancel)
         })
     }
 
@@ -175,105 +172,97 @@ impl VectorStore {
             .with_detail("found", found)
     }
 
-    /// The configuration that a store gets with its first rows.
-    fn configure(&self, t: &mut Transaction, store: StoreId, dimension: usize) -> Result<Config> {
-        let config = Config::new(dimension as u32, UsageMode::from_number(self.options.usage_mode)?);
-        config::write_config(t, store, &config)?;
-        Ok(config)
-    }
-
-    /// Finds clusters in a large first batch. Rows that are there already stay unclustered until `optimize`.
-    fn cluster_large_batch(
-        &self,
-        t: &mut Transaction,
-        store: StoreId,
-        config: &mut Config,
-        rows: &[Row<'_>],
-        cancel: &CancelToken,
-    ) -> Result<()> {
-        if config.centroid_count > 0 || config.usage_mode == UsageMode::BuildOnceQueryMany {
-            return Ok(());
-        }
-        let automatic = || rows.iter().filter(|row| ClusterId::explicit(row.centroid_id).is_none());
-        let count = automatic().count();
-        if count < CLUSTERED_BATCH_MIN {
-            return Ok(());
-        }
-        let dimension = config.dimension as usize;
-        let mut sample = Sample::new(dimension, sample_size(count as u64, dimension));
-        automatic().for_each(|row| sample.offer(row.vector));
-        let centres = kmeans::centres(&sample.into_rows(), kmeans::cluster_count(count as u64), cancel)?;
-        *config = config.next_clustering(centres.len() as u32);
-        put_centres(t, store, config, &centres)?;
-        config::write_config(t, store, config)
-    }
-
-    /// The cluster of each row: the one it names, else the nearest.
-    fn choose_clusters(
-        &self,
-        t: &mut Transaction,
-        store: StoreId,
-        config: &Config,
-        rows: &[Row<'_>],
-        cancel: &CancelToken,
-    ) -> Result<Vec<ClusterId>> {
-        let explicit = rows.iter().map(|row| ClusterId::explicit(row.centroid_id));
-        let mut clusters: Vec<ClusterId> = explicit.map(|id| id.unwrap_or(ClusterId::UNCLUSTERED)).collect();
-        let automatic: Vec<usize> = (0..rows.len()).filter(|index| !clusters[*index].is_explicit()).collect();
-        if config.centroid_count > 0 && !automatic.is_empty() {
-            let centroids = self.automatic_centroids(t, store, config, cancel)?;
-            let vectors: Vec<&[f32]> = automatic.iter().map(|index| rows[*index].vector).collect();
-            let finder = Finder::new(&centroids.centres, vectors.len(), cancel)?;
-            let nearest = finder.nearest_of_directions(&vectors, cancel)?;
-            for (index, nearest) in automatic.into_iter().zip(nearest) {
-                clusters[index] = ClusterId::automatic(config.generation, nearest.index);
-            }
-        }
-        let mut known = BTreeSet::new();
-        for (row, cluster) in rows.iter().zip(&clusters).filter(|(_, cluster)| cluster.is_explicit()) {
-            if known.insert(*cluster) {
-                create_explicit(t, store, *cluster, row.vector)?;
-            }
-        }
-        Ok(clusters)
-    }
-
     fn put_rows(
         &self,
         t: &mut Transaction,
-        store: StoreId,
-        config: &Config,
+        shape: &Shape,
         rows: &[Row<'_>],
-        clusters: &[ClusterId],
         cancel: &CancelToken,
     ) -> Result<()> {
-        let mut counts = Counts::new(config);
         let placement =
             if self.options.content_size == CONTENT_BIG { Placement::Eager } else { Placement::Auto };
-        for (index, (row, cluster)) in rows.iter().zip(clusters).enumerate() {
-            if index % ROWS_PER_CHECK == 0 {
-                cancel.check()?;
-            }
-            let old = layout::find_item(t, store, row.id)?;
-            let address = RowAddress { cluster: *cluster, row: old.map_or_else(new_row_id, |old| old.row) };
-            match old {
-                Some(old) if old != address => {
-                    t.delete(store, &old.vector_key())?;
-                    counts.removed(old.cluster);
-                    counts.added(*cluster);
+        let (store, heap) = (shape.store, Heap::new(shape.dimension()));
+        let per_block = heap.rows_per_block();
+        let first = unused_blocks(t, store, rows.len().div_ceil(per_block) as u64)?;
+        let mut counts = Counts::default();
+        let mut coder = Coder::new(shape);
+        for (block, rows) in (first..).zip(rows.chunks(per_block)) {
+            cancel.check()?;
+            heap.put(t, store, block, rows.iter().map(|row| row.vector))?;
+            let mut codes = List::new(shape.words());
+            for (slot, row) in rows.iter().enumerate() {
+                let address = RowId::new(block, slot);
+                coder.code(row.vector, address, &mut codes);
+                let centroid_id = u64::try_from(row.centroid_id).unwrap_or(0);
+                match find_item(t, store, row.id)? {
+                    Some(old) => retire(t, store, old, &mut counts)?,
+                    None => counts.live += 1,
                 }
-                Some(_) => {}
-                None => counts.added(*cluster),
+                t.put(store, &keys::item(row.id), &address.0.to_be_bytes(), Placement::Auto)?;
+                let payload = row.payload.map_or("null", RawValue::get).trim_ascii();
+                let payload = if payload == "null" { "" } else { payload };
+                let entry = Entry::encode(row.id, centroid_id, payload.as_bytes())?;
+                t.put(store, &keys::entry(address), &entry, placement)?;
+                counts.explicit(centroid_id, 1);
             }
-            if old != Some(address) {
-                t.put(store, &layout::item_key(row.id), &address.to_bytes(), Placement::Auto)?;
-            }
-            t.put(store, &address.vector_key(), &encode(row.vector), Placement::Auto)?;
-            let payload = row.payload.map(RawValue::get).filter(|text| *text != "null").unwrap_or("");
-            t.put(store, &layout::payload_key(&address.row), &Entry::encode(row.id, payload)?, placement)?;
+            t.put(store, &keys::fresh(block), &codes.pack(0..codes.len()), Placement::Auto)?;
         }
+        counts.fresh += rows.len() as i64;
         counts.store(t, store)
     }
+}
+
+/// Codes of rows that are in no cluster: relative to zero.
+struct Coder<'a> {
+    shape: &'a Shape,
+    rotated: Vec<f32>,
+    origin: Vec<f32>,
+    code: Vec<u64>,
+}
+
+impl<'a> Coder<'a> {
+    fn new(shape: &'a Shape) -> Self {
+        let padded = shape.rotation.padded();
+        Self { shape, rotated: vec![0.0; padded], origin: vec![0.0; padded], code: vec![0; shape.words()] }
+    }
+
+    fn code(&mut self, vector: &[f32], row: RowId, codes: &mut List) {
+        let prepared = self.shape.prepared(vector);
+        self.shape.rotation.apply(&prepared, &mut self.rotated);
+        let factors = self.shape.encode(&self.rotated, &self.origin, &mut self.code);
+        codes.push(Coded { row, is_primary: true, factors, code: &self.code });
+    }
+}
+
+/// The first of so many block numbers that no row has.
+fn unused_blocks(t: &mut Transaction, store: StoreId, count: u64) -> Result<u64> {
+    loop {
+        let first = keys::new_block();
+        let (start, end) = (keys::vectors(first), keys::vectors(first + count));
+        let bounds = (Bound::Included(start.as_slice()), Bound::Excluded(end.as_slice()));
+        if t.scan(store, bounds.0, bounds.1, Direction::Forward, 1)?.is_empty() {
+            return Ok(first);
+        }
+    }
+}
+
+/// Takes a row out of sight; what is left of it is removed later.
+fn retire(t: &mut Transaction, store: StoreId, row: RowId, counts: &mut Counts) -> Result<()> {
+    let key = keys::entry(row);
+    let centroid_id = t.get_with(store, &key, |entry| match entry {
+        Some(bytes) => Ok(parts(bytes)?.1),
+        None => Err(damaged("an item has no entry")),
+    })??;
+    counts.explicit(centroid_id, -1);
+    t.delete(store, &key)?;
+    t.put(store, &keys::dead(row), &[], Placement::Auto)?;
+    counts.dead += 1;
+    Ok(())
+}
+
+/// The row of an item, if it exists.
+fn find_item(t: &mut Transaction, store: StoreId, id: &str) -> Result<Option<RowId>> {
+    t.get_with(store, &keys::item(id), |bytes| bytes.map(RowId::from_bytes).transpose())?
 }
 
 fn is_valid_id(id: &str) -> bool {
@@ -297,42 +286,13 @@ fn last_of_each_id<'a>(rows: &[Row<'a>]) -> Vec<Row<'a>> {
         .collect()
 }
 
-fn read_item(t: &mut Transaction, store: StoreId, id: &str) -> Result<Option<VectorItem>> {
-    let Some(address) = layout::find_item(t, store, id)? else {
-        return Ok(None);
-    };
-    let bytes = layout::load(t, store, &address.vector_key())?
-        .ok_or_else(|| layout::damaged("a row has no vector"))?;
-    let vector =
-        super::kernel::decode(&bytes).ok_or_else(|| layout::damaged("a vector has the wrong length"))?;
-    let entry = Entry::load(t, store, &address.row)?;
-    let centroid_id = if address.cluster.is_explicit() { address.cluster.user_number() } else { 0 };
+fn read_item(t: &mut Transaction, shape: &Shape, id: &str) -> Result<Option<VectorItem>> {
+    let Some(row) = find_item(t, shape.store, id)? else { return Ok(None) };
+    let entry = Entry::load(t, shape.store, row)?.ok_or_else(|| damaged("an item has no entry"))?;
+    let mut heap = Heap::new(shape.dimension());
+    let stored = heap.read(t, shape.store, row)?.ok_or_else(|| damaged("an item has no vector"))?;
+    let vector = stored.to_vec();
     let centroid_id =
-        i64::try_from(centroid_id).map_err(|_| layout::damaged("a cluster id is out of range"))?;
+        i64::try_from(entry.centroid_id).map_err(|_| damaged("a centroid_id is out of range"))?;
     Ok(Some(VectorItem { id: entry.id, vector, payload: payload(entry.payload)?, centroid_id }))
-}
-
-/// Gives a cluster named for the first time its centre: the first vector in it. `optimize` refines it. Later
-/// rows only read it, so that they don't conflict with one another.
-fn create_explicit(t: &mut Transaction, store: StoreId, cluster: ClusterId, vector: &[f32]) -> Result<()> {
-    let key = layout::centroid_key(cluster);
-    if t.get(store, &key)?.is_none() {
-        t.put(store, &key, &encode(vector), Placement::Auto)?;
-        counters::count_new_explicit(t, store)?;
-    }
-    Ok(())
-}
-
-/// Stores the centres of the clustering that `config` describes.
-pub(super) fn put_centres(
-    t: &mut Transaction,
-    store: StoreId,
-    config: &Config,
-    centres: &Matrix,
-) -> Result<()> {
-    for (index, centre) in (0..).zip(centres.rows()) {
-        let key = layout::centroid_key(ClusterId::automatic(config.generation, index));
-        t.put(store, &key, &encode(centre), Placement::Auto)?;
-    }
-    Ok(())
 }

@@ -1,0 +1,206 @@
+//! Vectors as they were given, in blocks that are written once.
+//!
+//! A block is rows one after the other: CRC-32 of the rest 4, length of the vector (f32) 4, f32 x dimension. A block that has lost rows ends with a bitmap
+//! of the slots it still has (8) and one byte more: its rows are those, in order.
+
+use std::ops::Bound;
+
+use engine::{Direction, Placement, StoreId, Transaction};
+
+use super::kernel::norm;
+use super::keys::{self, KeyRange, RowId, SLOTS, damaged};
+use crate::Result;
+
+/// Above this a value is not written through the log.
+const BLOCK_BYTES_MAX: usize = 60 << 10;
+/// CRC and length of the vector.
+const ROW_HEADER: usize = 8;
+/// Bitmap and mark of a block that has lost rows.
+const TRAILER: usize = 9;
+const MARK: u8 = 0xC0;
+/// Blocks read at once by a walk.
+const BLOCKS_AT_ONCE: usize = 16;
+
+/// Where the vectors of one dimension lie. Reads single rows into a buffer that it keeps.
+pub(super) struct Heap {
+    stride: usize,
+    buffer: Vec<u8>,
+}
+
+/// A vector as it is stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stored<'a> {
+    /// Its length.
+    pub(super) norm: f32,
+    /// f32, little endian, anywhere in memory.
+    pub(super) bytes: &'a [u8],
+}
+
+impl Stored<'_> {
+    pub(super) fn to_vec(self) -> Vec<f32> {
+        self.bytes.as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number)).collect()
+    }
+}
+
+impl Heap {
+    pub(super) fn new(dimension: usize) -> Self {
+        Self { stride: ROW_HEADER + 4 * dimension, buffer: Vec::new() }
+    }
+
+    /// Rows that are packed into one block.
+    pub(super) fn rows_per_block(&self) -> usize {
+        (BLOCK_BYTES_MAX / self.stride).clamp(1, SLOTS)
+    }
+
+    /// Writes a block of up to [`Heap::rows_per_block`] vectors.
+    pub(super) fn put<'a>(
+        &self,
+        t: &mut Transaction,
+        store: StoreId,
+        block: u64,
+        vectors: impl Iterator<Item = &'a [f32]>,
+    ) -> Result<()> {
+        let mut bytes = Vec::with_capacity(self.stride * SLOTS.min(vectors.size_hint().0));
+        for vector in vectors {
+            let start = bytes.len();
+            bytes.extend_from_slice(&[0; 4]);
+            bytes.extend_from_slice(&(norm(vector) as f32).to_le_bytes());
+            vector.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+            let crc = crc32fast::hash(&bytes[start + 4..]);
+            bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+        }
+        Ok(t.put(store, &keys::vectors(block), &bytes, Placement::Auto)?)
+    }
+
+    /// Reads a row; None when it is not there.
+    pub(super) fn read(&mut self, t: &mut Transaction, store: StoreId, row: RowId) -> Result<Option<Stored<'_>>> {
+        let key = keys::vectors(row.block());
+        let mut place = row.slot();
+        let Some(len) = t.get_part(store, &key, place * self.stride, self.stride, &mut self.buffer)? else {
+            return Ok(None);
+        };
+        if !len.is_multiple_of(self.stride) {
+            let trailer = len.checked_sub(TRAILER).ok_or_else(wrong_length)?;
+            t.get_part(store, &key, trailer, TRAILER, &mut self.buffer)?;
+            match place_in(&self.buffer, row.slot())? {
+                Some(compacted) => place = compacted,
+                None => return Ok(None),
+            }
+            t.get_part(store, &key, place * self.stride, self.stride, &mut self.buffer)?;
+        }
+        self.stored(&self.buffer).map(Some)
+    }
+
+    fn stored<'a>(&self, bytes: &'a [u8]) -> Result<Stored<'a>> {
+        if bytes.len() != self.stride {
+            return Err(wrong_length());
+        }
+        let (crc, rest) = bytes.split_first_chunk::<4>().ok_or_else(wrong_length)?;
+        if u32::from_le_bytes(*crc) != crc32fast::hash(rest) {
+            return Err(damaged("a vector does not fit its checksum"));
+        }
+        let (norm, bytes) = rest.split_first_chunk::<4>().ok_or_else(wrong_length)?;
+        Ok(Stored { norm: f32::from_le_bytes(*norm), bytes })
+    }
+
+    /// The rows of a block's value, in order.
+    fn rows<'a>(&'a self, block: u64, value: &'a [u8]) -> Result<Vec<(RowId, Stored<'a>)>> {
+        let (rows, slots) = if value.len().is_multiple_of(self.stride) {
+            (value, u64::MAX)
+        } else {
+            let (rows, trailer) = value.split_at_checked(value.len().wrapping_sub(TRAILER)).ok_or_else(wrong_length)?;
+            (rows, bitmap(trailer)?)
+        };
+        let count = rows.len() / self.stride;
+        if !rows.len().is_multiple_of(self.stride) || count > slots.count_ones() as usize {
+            return Err(wrong_length());
+        }
+        let slots = (0..SLOTS).filter(|slot| slots >> slot & 1 == 1);
+        rows.chunks_exact(self.stride).zip(slots).map(|(bytes, slot)| Ok((RowId::new(block, slot), self.stored(bytes)?))).collect()
+    }
+
+    /// Rewrites a block without the rows for which `keep` is false; removes it when none is left. True when it had any such row.
+    pub(super) fn retain(
+        &self,
+        t: &mut Transaction,
+        store: StoreId,
+        block: u64,
+        keep: impl Fn(RowId) -> bool,
+    ) -> Result<bool> {
+        let key = keys::vectors(block);
+        let Some(value) = keys::load(t, store, &key)? else { return Ok(false) };
+        let rows = self.rows(block, &value)?;
+        let (mut kept, mut slots) = (Vec::new(), 0u64);
+        for (index, (row, _)) in rows.iter().enumerate().filter(|(_, (row, _))| keep(*row)) {
+            slots |= 1 << row.slot();
+            kept.extend_from_slice(&value[index * self.stride..][..self.stride]);
+        }
+        let lost = kept.len() < rows.len() * self.stride;
+        if slots == 0 {
+            t.delete(store, &key)?;
+        } else if lost {
+            kept.extend_from_slice(&slots.to_le_bytes());
+            kept.push(MARK);
+            t.put(store, &key, &kept, Placement::Auto)?;
+        }
+        Ok(lost)
+    }
+}
+
+fn bitmap(trailer: &[u8]) -> Result<u64> {
+    match trailer.split_last_chunk::<1>() {
+        Some((bitmap, [MARK])) => bitmap.try_into().map(u64::from_le_bytes).map_err(|_| wrong_length()),
+        _ => Err(wrong_length()),
+    }
+}
+
+/// Where a slot's row is among those that a block still has.
+fn place_in(trailer: &[u8], slot: usize) -> Result<Option<usize>> {
+    let slots = bitmap(trailer)?;
+    let before = slots & ((1 << slot) - 1);
+    Ok((slots >> slot & 1 == 1).then_some(before.count_ones() as usize))
+}
+
+fn wrong_length() -> crate::Error {
+    damaged("a block of vectors has the wrong length")
+}
+
+/// A walk over all vectors, in order of row.
+pub(super) struct Walk {
+    range: KeyRange,
+    from: Option<Vec<u8>>,
+}
+
+impl Walk {
+    pub(super) fn new() -> Self {
+        Self { range: KeyRange::all(b'v'), from: None }
+    }
+
+    /// Shows `visit` the rows of the next blocks; false when there are no more.
+    pub(super) fn next(
+        &mut self,
+        heap: &Heap,
+        t: &mut Transaction,
+        store: StoreId,
+        mut visit: impl FnMut(RowId, Stored<'_>) -> Result<()>,
+    ) -> Result<bool> {
+        let start = match &self.from {
+            Some(last) => Bound::Excluded(last.as_slice()),
+            None => Bound::Included(self.range.start.as_slice()),
+        };
+        let blocks = t.scan(store, start, Bound::Excluded(&self.range.end), Direction::Forward, BLOCKS_AT_ONCE)?;
+        for entry in &blocks {
+            let value = t.load(&entry.value)?;
+            for (row, stored) in heap.rows(keys::number_of(&entry.key)?, &value)? {
+                visit(row, stored)?;
+            }
+        }
+        match blocks.into_iter().next_back() {
+            Some(last) => {
+                self.from = Some(last.key);
+                Ok(true)
+            }
+            None => Ok(false),
+        }
+    }
+}

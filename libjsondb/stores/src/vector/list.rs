@@ -1,0 +1,333 @@
+//! Lists of codes: in memory, as a query scans them, and as values.
+
+use std::ops::Range;
+
+use engine::{Direction, Placement, StoreId, Transaction, ValueRef};
+
+use super::keys::{ListKey, RowId, damaged};
+use super::rabitq::Factors;
+use crate::{Result, walk};
+
+/// Rows whose codes lie side by side.
+pub(super) const GROUP: usize = 8;
+
+/// The row's vector is nearest to this list's centroid; otherwise this is its second list.
+const PRIMARY: u64 = 1 << 63;
+/// Fills the last group.
+const NO_ROW: u64 = u64::MAX;
+
+/// Longest packed value: longer ones would not lie beside their keys.
+const PACKED_BYTES_MAX: usize = 4 << 10;
+const PACKED_HEADER: usize = 4;
+/// Codes in groups, as in memory.
+const FORMAT_GROUPED: u8 = 1;
+/// Codes one after the other, where a group would be mostly empty.
+const FORMAT_PLAIN: u8 = 2;
+
+/// Codes of rows relative to one centroid. Columns; the codes in groups of eight rows, word by word.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct List {
+    /// Words of a code.
+    words: usize,
+    len: usize,
+    /// With [`PRIMARY`]; filled up to a whole group.
+    rows: Vec<u64>,
+    add: Vec<f32>,
+    scale: Vec<f32>,
+    codes: Vec<u64>,
+}
+
+/// One row of a list.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Coded<'a> {
+    pub(super) row: RowId,
+    pub(super) is_primary: bool,
+    pub(super) factors: Factors,
+    pub(super) code: &'a [u64],
+}
+
+impl List {
+    /// An empty list of codes of `words` words.
+    pub(super) fn new(words: usize) -> Self {
+        Self { words, len: 0, rows: Vec::new(), add: Vec::new(), scale: Vec::new(), codes: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes it takes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.len() * (16 + 8 * self.words)
+    }
+
+    pub(super) fn row(&self, index: usize) -> RowId {
+        RowId(self.rows[index] & !PRIMARY)
+    }
+
+    pub(super) fn is_primary(&self, index: usize) -> bool {
+        self.rows[index] & PRIMARY != 0
+    }
+
+    pub(super) fn factors(&self, index: usize) -> Factors {
+        Factors { add: self.add[index], scale: self.scale[index] }
+    }
+
+    /// Columns of whole groups: `add` (minus infinity where there is no row), `scale`, codes.
+    pub(super) fn columns(&self) -> (&[f32], &[f32], &[u64]) {
+        (&self.add, &self.scale, &self.codes)
+    }
+
+    /// The code of a row, into `code`.
+    pub(super) fn copy_code(&self, index: usize, code: &mut [u64]) {
+        let group = &self.codes[index / GROUP * GROUP * self.words..];
+        for (word, code) in code.iter_mut().enumerate().take(self.words) {
+            *code = group[word * GROUP + index % GROUP];
+        }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+        self.rows.clear();
+        self.add.clear();
+        self.scale.clear();
+        self.codes.clear();
+    }
+
+    pub(super) fn push(&mut self, coded: Coded<'_>) {
+        let flag = if coded.is_primary { PRIMARY } else { 0 };
+        self.push_row(coded.row.0 | flag, coded.factors);
+        let index = self.len - 1;
+        let group = &mut self.codes[index / GROUP * GROUP * self.words..];
+        for (word, code) in coded.code.iter().enumerate().take(self.words) {
+            group[word * GROUP + index % GROUP] = *code;
+        }
+    }
+
+    fn push_row(&mut self, row: u64, factors: Factors) {
+        if self.len.is_multiple_of(GROUP) {
+            let end = self.len + GROUP;
+            self.rows.resize(end, NO_ROW);
+            self.add.resize(end, f32::NEG_INFINITY);
+            self.scale.resize(end, 0.0);
+            self.codes.resize(end * self.words, 0);
+        }
+        self.rows[self.len] = row;
+        self.add[self.len] = factors.add;
+        self.scale[self.len] = factors.scale;
+        self.len += 1;
+    }
+
+    /// Adds the rows of another list for which `keep` is true.
+    pub(super) fn extend(&mut self, other: &List, keep: impl Fn(RowId) -> bool) {
+        let mut code = vec![0; self.words];
+        for index in (0..other.len()).filter(|index| keep(other.row(*index))) {
+            other.copy_code(index, &mut code);
+            let (row, factors) = (other.row(index), other.factors(index));
+            self.push(Coded { row, is_primary: other.is_primary(index), factors, code: &code });
+        }
+    }
+
+    /// Rows of a packed value of codes of so many words.
+    pub(super) fn rows_per_value(words: usize) -> usize {
+        (1..=u16::MAX as usize).take_while(|rows| grouped_bytes(*rows, words) <= PACKED_BYTES_MAX).last().unwrap_or(0).max(GROUP)
+    }
+
+    /// The value of some rows. The first of them begins a group, or they are few.
+    pub(super) fn pack(&self, range: Range<usize>) -> Vec<u8> {
+        let plain = range.len() < GROUP;
+        let mut bytes = Vec::with_capacity(grouped_bytes(range.len(), self.words));
+        bytes.extend_from_slice(&[if plain { FORMAT_PLAIN } else { FORMAT_GROUPED }, 0]);
+        bytes.extend_from_slice(&(range.len() as u16).to_le_bytes());
+        self.rows[range.clone()].iter().for_each(|row| bytes.extend_from_slice(&row.to_le_bytes()));
+        self.add[range.clone()].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        self.scale[range.clone()].iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        let mut code = vec![0; self.words];
+        if plain {
+            for index in range {
+                self.copy_code(index, &mut code);
+                code.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+            }
+        } else {
+            debug_assert!(range.start.is_multiple_of(GROUP));
+            let words = range.start * self.words..range.end.next_multiple_of(GROUP) * self.words;
+            self.codes[words].iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
+        }
+        bytes
+    }
+
+    /// Adds the rows of a packed value.
+    pub(super) fn unpack(&mut self, bytes: &[u8]) -> Result<()> {
+        let wrong = || damaged("a list of codes has the wrong length");
+        let (header, rest) = bytes.split_first_chunk::<PACKED_HEADER>().ok_or_else(wrong)?;
+        let len = usize::from(u16::from_le_bytes([header[2], header[3]]));
+        let is_grouped = match header[0] {
+            FORMAT_GROUPED => true,
+            FORMAT_PLAIN => false,
+            _ => return Err(damaged("a list of codes has an unknown format")),
+        };
+        let coded = if is_grouped { len.next_multiple_of(GROUP) } else { len };
+        if rest.len() != len * 16 + coded * self.words * 8 {
+            return Err(wrong());
+        }
+        let (rows, rest) = rest.split_at(len * 8);
+        let (add, rest) = rest.split_at(len * 4);
+        let (scale, codes) = rest.split_at(len * 4);
+        let float = |bytes: &[u8], index: usize| f32::from_le_bytes(bytes[index * 4..][..4].try_into().unwrap_or_default());
+        let (rows, codes) = (rows.as_chunks::<8>().0, codes.as_chunks::<8>().0);
+        // Whole groups are taken over as they are.
+        let aligned = is_grouped && self.len.is_multiple_of(GROUP);
+        let start = self.codes.len();
+        for (index, row) in rows.iter().enumerate() {
+            let row = u64::from_le_bytes(*row);
+            if row == NO_ROW {
+                return Err(damaged("a list of codes names no row"));
+            }
+            self.push_row(row, Factors { add: float(add, index), scale: float(scale, index) });
+            if !aligned {
+                let (at, step) = if is_grouped {
+                    (index / GROUP * GROUP * self.words + index % GROUP, GROUP)
+                } else {
+                    (index * self.words, 1)
+                };
+                let place = self.len - 1;
+                for word in 0..self.words {
+                    self.codes[place / GROUP * GROUP * self.words + word * GROUP + place % GROUP] =
+                        u64::from_le_bytes(codes[at + word * step]);
+                }
+            }
+        }
+        if aligned {
+            self.codes[start..].iter_mut().zip(codes).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+        }
+        Ok(())
+    }
+
+    /// A list from the database.
+    pub(super) fn load(t: &mut Transaction, store: StoreId, key: ListKey, words: usize) -> Result<Loaded> {
+        let mut loaded = Loaded { list: List::new(words), values: 0, loose: 0 };
+        let (range, mut blobs) = (key.range(), Vec::new());
+        walk::visit(t, store, range.span(), Direction::Forward, |key, value| {
+            let is_loose = ListKey::is_loose(&key[range.start.len()..]);
+            match value {
+                ValueRef::Inline(bytes) => loaded.list.unpack(bytes)?,
+                ValueRef::Blob(_) => blobs.push(value.to_value()),
+            }
+            if is_loose { loaded.loose += 1 } else { loaded.values += 1 }
+            Ok(true)
+        })?;
+        for blob in blobs {
+            loaded.list.unpack(&t.load(&blob)?)?;
+        }
+        Ok(loaded)
+    }
+
+    /// Puts this list into the place of what the key has.
+    pub(super) fn store(&self, t: &mut Transaction, store: StoreId, key: ListKey) -> Result<()> {
+        remove(t, store, key)?;
+        let step = Self::rows_per_value(self.words);
+        for (block, start) in (0..self.len).step_by(step).enumerate() {
+            let block = u32::try_from(block).map_err(|_| damaged("a list of codes is too long"))?;
+            let value = self.pack(start..self.len.min(start + step));
+            t.put(store, &key.packed(block), &value, Placement::Auto)?;
+        }
+        Ok(())
+    }
+}
+
+/// A list as it lies in the database.
+pub(super) struct Loaded {
+    pub(super) list: List,
+    /// Values that pack many rows.
+    pub(super) values: usize,
+    /// Values of one row.
+    pub(super) loose: usize,
+}
+
+/// Adds one row to a list as a value of its own.
+pub(super) fn put_loose(t: &mut Transaction, store: StoreId, key: ListKey, coded: Coded<'_>) -> Result<()> {
+    let mut one = List::new(coded.code.len());
+    one.push(coded);
+    Ok(t.put(store, &key.loose(coded.row), &one.pack(0..1), Placement::Auto)?)
+}
+
+/// Removes a list.
+pub(super) fn remove(t: &mut Transaction, store: StoreId, key: ListKey) -> Result<()> {
+    let mut keys = Vec::new();
+    walk::visit(t, store, key.range().span(), Direction::Forward, |key, _| {
+        keys.push(key.to_vec());
+        Ok(true)
+    })?;
+    keys.iter().try_for_each(|key| Ok(t.delete(store, key)?))
+}
+
+fn grouped_bytes(rows: usize, words: usize) -> usize {
+    PACKED_HEADER + rows * 16 + rows.next_multiple_of(GROUP) * words * 8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorCode;
+
+    fn coded(number: u64, code: &[u64]) -> Coded<'_> {
+        let factors = Factors { add: number as f32, scale: number as f32 / 2.0 };
+        Coded { row: RowId(number), is_primary: number.is_multiple_of(3), factors, code }
+    }
+
+    fn list(words: usize, numbers: Range<u64>) -> List {
+        let mut list = List::new(words);
+        for number in numbers {
+            let code: Vec<u64> = (0..words as u64).map(|word| number * 1000 + word).collect();
+            list.push(coded(number, &code));
+        }
+        list
+    }
+
+    #[test]
+    fn values_hold_as_many_rows_as_lie_beside_their_keys() {
+        assert_eq!(List::rows_per_value(6), 63);
+        assert_eq!(List::rows_per_value(128), GROUP, "never less than a group");
+        assert!(list(6, 0..63).pack(0..63).len() <= PACKED_BYTES_MAX);
+    }
+
+    #[test]
+    fn packed_rows_are_the_same_wherever_they_are_put() {
+        for words in [1, 6, 24] {
+            for (first, second) in [(0, 1), (1, 7), (7, 8), (8, 8), (9, 63), (16, 20), (3, 100)] {
+                let (a, b) = (list(words, 0..first), list(words, first..first + second));
+                let mut found = List::new(words);
+                found.unpack(&a.pack(0..a.len())).unwrap();
+                found.unpack(&b.pack(0..b.len())).unwrap();
+                assert_eq!(found, list(words, 0..first + second), "{words} {first} {second}");
+                assert_eq!(found.columns().0.len(), (first + second).next_multiple_of(8) as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn damaged_values_are_told() {
+        let bytes = list(6, 0..20).pack(0..20);
+        for len in [0, 3, 4, bytes.len() - 1] {
+            assert_eq!(List::new(6).unpack(&bytes[..len]).unwrap_err().code(), ErrorCode::Corruption);
+        }
+        assert!(List::new(5).unpack(&bytes).is_err());
+        let mut other = bytes;
+        other[0] = 9;
+        assert!(List::new(6).unpack(&other).is_err());
+    }
+
+    #[test]
+    fn extending_keeps_what_is_asked_for() {
+        let mut found = list(2, 0..3);
+        found.extend(&list(2, 3..30), |row| row.0 % 2 == 0);
+        assert_eq!(found.len(), 3 + 13);
+        let mut code = [0; 2];
+        found.copy_code(15, &mut code);
+        assert_eq!((found.row(15), code, found.is_primary(15)), (RowId(28), [28_000, 28_001], false));
+    }
+}

@@ -1,0 +1,50 @@
+//! What all work on one vector store needs to know of it.
+
+use std::sync::Arc;
+
+use engine::StoreId;
+
+use super::kernel::dot;
+use super::rabitq::{self, Factors, Rotation};
+use super::state::Config;
+
+/// A store, its configuration, and the rotation that its codes are made with.
+#[derive(Clone)]
+pub(super) struct Shape {
+    pub(super) store: StoreId,
+    pub(super) config: Config,
+    pub(super) rotation: Arc<Rotation>,
+}
+
+impl Shape {
+    /// Numbers per vector.
+    pub(super) fn dimension(&self) -> usize {
+        self.config.dimension as usize
+    }
+
+    /// Words of a code.
+    pub(super) fn words(&self) -> usize {
+        self.rotation.padded() / 64
+    }
+
+    /// A vector in the form that codes and centroids are made of, not rotated yet.
+    pub(super) fn prepared(&self, vector: &[f32]) -> Vec<f32> {
+        let mut prepared = vector.to_vec();
+        self.config.metric.prepare(&mut prepared);
+        prepared
+    }
+
+    /// A vector prepared and rotated.
+    pub(super) fn rotated(&self, vector: &[f32]) -> Vec<f32> {
+        let mut rotated = vec![0.0; self.rotation.padded()];
+        self.rotation.apply(&self.prepared(vector), &mut rotated);
+        rotated
+    }
+
+    /// The code of a rotated vector relative to a rotated centroid.
+    pub(super) fn encode(&self, rotated: &[f32], centroid: &[f32], code: &mut [u64]) -> Factors {
+        let mut factors = rabitq::encode(rotated, centroid, code);
+        factors.add += self.config.metric.bias(dot(rotated, rotated));
+        factors
+    }
+}

@@ -1,0 +1,253 @@
+//! The rows that may be among the best k: known by estimates, then scored exactly, the most promising first.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashSet};
+
+use super::keys::RowId;
+use super::list::List;
+use super::rabitq::Query;
+use crate::Result;
+
+/// Rows by which a floor is surer than k would make it: so many of the best may turn out to be gone.
+const SPARE: usize = 8;
+
+/// A row with the highest score it may have.
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    bound: f32,
+    row: RowId,
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.bound.total_cmp(&other.bound).then(other.row.cmp(&self.row))
+    }
+}
+
+/// Candidates of one query.
+pub(super) struct Shortlist {
+    k: usize,
+    /// Standard errors by which a score may differ from its estimate.
+    errors: f32,
+    /// Rows below this are not among the best: the (k + spare)-th best of what is known for sure.
+    floor: f32,
+    /// The lowest scores that the best rows may have, lowest on top; only of rows that count.
+    lows: Lowest,
+    /// The best estimates, lowest on top.
+    estimates: Lowest,
+    candidates: Vec<Candidate>,
+    scratch: Vec<f32>,
+}
+
+/// The highest of the numbers offered; none with the limit `usize::MAX`.
+struct Lowest {
+    limit: usize,
+    /// Negated order: the lowest on top.
+    heap: BinaryHeap<std::cmp::Reverse<Total>>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+struct Total(f32);
+
+impl Eq for Total {}
+
+impl PartialOrd for Total {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Total {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+impl Lowest {
+    fn new(limit: usize) -> Self {
+        Self { limit, heap: BinaryHeap::with_capacity(limit.min(1 << 12) + 1) }
+    }
+
+    fn offer(&mut self, number: f32) {
+        if self.limit == usize::MAX {
+            return;
+        }
+        if self.heap.len() < self.limit {
+            self.heap.push(std::cmp::Reverse(Total(number)));
+        } else if let Some(mut top) = self.heap.peek_mut()
+            && top.0.0 < number
+        {
+            top.0 = Total(number);
+        }
+    }
+
+    /// The lowest of the best, once there are as many as asked for.
+    fn value(&self) -> f32 {
+        match self.heap.peek() {
+            Some(lowest) if self.heap.len() >= self.limit => lowest.0.0,
+            _ => f32::NEG_INFINITY,
+        }
+    }
+}
+
+impl Shortlist {
+    /// For the best `k` rows. `keeps_all`: nothing is dropped on the way, as which rows count is not known yet.
+    pub(super) fn new(k: usize, errors: f32, keeps_all: bool) -> Self {
+        let spare = if keeps_all { usize::MAX } else { k.saturating_add(k / 4).saturating_add(SPARE) };
+        Self {
+            k,
+            errors,
+            floor: f32::NEG_INFINITY,
+            lows: Lowest::new(spare),
+            estimates: Lowest::new(k.max(1)),
+            candidates: Vec::new(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Rows wanted.
+    pub(super) fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Adds the rows of a list for which `counts` is true. `is_sure`: they are live, as far as is known.
+    pub(super) fn scan(
+        &mut self,
+        list: &List,
+        query: &Query,
+        is_sure: bool,
+        mut counts: impl FnMut(RowId) -> bool,
+    ) {
+        let (add, scale, codes) = list.columns();
+        let mut estimates = std::mem::take(&mut self.scratch);
+        query.estimate(codes, add, scale, &mut estimates);
+        let error = self.errors * query.error;
+        for (index, estimate) in estimates.iter().enumerate().take(list.len()) {
+            let margin = error * scale[index];
+            let bound = estimate + margin;
+            if bound < self.floor {
+                continue;
+            }
+            let row = list.row(index);
+            if !counts(row) {
+                continue;
+            }
+            self.candidates.push(Candidate { bound, row });
+            // A row is in two lists: the first of them counts.
+            if is_sure && list.is_primary(index) {
+                self.estimates.offer(*estimate);
+                self.lows.offer(estimate - margin);
+                self.floor = self.lows.value();
+            }
+        }
+        self.scratch = estimates;
+    }
+
+    /// About the score of the k-th best row; minus infinity while there are fewer.
+    pub(super) fn kth_estimate(&self) -> f32 {
+        self.estimates.value()
+    }
+
+    /// The candidates, the most promising first.
+    pub(super) fn into_ranking(self) -> Ranking {
+        let floor = self.floor;
+        let mut candidates = self.candidates;
+        candidates.retain(|candidate| candidate.bound >= floor);
+        Ranking { heap: candidates.into(), seen: HashSet::default(), scored: Vec::new() }
+    }
+}
+
+/// Candidates in the order in which they are scored, and those that were.
+pub(super) struct Ranking {
+    heap: BinaryHeap<Candidate>,
+    seen: HashSet<RowId, std::hash::BuildHasherDefault<RowHasher>>,
+    /// By falling rank; the second number is what users see.
+    scored: Vec<Scored>,
+}
+
+/// A row and its exact score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scored {
+    pub(super) row: RowId,
+    pub(super) score: f32,
+    rank: f32,
+}
+
+impl Ranking {
+    /// Adds candidates.
+    pub(super) fn extend(&mut self, other: Shortlist) {
+        self.heap.extend(other.candidates);
+    }
+
+    /// Scores rows until no other can be among the best `k`; they are then the first of [`Ranking::scored`]. `score` gives score and rank, None for a
+    /// row that is gone.
+    pub(super) fn settle(
+        &mut self,
+        k: usize,
+        mut score: impl FnMut(RowId) -> Result<Option<(f32, f32)>>,
+    ) -> Result<()> {
+        while let Some(best) = self.heap.peek() {
+            if let Some(kth) = self.scored.get(k.saturating_sub(1))
+                && best.bound < kth.rank
+            {
+                break;
+            }
+            let row = best.row;
+            self.heap.pop();
+            if !self.seen.insert(row) {
+                continue;
+            }
+            if let Some((score, rank)) = score(row)? {
+                let place = self.scored.partition_point(|other| other.rank >= rank);
+                self.scored.insert(place, Scored { row, score, rank });
+            }
+        }
+        Ok(())
+    }
+
+    /// The best `k` rows that were scored, and up to `ties` more that rank as the last of them.
+    pub(super) fn best(&self, k: usize, ties: usize) -> Vec<Scored> {
+        let Some(last) = self.scored.get(..k.min(self.scored.len())).and_then(<[Scored]>::last) else {
+            return Vec::new();
+        };
+        let tied = |scored: &&Scored| scored.rank >= last.rank;
+        self.scored.iter().take_while(tied).take(k.saturating_add(ties)).copied().collect()
+    }
+
+    /// Drops rows that turned out not to count.
+    pub(super) fn retain(&mut self, keep: impl Fn(RowId) -> bool) {
+        self.scored.retain(|scored| keep(scored.row));
+    }
+}
+
+/// Rows are as good as random in the bits that a hash table uses, once they are multiplied.
+#[derive(Default)]
+pub(super) struct RowHasher(u64);
+
+impl std::hash::Hasher for RowHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
+    }
+}

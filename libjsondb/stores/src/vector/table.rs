@@ -1,0 +1,288 @@
+//! What a process keeps in memory of an index: its centroids, and the lists that queries scanned.
+//!
+//! Everything is named by the stamps of index versions, which are never drawn twice: whatever is found under the stamp that a snapshot shows is
+//! what that snapshot has, in whichever database. So nothing is ever invalidated, only forgotten.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::{Direction, PerProcess, StoreId, Transaction};
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::kernel::{Int8Query, Int8Rows, Matrix, dot};
+use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
+use super::list::List;
+use super::state::{Change, IndexState};
+use super::types::Metric;
+use crate::{Result, walk};
+
+/// Bytes of lists kept in memory, of all stores of the process.
+const LISTS_BYTES_MAX: u64 = 64 << 20;
+/// Tables kept in memory, of all stores of the process.
+const TABLES_MAX: usize = 8;
+/// How far back a known table is brought up to date; a table that is older is read anew.
+const CHANGES_MAX: u64 = 64;
+/// Centroids whose exact scores are taken, per one that is wanted.
+const RESCORED: usize = 2;
+
+/// The centroids of an index, rotated.
+#[derive(Clone, Debug)]
+pub(super) struct Centroids {
+    pub(super) ids: Vec<ClusterId>,
+    pub(super) rotated: Matrix,
+    norms_squared: Vec<f32>,
+    int8: Int8Rows,
+    /// The centroid of [`BASE`].
+    pub(super) base: Arc<[f32]>,
+}
+
+/// An index at one version.
+pub(super) struct Table {
+    pub(super) state: IndexState,
+    pub(super) centroids: Arc<Centroids>,
+    /// For each centroid the stamp of a version since which its list is what it is.
+    list_stamps: Vec<u64>,
+}
+
+/// A centroid as a query sees it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Probe {
+    /// Index in the table.
+    pub(super) index: usize,
+    /// The centroid's own score, as a row would have it.
+    pub(super) score: f32,
+    /// How far it is from the query.
+    pub(super) distance: f32,
+}
+
+impl Centroids {
+    fn new(padded: usize) -> Self {
+        Self {
+            ids: Vec::new(),
+            rotated: Matrix::new(padded),
+            norms_squared: Vec::new(),
+            int8: Int8Rows::new(padded),
+            base: vec![0.0; padded].into(),
+        }
+    }
+
+    fn push(&mut self, id: ClusterId, rotated: &[f32], metric: Metric) {
+        let norm_squared = dot(rotated, rotated);
+        self.ids.push(id);
+        self.rotated.push(rotated);
+        self.norms_squared.push(norm_squared);
+        self.int8.push_with(rotated, metric.bias(norm_squared));
+    }
+
+    fn load(t: &mut Transaction, store: StoreId, padded: usize, metric: Metric) -> Result<Self> {
+        let mut centroids = Self::new(padded);
+        let mut centroid = Vec::new();
+        walk::visit(t, store, KeyRange::all(b'c').span(), Direction::Forward, |key, value| {
+            let engine::ValueRef::Inline(bytes) = value else {
+                return Err(damaged("a centroid is not in its place"));
+            };
+            decode(bytes, padded, &mut centroid)?;
+            match keys::cluster_of_centroid(key)? {
+                BASE => centroids.base = centroid.as_slice().into(),
+                id => centroids.push(id, &centroid, metric),
+            }
+            Ok(true)
+        })?;
+        Ok(centroids)
+    }
+
+    /// These with others in the place of those in `changed`.
+    fn with(
+        &self,
+        changed: &BTreeSet<ClusterId>,
+        t: &mut Transaction,
+        store: StoreId,
+        metric: Metric,
+    ) -> Result<Self> {
+        let padded = self.rotated.dimension();
+        let mut centroids = Self { base: Arc::clone(&self.base), ..Self::new(padded) };
+        for (id, row) in self.ids.iter().zip(self.rotated.rows()).filter(|(id, _)| !changed.contains(id)) {
+            centroids.push(*id, row, metric);
+        }
+        let mut centroid = Vec::new();
+        for id in changed {
+            if let Some(bytes) = keys::load(t, store, &keys::centroid(*id))? {
+                decode(&bytes, padded, &mut centroid)?;
+                centroids.push(*id, &centroid, metric);
+            }
+        }
+        Ok(centroids)
+    }
+}
+
+fn decode(bytes: &[u8], padded: usize, centroid: &mut Vec<f32>) -> Result<()> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    if numbers.len() != padded || !rest.is_empty() {
+        return Err(damaged("a centroid has the wrong length"));
+    }
+    centroid.clear();
+    centroid.extend(numbers.iter().map(|number| f32::from_le_bytes(*number)));
+    Ok(())
+}
+
+impl Table {
+    /// The index as a snapshot has it. `padded`: numbers of a rotated vector.
+    pub(super) fn read(
+        t: &mut Transaction,
+        store: StoreId,
+        padded: usize,
+        metric: Metric,
+    ) -> Result<Arc<Table>> {
+        let state = IndexState::read(t, store)?;
+        let cache = CACHE.get();
+        if let Some(table) = cache.table(state.stamp) {
+            return Ok(table);
+        }
+        let table = match cache.older(t, store, &state)? {
+            Some((table, changes)) => table.after(state, &changes, t, store, metric)?,
+            None => {
+                let centroids = Centroids::load(t, store, padded, metric)?;
+                let list_stamps = vec![state.stamp; centroids.ids.len()];
+                Table { state, centroids: Arc::new(centroids), list_stamps }
+            }
+        };
+        if table.centroids.ids.len() != state.clusters as usize {
+            return Err(damaged("the index has another number of centroids than it says"));
+        }
+        Ok(cache.keep(table))
+    }
+
+    /// The table that `changes`, oldest first, made of this one.
+    fn after(
+        &self,
+        state: IndexState,
+        changes: &[(u64, Change)],
+        t: &mut Transaction,
+        store: StoreId,
+        metric: Metric,
+    ) -> Result<Table> {
+        let changed: BTreeSet<ClusterId> =
+            changes.iter().flat_map(|(_, change)| change.centroids.iter().copied()).collect();
+        let centroids = if changed.is_empty() {
+            Arc::clone(&self.centroids)
+        } else {
+            Arc::new(self.centroids.with(&changed, t, store, metric)?)
+        };
+        let mut stamps: std::collections::HashMap<ClusterId, u64> =
+            self.centroids.ids.iter().copied().zip(self.list_stamps.iter().copied()).collect();
+        for (stamp, change) in changes {
+            stamps.extend(change.centroids.iter().chain(&change.lists).map(|cluster| (*cluster, *stamp)));
+        }
+        let stamp_of = |id: &ClusterId| stamps.get(id).copied().unwrap_or(state.stamp);
+        let list_stamps = centroids.ids.iter().map(stamp_of).collect();
+        Ok(Table { state, centroids, list_stamps })
+    }
+
+    /// The nearest `wanted` centroids of a rotated query, by falling score.
+    pub(super) fn nearest(&self, query: &[f32], wanted: usize, metric: Metric) -> Vec<Probe> {
+        let centroids = &self.centroids;
+        let mut scores = Vec::new();
+        let count = centroids.ids.len();
+        let rescored = wanted.saturating_mul(RESCORED).min(count);
+        let mut order: Vec<u32> = (0..count as u32).collect();
+        if rescored < count {
+            centroids.int8.scores(&Int8Query::new(query), &mut scores);
+            order.select_nth_unstable_by(rescored, |a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
+            order.truncate(rescored);
+        }
+        let query_squared = dot(query, query);
+        let probe = |index: u32| {
+            let index = index as usize;
+            let product = dot(query, centroids.rotated.row(index));
+            let norm_squared = centroids.norms_squared[index];
+            let distance = (query_squared + norm_squared - 2.0 * product).max(0.0).sqrt();
+            Probe { index, score: product + metric.bias(norm_squared), distance }
+        };
+        let mut probes: Vec<Probe> = order.into_iter().map(probe).collect();
+        probes.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
+        probes.truncate(wanted);
+        probes
+    }
+
+    /// The list of a centroid, from memory when it was scanned before.
+    pub(super) fn list(&self, index: usize, words: usize, t: &mut Transaction, store: StoreId) -> Result<Arc<List>> {
+        let (cache, cluster) = (CACHE.get(), self.centroids.ids[index]);
+        let key = (self.list_stamps[index], cluster);
+        if let Some(list) = cache.lists.get(&key) {
+            return Ok(list);
+        }
+        let list = Arc::new(List::load(t, store, ListKey::Cluster(cluster), words)?.list);
+        cache.lists.insert(key, Arc::clone(&list));
+        Ok(list)
+    }
+}
+
+struct IndexCache {
+    tables: Mutex<Vec<Arc<Table>>>,
+    lists: Cache<(u64, ClusterId), Arc<List>, ListBytes>,
+}
+
+static CACHE: PerProcess<IndexCache> = PerProcess::new();
+
+#[derive(Clone)]
+struct ListBytes;
+
+impl Weighter<(u64, ClusterId), Arc<List>> for ListBytes {
+    fn weight(&self, _: &(u64, ClusterId), list: &Arc<List>) -> u64 {
+        list.bytes() as u64 + 128
+    }
+}
+
+impl Default for IndexCache {
+    fn default() -> Self {
+        let lists = Cache::with_weighter(8192, LISTS_BYTES_MAX, ListBytes);
+        Self { tables: Mutex::default(), lists }
+    }
+}
+
+impl IndexCache {
+    fn table(&self, stamp: u64) -> Option<Arc<Table>> {
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = tables.iter().position(|table| table.state.stamp == stamp)?;
+        // The one used last is at the end.
+        let end = tables.len();
+        tables[place..end].rotate_left(1);
+        tables.last().cloned()
+    }
+
+    fn keep(&self, table: Table) -> Arc<Table> {
+        let table = Arc::new(table);
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        if tables.len() >= TABLES_MAX {
+            tables.remove(0);
+        }
+        tables.push(Arc::clone(&table));
+        table
+    }
+
+    /// A table of an earlier version of the same index, and the changes since, oldest first.
+    #[expect(clippy::type_complexity)]
+    fn older(
+        &self,
+        t: &mut Transaction,
+        store: StoreId,
+        state: &IndexState,
+    ) -> Result<Option<(Arc<Table>, Vec<(u64, Change)>)>> {
+        let mut changes = Vec::new();
+        for version in (1..=state.version).rev().take(CHANGES_MAX as usize) {
+            let Some((stamp, change)) = Change::read(t, store, version)? else { return Ok(None) };
+            if !changes.is_empty()
+                && let Some(table) = self.table(stamp)
+            {
+                changes.reverse();
+                return Ok(Some((table, changes)));
+            }
+            if change.is_rebuild {
+                return Ok(None);
+            }
+            changes.push((stamp, change));
+        }
+        Ok(None)
+    }
+}
