@@ -55,6 +55,9 @@ pub(super) fn parts(bytes: &[u8]) -> Result<(&str, u64, &[u8])> {
         0 => (0, rest),
         _ => rest.split_first_chunk::<8>().map(|(id, rest)| (u64::from_le_bytes(*id), rest)).ok_or_else(short)?,
     };
+    if len & EXPLICIT != 0 && centroid_id == 0 {
+        return Err(damaged("an entry has an impossible centroid_id"));
+    }
     let (id, payload) = rest.split_at_checked(usize::from(len & !EXPLICIT)).ok_or_else(short)?;
     let id = std::str::from_utf8(id).map_err(|_| damaged("an item id is not UTF-8"))?;
     Ok((id, centroid_id, payload))

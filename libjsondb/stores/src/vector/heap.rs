@@ -57,19 +57,15 @@ impl Heap {
         &self,
         t: &mut Transaction,
         store: StoreId,
-        block: u64,
+        number: u64,
         vectors: impl Iterator<Item = &'a [f32]>,
     ) -> Result<()> {
-        let mut bytes = Vec::with_capacity(self.stride * SLOTS.min(vectors.size_hint().0));
-        for vector in vectors {
-            let start = bytes.len();
-            bytes.extend_from_slice(&[0; 4]);
-            bytes.extend_from_slice(&(norm(vector) as f32).to_le_bytes());
-            vector.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-            let crc = crc32fast::hash(&bytes[start + 4..]);
-            bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
-        }
-        Ok(t.put(store, &keys::vectors(block), &bytes, Placement::Auto)?)
+        let bytes = block(self.dimension(), vectors);
+        Ok(t.put(store, &keys::vectors(number), &bytes, Placement::Auto)?)
+    }
+
+    fn dimension(&self) -> usize {
+        (self.stride - ROW_HEADER) / 4
     }
 
     /// Reads a row; None when it is not there.
@@ -104,7 +100,7 @@ impl Heap {
     }
 
     /// The rows of a block's value, in order.
-    fn rows<'a>(&'a self, block: u64, value: &'a [u8]) -> Result<Vec<(RowId, Stored<'a>)>> {
+    pub(super) fn rows<'a>(&self, block: u64, value: &'a [u8]) -> Result<Vec<(RowId, Stored<'a>)>> {
         let (rows, slots) = if value.len().is_multiple_of(self.stride) {
             (value, u64::MAX)
         } else {
@@ -145,6 +141,21 @@ impl Heap {
         }
         Ok(lost)
     }
+}
+
+/// The value of a block of these vectors.
+pub(super) fn block<'a>(dimension: usize, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<u8> {
+    let stride = ROW_HEADER + 4 * dimension;
+    let mut bytes = Vec::with_capacity(stride * SLOTS.min(vectors.size_hint().0));
+    for vector in vectors {
+        let start = bytes.len();
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&(norm(vector) as f32).to_le_bytes());
+        vector.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        let crc = crc32fast::hash(&bytes[start + 4..]);
+        bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+    }
+    bytes
 }
 
 fn bitmap(trailer: &[u8]) -> Result<u64> {

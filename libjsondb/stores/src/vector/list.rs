@@ -171,6 +171,9 @@ impl List {
             _ => return Err(damaged("a list of codes has an unknown format")),
         };
         let coded = if is_grouped { len.next_multiple_of(GROUP) } else { len };
+        if header[1] != 0 || is_grouped != (len >= GROUP) {
+            return Err(damaged("a list of codes has an unknown format"));
+        }
         if rest.len() != len * 16 + coded * self.words * 8 {
             return Err(wrong());
         }

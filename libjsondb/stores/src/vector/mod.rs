@@ -8,6 +8,8 @@ mod assign;
 mod counters;
 mod entry;
 mod filter;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod heap;
 mod index;
 mod kernel;

@@ -20,12 +20,12 @@ pub(super) struct Config {
 }
 
 impl Config {
-    fn to_bytes(self) -> [u8; CONFIG_BYTES] {
+    pub(super) fn to_bytes(self) -> [u8; CONFIG_BYTES] {
         let [a, b, c, d] = self.dimension.to_le_bytes();
         [a, b, c, d, self.metric as u8, self.usage_mode as u8]
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let [a, b, c, d, metric, usage_mode]: [u8; CONFIG_BYTES] =
             bytes.try_into().map_err(|_| damaged("the configuration has the wrong length"))?;
         let dimension = u32::from_le_bytes([a, b, c, d]);
@@ -80,7 +80,7 @@ impl Default for IndexState {
 const STATE_BYTES: usize = 48;
 
 impl IndexState {
-    fn to_bytes(self) -> Vec<u8> {
+    pub(super) fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(STATE_BYTES);
         bytes.extend_from_slice(&self.version.to_le_bytes());
         bytes.extend_from_slice(&self.stamp.to_le_bytes());
@@ -92,7 +92,7 @@ impl IndexState {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<Self> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let bytes: &[u8; STATE_BYTES] =
             bytes.try_into().map_err(|_| damaged("the state of the index has the wrong length"))?;
         let long = |at: usize| u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap_or_default());
@@ -138,7 +138,7 @@ pub(super) struct Change {
 }
 
 impl Change {
-    fn to_bytes(&self, stamp: u64) -> Vec<u8> {
+    pub(super) fn to_bytes(&self, stamp: u64) -> Vec<u8> {
         let mut bytes = stamp.to_le_bytes().to_vec();
         bytes.push(u8::from(self.is_rebuild));
         bytes.extend_from_slice(&(self.centroids.len() as u32).to_le_bytes());
@@ -148,7 +148,7 @@ impl Change {
         bytes
     }
 
-    fn from_bytes(bytes: &[u8]) -> Result<(u64, Self)> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<(u64, Self)> {
         let wrong = || damaged("a change of the index has the wrong length");
         let (stamp, rest) = bytes.split_first_chunk::<8>().ok_or_else(wrong)?;
         let (is_rebuild, rest) = rest.split_first().ok_or_else(wrong)?;
