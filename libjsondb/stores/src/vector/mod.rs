@@ -12,11 +12,15 @@ mod counters;
 mod filter;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
+#[cfg_attr(not(test), expect(dead_code))]
 mod kernel;
 mod kmeans;
 mod layout;
 mod optimize;
 mod probe;
+#[cfg_attr(not(test), expect(dead_code))]
+#[expect(unused_imports)]
+mod rabitq;
 mod rows;
 mod sample;
 mod search;

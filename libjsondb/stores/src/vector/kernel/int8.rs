@@ -1,0 +1,134 @@
+//! Approximate products of one vector with many: both in 8 bits per number, each with a scale of its own.
+//!
+//! The standard error is about 0.5 % of the mean magnitude of a product: enough to choose the few rows whose exact
+//! products are then taken.
+
+use super::int8_scores;
+
+/// Rows that lie interleaved: four numbers of each of 16 rows, then the next four.
+pub(super) const GROUP: usize = 16;
+
+/// Four numbers of each row of a group.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+pub(super) struct Block(pub(super) [i8; 4 * GROUP]);
+
+/// What turns the integer products of a group of rows into scores.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub(super) struct Factors {
+    /// -128 times the sum of the row: a query's numbers are stored 128 higher than they are.
+    pub(super) bias: [i32; GROUP],
+    pub(super) scale: [f32; GROUP],
+    pub(super) add: [f32; GROUP],
+}
+
+/// Vectors of one dimension in 8 bits per number.
+#[derive(Clone, Debug)]
+pub(in crate::vector) struct Int8Rows {
+    blocks_per_group: usize,
+    len: usize,
+    blocks: Vec<Block>,
+    pub(super) factors: Vec<Factors>,
+}
+
+/// A vector to be multiplied with [`Int8Rows`].
+#[derive(Clone, Debug, Default)]
+pub(in crate::vector) struct Int8Query {
+    /// 128 higher than they are: the instructions multiply unsigned with signed numbers.
+    pub(super) numbers: Vec<[u8; 4]>,
+    pub(super) scale: f32,
+}
+
+impl Int8Rows {
+    /// No rows yet. `dimension` is at least 1.
+    pub(in crate::vector) fn new(dimension: usize) -> Self {
+        Self { blocks_per_group: dimension.div_ceil(4), len: 0, blocks: Vec::new(), factors: Vec::new() }
+    }
+
+    /// Number of rows.
+    pub(in crate::vector) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Adds a row.
+    pub(in crate::vector) fn push(&mut self, row: &[f32]) {
+        self.push_with(row, 0.0);
+    }
+
+    /// Adds a row whose scores are its products plus `add`.
+    pub(in crate::vector) fn push_with(&mut self, row: &[f32], add: f32) {
+        let (group, lane) = (self.len / GROUP, self.len % GROUP);
+        if lane == 0 {
+            self.blocks.resize((group + 1) * self.blocks_per_group, Block([0; 4 * GROUP]));
+            self.factors.push(Factors { bias: [0; GROUP], scale: [0.0; GROUP], add: [0.0; GROUP] });
+        }
+        let query = Int8Query::new(row);
+        let mut sum = 0i32;
+        for (block, numbers) in self.blocks[group * self.blocks_per_group..].iter_mut().zip(&query.numbers) {
+            for (to, number) in block.0[lane * 4..][..4].iter_mut().zip(numbers) {
+                *to = (i16::from(*number) - 128) as i8;
+                sum = sum.wrapping_add(i32::from(*to));
+            }
+        }
+        let factors = &mut self.factors[group];
+        factors.bias[lane] = sum.wrapping_mul(-128);
+        factors.scale[lane] = query.scale;
+        factors.add[lane] = add;
+        self.len += 1;
+    }
+
+    /// Replaces `out` by the approximate score of each row: its product with the query.
+    pub(in crate::vector) fn scores(&self, query: &Int8Query, out: &mut Vec<f32>) {
+        self.scores_of(std::slice::from_ref(query), out);
+        out.truncate(self.len);
+    }
+
+    /// Replaces `out` by the scores of all rows for the first query, then those for the second, and so on; each takes
+    /// [`Int8Rows::padded_len`] numbers, of which the last ones stand for no row.
+    pub(in crate::vector) fn scores_of(&self, queries: &[Int8Query], out: &mut Vec<f32>) {
+        out.resize(queries.len() * self.padded_len(), 0.0);
+        int8_scores(self, queries, out);
+    }
+
+    /// Number of rows, rounded up to whole groups.
+    pub(in crate::vector) fn padded_len(&self) -> usize {
+        self.factors.len() * GROUP
+    }
+
+    pub(super) fn blocks(&self, group: usize) -> &[Block] {
+        &self.blocks[group * self.blocks_per_group..][..self.blocks_per_group]
+    }
+
+    /// What the kernels rely on.
+    pub(super) fn check(&self, queries: &[Int8Query], out: &[f32]) {
+        assert!(queries.iter().all(|query| query.numbers.len() == self.blocks_per_group));
+        assert_eq!(out.len(), queries.len() * self.padded_len());
+    }
+}
+
+impl Int8Query {
+    pub(in crate::vector) fn new(vector: &[f32]) -> Self {
+        let mut query = Self::default();
+        query.prepare(vector);
+        query
+    }
+
+    /// Becomes another vector, in the same memory.
+    pub(in crate::vector) fn prepare(&mut self, vector: &[f32]) {
+        let max = vector.iter().fold(0f32, |max, number| max.max(number.abs()));
+        self.scale = max / 127.0;
+        // Of a vector too small for a scale, every number counts as zero.
+        let inverse = if self.scale >= f32::MIN_POSITIVE { 1.0 / self.scale } else { 0.0 };
+        // The conversion cuts off what is behind the point, and is kept within 8 bits.
+        let biased = |number: &f32| (number * inverse + 128.5) as u8;
+        let (chunks, rest) = vector.as_chunks::<4>();
+        self.numbers.clear();
+        self.numbers.extend(chunks.iter().map(|numbers| numbers.each_ref().map(biased)));
+        if !rest.is_empty() {
+            let mut last = [128; 4];
+            rest.iter().zip(&mut last).for_each(|(number, to)| *to = biased(number));
+            self.numbers.push(last);
+        }
+    }
+}
