@@ -62,6 +62,8 @@ pub(super) struct Bind {
     pub(super) scratch: Cell<Vec<u8>>,
     pub(super) key_scratch: Cell<Vec<u8>>,
     pub(super) chunk: Cell<Chunk>,
+    /// Of [`decode`](super::decode).
+    pub(super) made: Cell<Vec<Py>>,
     /// The tuple that owns the objects.
     owner: Py,
 }
@@ -95,6 +97,7 @@ impl Bind {
             scratch: Cell::default(),
             key_scratch: Cell::default(),
             chunk: Cell::default(),
+            made: Cell::default(),
             owner,
         };
         bind.finds_types().then_some(bind)
@@ -187,9 +190,9 @@ impl Drop for Bind {
 }
 
 /// Keeps the memory of a call for the next one, unless it was much.
-pub(super) fn give_back(place: &Cell<Vec<u8>>, mut memory: Vec<u8>) {
+pub(super) fn give_back<T>(place: &Cell<Vec<T>>, mut memory: Vec<T>) {
     memory.clear();
-    memory.shrink_to(SCRATCH_MAX);
+    memory.shrink_to(SCRATCH_MAX / size_of::<T>());
     place.set(memory);
 }
 

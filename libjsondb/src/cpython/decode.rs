@@ -4,7 +4,7 @@
 //! halves of surrogate pairs, deep nesting, and any text that is not JSON after all) is foreign: `json.loads` decides.
 
 use super::api::Py;
-use super::bind::Bind;
+use super::bind::{Bind, give_back};
 use super::encode::Foreign;
 use super::names::NAME_BYTES_MAX;
 use super::scan::plain_end;
@@ -16,12 +16,13 @@ const DIGITS_SAFE: usize = 18;
 
 /// A new reference to the value of a text. Foreign also when Python has no memory: then trying again says so.
 pub(super) fn decode(bind: &Bind, text: &[u8]) -> Result<Py, Foreign> {
-    let mut decoder = Decoder { bind, text, at: 0, made: Vec::with_capacity(16) };
+    let mut decoder = Decoder { bind, text, at: 0, made: bind.made.take() };
     let decoded = decoder.value(0).and_then(|()| {
         decoder.skip_space();
         if decoder.at == text.len() { decoder.made.pop().ok_or(Foreign) } else { Err(Foreign) }
     });
     decoder.made.drain(..).for_each(|object| bind.release(object));
+    give_back(&bind.made, decoder.made);
     if decoded.is_err() {
         // SAFETY: the GIL is held.
         unsafe { (bind.api.PyErr_Clear)() };
@@ -62,7 +63,7 @@ impl Decoder<'_> {
         self.skip_space();
         match self.peek() {
             b'"' => {
-                let string = self.string(false)?;
+                let string = self.string()?;
                 self.push(string)
             }
             b'{' => self.object(depth + 1),
@@ -125,7 +126,7 @@ impl Decoder<'_> {
         if self.peek() != b'"' {
             return Err(Foreign);
         }
-        let name = self.string(true)?;
+        let name = self.name()?;
         self.push(name)?;
         self.skip_space();
         if self.peek() != b':' {
@@ -165,8 +166,28 @@ impl Decoder<'_> {
         }
     }
 
-    /// Reads a string literal; gives a new reference.
-    fn string(&mut self, is_name: bool) -> Result<Py, Foreign> {
+    /// Reads the name of a field; gives a new reference.
+    fn name(&mut self) -> Result<Py, Foreign> {
+        let bind = self.bind;
+        if let Some((name, len)) = self.text.get(self.at + 1..).and_then(|rest| bind.names.expected(rest)) {
+            self.at += len + 2;
+            return Ok(bind.keep(name));
+        }
+        self.literal(|plain| match bind.names.find(plain) {
+            Some(name) => bind.keep(name),
+            None if plain.len() <= NAME_BYTES_MAX => new_name(bind, plain),
+            None => bind.new_str(plain),
+        })
+    }
+
+    /// Reads a string; gives a new reference.
+    fn string(&mut self) -> Result<Py, Foreign> {
+        let bind = self.bind;
+        self.literal(|plain| bind.new_str(plain))
+    }
+
+    /// Reads a string literal, of which `make` makes a str where nothing in it is escaped.
+    fn literal(&mut self, make: impl Fn(&[u8]) -> Py) -> Result<Py, Foreign> {
         let start = self.at + 1;
         let end = plain_end(self.text, start);
         let plain = self.text.get(start..end).ok_or(Foreign)?;
@@ -175,26 +196,7 @@ impl Decoder<'_> {
             Some(b'\\') => return self.escaped_string(start),
             _ => return Err(Foreign),
         }
-        if !is_name || plain.len() > NAME_BYTES_MAX {
-            return Ok(self.bind.new_str(plain));
-        }
-        if let Some(name) = self.bind.names.find(plain) {
-            return Ok(self.bind.keep(name));
-        }
-        Ok(self.new_name(plain))
-    }
-
-    #[cold]
-    fn new_name(&self, bytes: &[u8]) -> Py {
-        let mut name = self.bind.new_str(bytes);
-        if !name.is_null() {
-            // SAFETY: `name` is a new str; the GIL is held.
-            unsafe { (self.bind.api.PyUnicode_InternInPlace)(&mut name) };
-            if let Some(replaced) = self.bind.names.put(bytes, self.bind.keep(name)) {
-                self.bind.release(replaced);
-            }
-        }
-        name
+        Ok(make(plain))
     }
 
     #[cold]
@@ -305,10 +307,24 @@ impl Decoder<'_> {
         {
             return Err(Foreign);
         }
-        let text = std::str::from_utf8(literal).map_err(|_| Foreign)?;
+        // SAFETY: digits, signs, points and letters of ASCII.
+        let text = unsafe { std::str::from_utf8_unchecked(literal) };
         let float = text.parse().map_err(|_| Foreign)?;
         self.at += len;
         // SAFETY: the GIL is held.
         self.push(unsafe { (self.bind.api.PyFloat_FromDouble)(float) })
     }
+}
+
+#[cold]
+fn new_name(bind: &Bind, bytes: &[u8]) -> Py {
+    let mut name = bind.new_str(bytes);
+    if !name.is_null() {
+        // SAFETY: `name` is a new str; the GIL is held.
+        unsafe { (bind.api.PyUnicode_InternInPlace)(&mut name) };
+        if let Some(replaced) = bind.names.put(bytes, bind.keep(name)) {
+            bind.release(replaced);
+        }
+    }
+    name
 }

@@ -16,12 +16,14 @@ use crate::{BlobRef, Seq, ValueRef};
 
 /// Levels of the skip list: enough for tens of millions of keys, a quarter of which reaches each next level.
 pub(super) const LEVELS: usize = 12;
+/// Links of so many levels lie in the node; one in 64 has more.
+pub(super) const NEAR_LEVELS: usize = 3;
 /// Bytes of a key that are compared as three numbers: no jump to where the key lies, for most of the keys that a search meets.
 const HEAD_LEN: usize = 24;
 
 /// The first bytes of a key, zeros behind a shorter one. Of two that differ, the smaller belongs to the smaller key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Head([u64; 3]);
+struct Head([u64; 3]);
 
 impl Head {
     fn of(key: &[u8]) -> Head {
@@ -37,7 +39,7 @@ impl Head {
 
 /// A key to be searched for.
 pub(super) struct Probe<'a> {
-    pub(super) head: Head,
+    head: Head,
     key: &'a [u8],
 }
 
@@ -57,13 +59,31 @@ pub(super) struct Place {
 
 /// A key.
 pub(super) struct Node {
-    pub(super) head: Head,
-    pub(super) key: Place,
+    head: Head,
+    key: Place,
     /// Its newest version.
     pub(super) newest: AtomicU32,
-    /// Number of its lowest link, to the next key; the links of higher levels follow.
-    pub(super) links: u32,
+    /// The next node on each level; on the lowest that of the next key.
+    near: [AtomicU32; NEAR_LEVELS],
+    /// Number of the first link of the levels above.
+    far: u32,
 }
+
+impl Node {
+    pub(super) fn new(probe: &Probe<'_>, key: Place, newest: u32, far: u32) -> Node {
+        Node { head: probe.head, key, newest: AtomicU32::new(newest), near: Default::default(), far }
+    }
+
+    /// Of a level above the near ones.
+    fn far_link(&self, level: usize) -> u32 {
+        self.far + (level - NEAR_LEVELS) as u32
+    }
+}
+
+/// A node fills a line of the processor's cache: a search meets many of them.
+#[derive(Default)]
+#[repr(align(64))]
+struct Line(OnceLock<Node>);
 
 /// What a commit set a key to.
 pub(super) struct Version {
@@ -77,27 +97,50 @@ pub(super) struct Version {
     pub(super) jump: u32,
 }
 
-/// Numbers of nodes; this one is before all keys, and where there is no next one.
+/// The node before all keys; as a link: there is no next one.
 pub(super) const NONE: u32 = 0;
 
-#[derive(Default)]
 pub(super) struct Index {
     pub(super) table: Table,
-    pub(super) nodes: Chunks<OnceLock<Node>>,
+    nodes: Chunks<Line>,
     pub(super) versions: Chunks<OnceLock<Version>>,
-    pub(super) links: Chunks<AtomicU32>,
+    pub(super) far: Chunks<AtomicU32>,
     /// Keys and values of a commit each.
     pub(super) blocks: Chunks<OnceLock<Box<[u8]>>>,
 }
 
-/// Memory of a node, with links and slots, and of a version; and of a block beside its bytes.
-pub(super) const NODE_BYTES: u64 = size_of::<OnceLock<Node>>() as u64 + 6 + 24;
+/// Memory of a node with its slots of the hash table, of a version, and of a block beside its bytes.
+pub(super) const NODE_BYTES: u64 = size_of::<Line>() as u64 + 24;
 pub(super) const VERSION_BYTES: u64 = size_of::<OnceLock<Version>>() as u64;
 pub(super) const BLOCK_BYTES: u64 = size_of::<OnceLock<Box<[u8]>>>() as u64 + 16;
 
+impl Default for Index {
+    fn default() -> Self {
+        let index = Self {
+            table: Table::default(),
+            nodes: Chunks::default(),
+            versions: Chunks::default(),
+            far: Chunks::default(),
+            blocks: Chunks::default(),
+        };
+        let empty = Place { block: 0, offset: 0, len: 0 };
+        index.make_node(NONE, Node::new(&Probe::new(&[]), empty, 0, 0), LEVELS);
+        index
+    }
+}
+
 impl Index {
+    /// A node on so many levels, to which no link leads yet.
+    pub(super) fn make_node(&self, number: u32, node: Node, levels: usize) {
+        for level in NEAR_LEVELS..levels {
+            self.far.make(node.far_link(level));
+        }
+        // Numbers are used once.
+        let _ = self.nodes.make(number).0.set(node);
+    }
+
     pub(super) fn node(&self, number: u32) -> Option<&Node> {
-        self.nodes.get(number)?.get()
+        self.nodes.get(number)?.0.get()
     }
 
     pub(super) fn version(&self, number: u32) -> Option<&Version> {
@@ -155,14 +198,14 @@ impl Index {
         node.head.cmp(&probe.head).then_with(|| self.bytes(node.key).cmp(probe.key))
     }
 
-    /// Number of a node's link.
-    pub(super) fn link(&self, node: u32, level: usize) -> u32 {
-        self.node(node).map_or(0, |node| node.links) + level as u32
+    pub(super) fn link(&self, node: u32, level: usize) -> Option<&AtomicU32> {
+        let node = self.node(node)?;
+        node.near.get(level).or_else(|| self.far.get(node.far_link(level)))
     }
 
     /// The next node of a level; of the lowest, that of the next key.
     pub(super) fn next(&self, node: u32, level: usize) -> u32 {
-        self.links.get(self.link(node, level)).map_or(NONE, |link| link.load(Ordering::Acquire))
+        self.link(node, level).map_or(NONE, |link| link.load(Ordering::Acquire))
     }
 
     /// The last node that `is_before` is true of. It is true of none behind one that it is false of.
@@ -182,5 +225,15 @@ impl Index {
             }
             node = next;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_fills_one_line() {
+        assert_eq!(size_of::<Line>(), 64);
     }
 }

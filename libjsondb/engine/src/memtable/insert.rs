@@ -2,10 +2,10 @@
 
 use std::cmp::Ordering as Order;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, Kind};
-use super::index::{Index, LEVELS, NONE, Node, Place, Probe, Version};
+use super::index::{Index, LEVELS, NEAR_LEVELS, NONE, Node, Place, Probe, Version};
 use super::table::KeyHash;
 use crate::Seq;
 
@@ -13,7 +13,7 @@ use crate::Seq;
 pub(super) struct Writer {
     nodes: u32,
     versions: u32,
-    links: u32,
+    far: u32,
     blocks: u32,
     random: u64,
     /// On each level the last node that is not behind the key that was added last.
@@ -22,9 +22,9 @@ pub(super) struct Writer {
 
 impl Default for Writer {
     fn default() -> Self {
-        // The first links are those of no node: where each level begins.
-        let (nodes, links) = (NONE + 1, LEVELS as u32);
-        Self { nodes, versions: 0, links, blocks: 0, random: 0x9e37_79b9_7f4a_7c15, path: [NONE; LEVELS] }
+        // The first far links are those of the node before all keys.
+        let (nodes, far) = (NONE + 1, (LEVELS - NEAR_LEVELS) as u32);
+        Self { nodes, versions: 0, far, blocks: 0, random: 0x9e37_79b9_7f4a_7c15, path: [NONE; LEVELS] }
     }
 }
 
@@ -91,18 +91,16 @@ impl Index {
 
     fn add_node(&self, writer: &mut Writer, hash: KeyHash, probe: &Probe<'_>, key: Place, version: u32) {
         self.find_path(&mut writer.path, probe);
-        let (number, links, levels) = (writer.nodes, writer.links, writer.random_levels());
+        let (number, levels) = (writer.nodes, writer.random_levels());
         writer.nodes += 1;
-        writer.links += levels as u32;
-        for (level, before) in writer.path.iter().enumerate().take(levels) {
-            let link = self.links.make(links + level as u32);
-            link.store(self.next(*before, level), Ordering::Relaxed);
-        }
-        let newest = AtomicU32::new(version);
-        let _ = self.nodes.make(number).set(Node { head: probe.head, key, newest, links });
-        // From here on readers meet it.
+        self.make_node(number, Node::new(probe, key, version, writer.far), levels);
+        writer.far += levels.saturating_sub(NEAR_LEVELS) as u32;
+        // From the lowest level on readers meet it: its own link is there before.
         for (level, before) in writer.path.iter_mut().enumerate().take(levels) {
-            self.links.make(self.link(*before, level)).store(number, Ordering::Release);
+            if let (Some(own), Some(link)) = (self.link(number, level), self.link(*before, level)) {
+                own.store(link.load(Ordering::Relaxed), Ordering::Relaxed);
+                link.store(number, Ordering::Release);
+            }
             *before = number;
         }
         self.table.add(hash, number);

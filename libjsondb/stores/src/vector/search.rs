@@ -35,7 +35,7 @@ const PROBES_AT_ONCE: usize = 64;
 const PROBES_MIN: usize = 4;
 
 /// Rows with the score of the k-th hit among which those with the lowest ids are chosen.
-const TIES_MAX: usize = 256;
+const TIES_MAX: usize = 1024;
 
 /// Cells of a result array: ids and scores of all queries of a call.
 const RESULT_CELLS_MAX: usize = 1 << 27;

@@ -1,7 +1,9 @@
 //! The encoding of what has no parts.
 
+use std::ops::Range;
+
 use super::super::number::OrderedNumber;
-use super::{ESCAPED, FALSE, NULL, NUMBER, STRING, STRING_END, TRUE};
+use super::{ESCAPED, FALSE, LIST, NULL, NUMBER, STRING, STRING_END, TRUE};
 
 /// A value without parts. Compares as keys do: null < false < true < number < string, strings by code points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +15,19 @@ pub(crate) enum Scalar<'a> {
 }
 
 impl Scalar<'_> {
+    /// The encoding of no scalar begins with this byte or a greater one.
+    pub(crate) const FIRST_BYTES_END: u8 = LIST;
+
+    /// What the encodings of this type, and of no other, begin with.
+    pub(crate) fn first_bytes(self) -> Range<u8> {
+        match self {
+            Scalar::Null => NULL..FALSE,
+            Scalar::Bool(_) => FALSE..NUMBER,
+            Scalar::Number(_) => NUMBER..STRING,
+            Scalar::Text(_) => STRING..LIST,
+        }
+    }
+
     /// Appends the encoding; no encoding is a prefix of another, and bytes compare as the scalars do.
     #[inline]
     pub(crate) fn append(self, out: &mut Vec<u8>) {

@@ -19,6 +19,10 @@
 mod evaluate;
 mod fields;
 mod parse;
+#[cfg_attr(not(test), expect(dead_code))]
+pub(in crate::vector) mod postings;
+#[cfg_attr(not(test), expect(dead_code))]
+mod row_set;
 
 use serde_json::{Number, Value};
 

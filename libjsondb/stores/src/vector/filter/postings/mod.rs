@@ -1,0 +1,128 @@
+//! Postings: which indexed rows have which scalar in which field of their payload. Index transactions alone write them.
+//!
+//! | Key | Value |
+//! |---|---|
+//! | `f`, 0, first ordinal | rows by ordinal, see `directory` |
+//! | `f`, 1, field, value, first ordinal | the ordinals behind the first, as steps from one to the next |
+//! | `f`, 2, first ordinal | the same, of rows that are not in the postings of all their fields |
+//!
+//! An ordinal (u32) is the number of a row in the order in which rows were added. Field and value are encoded as in keys of B-trees.
+//! In the place of a value, 7 and an XXH3-64 stand for strings of more than 64 bytes, 8 for all lists and objects. Steps are varints: a
+//! byte per row for values that are not rare. A payload that cannot be read, that has more than 64 fields, or one with a name of more than
+//! 256 bytes, is met by every filter, and checked.
+
+mod directory;
+mod lists;
+mod ordinals;
+mod plan;
+mod terms;
+mod varint;
+
+use std::collections::HashMap;
+use std::ops::Bound;
+
+use engine::{Direction, StoreId, Transaction};
+
+use self::directory::Appender;
+use self::ordinals::Ordinals;
+use self::terms::Terms;
+use super::row_set::{RowId, RowSet};
+use crate::{Error, ErrorCode, Result, walk};
+
+#[cfg_attr(not(test), expect(unused_imports))]
+pub(in crate::vector) use plan::find;
+
+type Ordinal = u32;
+
+/// Terms that are gathered before they are written: what bounds the memory of a build.
+const GATHERED_MAX: usize = 1 << 16;
+
+/// Rows that have an ordinal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::vector) struct Census {
+    pub(in crate::vector) live: u64,
+    /// Not there any more: their ordinals are in postings until all is written anew.
+    pub(in crate::vector) gone: u64,
+}
+
+/// Rows that may pass a filter.
+#[derive(Debug)]
+pub(in crate::vector) struct Found {
+    /// At least the indexed rows that pass.
+    pub(in crate::vector) rows: RowSet,
+    /// True when all of them pass.
+    pub(in crate::vector) is_exact: bool,
+}
+
+/// Adds rows with their payloads, which were not there. Costs the least when later rows lie behind earlier ones.
+pub(in crate::vector) fn add<P: AsRef<[u8]>>(
+    t: &mut Transaction,
+    store: StoreId,
+    rows: impl IntoIterator<Item = (RowId, P)>,
+) -> Result<()> {
+    let mut appender = Appender::open(t, store)?;
+    let mut gathered = Gathered { terms: HashMap::new(), are_new: appender.next() == 0 };
+    let mut terms = Terms::default();
+    for (row, payload) in rows {
+        let ordinal = appender.add(t, store, row)?;
+        terms.read(payload.as_ref()).for_each(|term| gathered.add(term, ordinal));
+        if gathered.terms.len() >= GATHERED_MAX {
+            gathered.store(t, store)?;
+        }
+    }
+    gathered.store(t, store)?;
+    appender.store(t, store)
+}
+
+/// Removes all, so that the rows can be added anew.
+pub(in crate::vector) fn clear(t: &mut Transaction, store: StoreId) -> Result<()> {
+    let mut keys = Vec::new();
+    let span = (Bound::Included(&b"f"[..]), Bound::Excluded(&b"g"[..]));
+    walk::visit(t, store, span, Direction::Forward, |key, _| {
+        keys.push(key.to_vec());
+        Ok(true)
+    })?;
+    keys.into_iter().try_for_each(|key| Ok(t.delete(store, &key)?))
+}
+
+/// Forgets rows that are not kept: they are found no more.
+pub(in crate::vector) fn retain(
+    t: &mut Transaction,
+    store: StoreId,
+    keep: impl FnMut(RowId) -> bool,
+) -> Result<Census> {
+    directory::retain(t, store, keep)
+}
+
+/// Ordinals by term, before they are written.
+struct Gathered {
+    terms: HashMap<Box<[u8]>, Vec<Ordinal>>,
+    /// None of them is in the store.
+    are_new: bool,
+}
+
+impl Gathered {
+    fn add(&mut self, term: &[u8], ordinal: Ordinal) {
+        match self.terms.get_mut(term) {
+            Some(ordinals) => ordinals.push(ordinal),
+            None => drop(self.terms.insert(term.into(), vec![ordinal])),
+        }
+    }
+
+    fn store(&mut self, t: &mut Transaction, store: StoreId) -> Result<()> {
+        let mut terms: Vec<_> = self.terms.drain().collect();
+        terms.sort_unstable();
+        for (term, ordinals) in terms {
+            lists::append(t, store, &term, &ordinals, self.are_new)?;
+        }
+        self.are_new = false;
+        Ok(())
+    }
+}
+
+fn damaged() -> Error {
+    Error::new(ErrorCode::Corruption, "a vector store is damaged: its postings are not as they are written")
+}
+
+#[cfg(test)]
+mod tests;
