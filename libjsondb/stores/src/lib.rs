@@ -55,7 +55,7 @@ pub use session::Session;
 pub use transaction::{
     DEFAULT_MAX_TIME, LONGEST_MAX_TIME, Transaction, TransactionMode, max_time_from_minutes,
 };
-pub use vector::{Metric, 
-    ArrayQueryOptions, CentroidStats, Hit, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
+pub use vector::{
+    ArrayQueryOptions, CentroidStats, Hit, Metric, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
     VectorStore,
 };

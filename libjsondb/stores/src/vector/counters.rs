@@ -9,6 +9,7 @@ use crate::maintenance::Audit;
 const LIVE: &[u8] = b"n";
 const FRESH: &[u8] = b"w";
 const DEAD: &[u8] = b"d";
+const ADDED: &[u8] = b"u";
 
 /// Live rows.
 pub(super) fn rows(t: &Transaction, store: StoreId) -> Result<u64> {
@@ -18,6 +19,11 @@ pub(super) fn rows(t: &Transaction, store: StoreId) -> Result<u64> {
 /// Rows in no cluster yet, dead ones included.
 pub(super) fn fresh(t: &Transaction, store: StoreId) -> Result<u64> {
     count(t, store, FRESH)
+}
+
+/// Rows ever added. With the index's version it names a committed set of fresh rows.
+pub(super) fn added(t: &Transaction, store: StoreId) -> Result<u64> {
+    count(t, store, ADDED)
 }
 
 /// Deleted rows whose vectors and codes are still there.
@@ -43,6 +49,7 @@ fn count(t: &Transaction, store: StoreId, name: &[u8]) -> Result<u64> {
 /// Changes of the counters, added up so that a batch touches each once.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
+    pub(super) added: i64,
     pub(super) live: i64,
     pub(super) fresh: i64,
     pub(super) dead: i64,
@@ -58,7 +65,8 @@ impl Counts {
     }
 
     pub(super) fn store(self, t: &mut Transaction, store: StoreId) -> Result<()> {
-        for (name, delta) in [(LIVE, self.live), (FRESH, self.fresh), (DEAD, self.dead)] {
+        for (name, delta) in [(ADDED, self.added), (LIVE, self.live), (FRESH, self.fresh), (DEAD, self.dead)]
+        {
             if delta != 0 {
                 t.add_to_counter(store, name, delta)?;
             }

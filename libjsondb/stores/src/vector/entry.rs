@@ -53,7 +53,10 @@ pub(super) fn parts(bytes: &[u8]) -> Result<(&str, u64, &[u8])> {
     let len = u16::from_le_bytes(*len);
     let (centroid_id, rest) = match len & EXPLICIT {
         0 => (0, rest),
-        _ => rest.split_first_chunk::<8>().map(|(id, rest)| (u64::from_le_bytes(*id), rest)).ok_or_else(short)?,
+        _ => rest
+            .split_first_chunk::<8>()
+            .map(|(id, rest)| (u64::from_le_bytes(*id), rest))
+            .ok_or_else(short)?,
     };
     if len & EXPLICIT != 0 && centroid_id == 0 {
         return Err(damaged("an entry has an impossible centroid_id"));

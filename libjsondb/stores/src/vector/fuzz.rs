@@ -11,7 +11,9 @@ use super::keys::{self, ListKey, RowId};
 use super::list::{Coded, List};
 use super::rabitq::Factors;
 use super::state::{Change, Config, IndexState};
-use super::types::{ArrayQueryOptions, Metric, QueryOptions, UsageMode, VectorItem, VectorOptions, check_options};
+use super::types::{
+    ArrayQueryOptions, Metric, QueryOptions, UsageMode, VectorItem, VectorOptions, check_options,
+};
 
 /// Words of the codes, and the dimension of the vectors, that inputs are taken for.
 const WORDS: usize = 2;
@@ -56,7 +58,7 @@ pub(crate) fn vector_layout_seeds() -> Vec<Vec<u8>> {
         let row = RowId::new(row.block(), number);
         list.push(Coded { row, is_primary: number % 2 == 0, factors, code: &[7, number as u64] });
     }
-    let config = Config { dimension: 384, metric: Metric::L2, usage_mode: UsageMode::Dynamic };
+    let config = Config { dimension: 384, metric: Metric::L2, usage_mode: UsageMode::Dynamic, id: 7 };
     let change = Change { is_rebuild: false, centroids: vec![1, 2], lists: vec![3] };
     vec![
         row.0.to_be_bytes().to_vec(),

@@ -69,7 +69,12 @@ impl Heap {
     }
 
     /// Reads a row; None when it is not there.
-    pub(super) fn read(&mut self, t: &mut Transaction, store: StoreId, row: RowId) -> Result<Option<Stored<'_>>> {
+    pub(super) fn read(
+        &mut self,
+        t: &mut Transaction,
+        store: StoreId,
+        row: RowId,
+    ) -> Result<Option<Stored<'_>>> {
         let key = keys::vectors(row.block());
         let mut place = row.slot();
         let Some(len) = t.get_part(store, &key, place * self.stride, self.stride, &mut self.buffer)? else {
@@ -104,7 +109,8 @@ impl Heap {
         let (rows, slots) = if value.len().is_multiple_of(self.stride) {
             (value, u64::MAX)
         } else {
-            let (rows, trailer) = value.split_at_checked(value.len().wrapping_sub(TRAILER)).ok_or_else(wrong_length)?;
+            let (rows, trailer) =
+                value.split_at_checked(value.len().wrapping_sub(TRAILER)).ok_or_else(wrong_length)?;
             (rows, bitmap(trailer)?)
         };
         let count = rows.len() / self.stride;
@@ -112,7 +118,10 @@ impl Heap {
             return Err(wrong_length());
         }
         let slots = (0..SLOTS).filter(|slot| slots >> slot & 1 == 1);
-        rows.chunks_exact(self.stride).zip(slots).map(|(bytes, slot)| Ok((RowId::new(block, slot), self.stored(bytes)?))).collect()
+        rows.chunks_exact(self.stride)
+            .zip(slots)
+            .map(|(bytes, slot)| Ok((RowId::new(block, slot), self.stored(bytes)?)))
+            .collect()
     }
 
     /// Rewrites a block without the rows for which `keep` is false; removes it when none is left. True when it had any such row.
@@ -199,7 +208,8 @@ impl Walk {
             Some(last) => Bound::Excluded(last.as_slice()),
             None => Bound::Included(self.range.start.as_slice()),
         };
-        let blocks = t.scan(store, start, Bound::Excluded(&self.range.end), Direction::Forward, BLOCKS_AT_ONCE)?;
+        let blocks =
+            t.scan(store, start, Bound::Excluded(&self.range.end), Direction::Forward, BLOCKS_AT_ONCE)?;
         for entry in &blocks {
             let value = t.load(&entry.value)?;
             for (row, stored) in heap.rows(keys::number_of(&entry.key)?, &value)? {

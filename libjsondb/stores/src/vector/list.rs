@@ -101,20 +101,14 @@ impl List {
     pub(super) fn push(&mut self, coded: Coded<'_>) {
         let flag = if coded.is_primary { PRIMARY } else { 0 };
         self.push_row(coded.row.0 | flag, coded.factors);
-        let index = self.len - 1;
-        let group = &mut self.codes[index / GROUP * GROUP * self.words..];
-        for (word, code) in coded.code.iter().enumerate().take(self.words) {
-            group[word * GROUP + index % GROUP] = *code;
-        }
+        self.put_code(self.len - 1, coded.code);
     }
 
     fn push_row(&mut self, row: u64, factors: Factors) {
         if self.len.is_multiple_of(GROUP) {
-            let end = self.len + GROUP;
-            self.rows.resize(end, NO_ROW);
-            self.add.resize(end, f32::NEG_INFINITY);
-            self.scale.resize(end, 0.0);
-            self.codes.resize(end * self.words, 0);
+            self.len += 1;
+            self.fill_group();
+            self.len -= 1;
         }
         self.rows[self.len] = row;
         self.add[self.len] = factors.add;
@@ -134,7 +128,11 @@ impl List {
 
     /// Rows of a packed value of codes of so many words.
     pub(super) fn rows_per_value(words: usize) -> usize {
-        (1..=u16::MAX as usize).take_while(|rows| grouped_bytes(*rows, words) <= PACKED_BYTES_MAX).last().unwrap_or(0).max(GROUP)
+        (1..=u16::MAX as usize)
+            .take_while(|rows| grouped_bytes(*rows, words) <= PACKED_BYTES_MAX)
+            .last()
+            .unwrap_or(0)
+            .max(GROUP)
     }
 
     /// The value of some rows. The first of them begins a group, or they are few.
@@ -180,34 +178,53 @@ impl List {
         let (rows, rest) = rest.split_at(len * 8);
         let (add, rest) = rest.split_at(len * 4);
         let (scale, codes) = rest.split_at(len * 4);
-        let float = |bytes: &[u8], index: usize| f32::from_le_bytes(bytes[index * 4..][..4].try_into().unwrap_or_default());
         let (rows, codes) = (rows.as_chunks::<8>().0, codes.as_chunks::<8>().0);
-        // Whole groups are taken over as they are.
-        let aligned = is_grouped && self.len.is_multiple_of(GROUP);
-        let start = self.codes.len();
-        for (index, row) in rows.iter().enumerate() {
-            let row = u64::from_le_bytes(*row);
-            if row == NO_ROW {
-                return Err(damaged("a list of codes names no row"));
-            }
-            self.push_row(row, Factors { add: float(add, index), scale: float(scale, index) });
-            if !aligned {
-                let (at, step) = if is_grouped {
-                    (index / GROUP * GROUP * self.words + index % GROUP, GROUP)
-                } else {
-                    (index * self.words, 1)
-                };
-                let place = self.len - 1;
-                for word in 0..self.words {
-                    self.codes[place / GROUP * GROUP * self.words + word * GROUP + place % GROUP] =
-                        u64::from_le_bytes(codes[at + word * step]);
-                }
-            }
+        let (add, scale) = (add.as_chunks::<4>().0, scale.as_chunks::<4>().0);
+        if rows.iter().any(|row| u64::from_le_bytes(*row) == NO_ROW) {
+            return Err(damaged("a list of codes names no row"));
         }
-        if aligned {
-            self.codes[start..].iter_mut().zip(codes).for_each(|(word, bytes)| *word = u64::from_le_bytes(*bytes));
+        if is_grouped && self.len.is_multiple_of(GROUP) {
+            // Whole groups are taken over as they are.
+            self.len += len;
+            self.rows.extend(rows.iter().map(|row| u64::from_le_bytes(*row)));
+            self.add.extend(add.iter().map(|number| f32::from_le_bytes(*number)));
+            self.scale.extend(scale.iter().map(|number| f32::from_le_bytes(*number)));
+            self.codes.extend(codes.iter().map(|word| u64::from_le_bytes(*word)));
+            self.fill_group();
+            return Ok(());
+        }
+        let mut code = vec![0; self.words];
+        for index in 0..len {
+            let (at, step) = if is_grouped {
+                (index / GROUP * GROUP * self.words + index % GROUP, GROUP)
+            } else {
+                (index * self.words, 1)
+            };
+            for (word, code) in code.iter_mut().enumerate() {
+                *code = u64::from_le_bytes(codes[at + word * step]);
+            }
+            let factors =
+                Factors { add: f32::from_le_bytes(add[index]), scale: f32::from_le_bytes(scale[index]) };
+            self.push_row(u64::from_le_bytes(rows[index]), factors);
+            self.put_code(self.len - 1, &code);
         }
         Ok(())
+    }
+
+    /// Makes the last group whole.
+    fn fill_group(&mut self) {
+        let end = self.len.next_multiple_of(GROUP);
+        self.rows.resize(end, NO_ROW);
+        self.add.resize(end, f32::NEG_INFINITY);
+        self.scale.resize(end, 0.0);
+        self.codes.resize(end * self.words, 0);
+    }
+
+    fn put_code(&mut self, index: usize, code: &[u64]) {
+        let group = &mut self.codes[index / GROUP * GROUP * self.words..];
+        for (word, code) in code.iter().enumerate().take(self.words) {
+            group[word * GROUP + index % GROUP] = *code;
+        }
     }
 
     /// A list from the database.
@@ -220,7 +237,11 @@ impl List {
                 ValueRef::Inline(bytes) => loaded.list.unpack(bytes)?,
                 ValueRef::Blob(_) => blobs.push(value.to_value()),
             }
-            if is_loose { loaded.loose += 1 } else { loaded.values += 1 }
+            if is_loose {
+                loaded.loose += 1
+            } else {
+                loaded.values += 1
+            }
             Ok(true)
         })?;
         for blob in blobs {

@@ -1,7 +1,7 @@
 //! How similarity is measured. Whatever the metric, a higher score is better, and rows are ranked by a product with the query plus something of their own.
 
-use super::kernel::{cosine, distance_squared_bytes, dot_bytes, make_unit};
 use super::heap::Stored;
+use super::kernel::{cosine, distance_squared_bytes, dot_bytes, make_unit};
 use super::types::Metric;
 
 impl Metric {

@@ -15,7 +15,7 @@ use super::rabitq::Query;
 use super::shape::Shape;
 use super::shortlist::{Ranking, Scored, Shortlist};
 use super::state::{IndexState, RECALLS};
-use super::table::Table;
+use super::table::{ListName, Table, cached};
 use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore, counters};
 use crate::{Error, ErrorCode, Result, walk};
 
@@ -74,7 +74,8 @@ impl VectorStore {
             with_payload: true,
         };
         let found = self.find(cancel, options.vector.len(), &options.vector, &request, 1)?;
-        let hit = |found: Found| Ok(Hit { id: found.id, score: found.score, payload: payload(found.payload)? });
+        let hit =
+            |found: Found| Ok(Hit { id: found.id, score: found.score, payload: payload(found.payload)? });
         found.into_iter().flatten().map(hit).collect()
     }
 
@@ -210,9 +211,9 @@ struct Plan<'a> {
     table: Arc<Table>,
     k: usize,
     /// Rows that are in no cluster yet.
-    fresh: List,
+    fresh: Arc<List>,
     /// Of the base: the lists of explicit clusters.
-    lists: Vec<List>,
+    lists: Vec<Arc<List>>,
     errors: f32,
     slack: f32,
 }
@@ -220,10 +221,20 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     fn new(t: &mut Transaction, shape: &'a Shape, request: &'a Request, k: usize, rows: u64) -> Result<Self> {
         let table = Table::read(t, shape.store, shape.rotation.padded(), shape.config.metric)?;
-        let fresh = load_fresh(t, shape.store, shape.words())?;
+        let (store, words, stamp) = (shape.store, shape.words(), table.state.stamp);
+        let fresh = if t.has_writes() {
+            // No other transaction sees these rows.
+            Arc::new(load_fresh(t, store, words)?)
+        } else {
+            let added = counters::added(t, store)?;
+            let name = ListName::Fresh { store: shape.config.id, stamp, added };
+            cached(name, || load_fresh(t, store, words))?
+        };
         let mut lists = Vec::new();
-        for id in request.explicit.iter().flatten() {
-            lists.push(List::load(t, shape.store, ListKey::Explicit(*id), shape.words())?.list);
+        for id in request.explicit.iter().flatten().copied() {
+            lists.push(cached(ListName::Explicit { stamp, id }, || {
+                Ok(List::load(t, store, ListKey::Explicit(id), words)?.list)
+            })?);
         }
         let in_effect_exact = rows <= EXACT_ROWS_MAX || request.recall >= 1.0;
         let (errors, slack) = if in_effect_exact {
@@ -465,7 +476,12 @@ impl<'a> Search<'a> {
     }
 
     /// The best rows that count, with those of the same rank as the last; and how many of the best were gone.
-    fn settle(&mut self, t: &mut Transaction, query: &[f32], ranking: &mut Ranking) -> Result<(Vec<Found>, usize)> {
+    fn settle(
+        &mut self,
+        t: &mut Transaction,
+        query: &[f32],
+        ranking: &mut Ranking,
+    ) -> Result<(Vec<Found>, usize)> {
         let Shape { store, config, .. } = *self.plan.shape;
         let query_squared = super::kernel::dot(query, query);
         let (mut known, mut gone): (HashMap<RowId, Option<Entry>>, usize) = (HashMap::new(), 0);

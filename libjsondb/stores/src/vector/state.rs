@@ -6,7 +6,7 @@ use super::keys::{self, ClusterId, damaged, load};
 use super::types::{Metric, UsageMode};
 use crate::Result;
 
-const CONFIG_BYTES: usize = 6;
+const CONFIG_BYTES: usize = 14;
 /// Versions whose changes are kept for those who know an older one.
 const CHANGES_KEPT: u64 = 256;
 
@@ -17,16 +17,21 @@ pub(super) struct Config {
     pub(super) dimension: u32,
     pub(super) metric: Metric,
     pub(super) usage_mode: UsageMode,
+    /// Drawn at random: tells this store from all others.
+    pub(super) id: u64,
 }
 
 impl Config {
     pub(super) fn to_bytes(self) -> [u8; CONFIG_BYTES] {
-        let [a, b, c, d] = self.dimension.to_le_bytes();
-        [a, b, c, d, self.metric as u8, self.usage_mode as u8]
+        let mut bytes = [0; CONFIG_BYTES];
+        bytes[..4].copy_from_slice(&self.dimension.to_le_bytes());
+        bytes[4..6].copy_from_slice(&[self.metric as u8, self.usage_mode as u8]);
+        bytes[6..].copy_from_slice(&self.id.to_le_bytes());
+        bytes
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        let [a, b, c, d, metric, usage_mode]: [u8; CONFIG_BYTES] =
+        let [a, b, c, d, metric, usage_mode, id @ ..]: [u8; CONFIG_BYTES] =
             bytes.try_into().map_err(|_| damaged("the configuration has the wrong length"))?;
         let dimension = u32::from_le_bytes([a, b, c, d]);
         if dimension == 0 {
@@ -37,6 +42,7 @@ impl Config {
             metric: Metric::from_number(i32::from(metric)).map_err(|_| damaged("its metric is unknown"))?,
             usage_mode: UsageMode::from_number(i32::from(usage_mode))
                 .map_err(|_| damaged("its usage mode is unknown"))?,
+            id: u64::from_le_bytes(id),
         })
     }
 
@@ -160,7 +166,8 @@ impl Change {
         if !rest.is_empty() {
             return Err(wrong());
         }
-        let change = Self { is_rebuild: *is_rebuild != 0, centroids: centroids.to_vec(), lists: lists.to_vec() };
+        let change =
+            Self { is_rebuild: *is_rebuild != 0, centroids: centroids.to_vec(), lists: lists.to_vec() };
         Ok((u64::from_le_bytes(*stamp), change))
     }
 
@@ -177,7 +184,7 @@ mod tests {
 
     #[test]
     fn bytes_round_trip_and_others_are_told() {
-        let config = Config { dimension: 384, metric: Metric::L2, usage_mode: UsageMode::Dynamic };
+        let config = Config { dimension: 384, metric: Metric::L2, usage_mode: UsageMode::Dynamic, id: 7 };
         assert_eq!(Config::from_bytes(&config.to_bytes()).unwrap(), config);
         let state = IndexState {
             version: 1 << 40,

@@ -188,7 +188,8 @@ impl Table {
         let mut order: Vec<u32> = (0..count as u32).collect();
         if rescored < count {
             centroids.int8.scores(&Int8Query::new(query), &mut scores);
-            order.select_nth_unstable_by(rescored, |a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
+            order
+                .select_nth_unstable_by(rescored, |a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
             order.truncate(rescored);
         }
         let query_squared = dot(query, query);
@@ -206,21 +207,45 @@ impl Table {
     }
 
     /// The list of a centroid, from memory when it was scanned before.
-    pub(super) fn list(&self, index: usize, words: usize, t: &mut Transaction, store: StoreId) -> Result<Arc<List>> {
-        let (cache, cluster) = (CACHE.get(), self.centroids.ids[index]);
-        let key = (self.list_stamps[index], cluster);
-        if let Some(list) = cache.lists.get(&key) {
-            return Ok(list);
-        }
-        let list = Arc::new(List::load(t, store, ListKey::Cluster(cluster), words)?.list);
-        cache.lists.insert(key, Arc::clone(&list));
-        Ok(list)
+    pub(super) fn list(
+        &self,
+        index: usize,
+        words: usize,
+        t: &mut Transaction,
+        store: StoreId,
+    ) -> Result<Arc<List>> {
+        let cluster = self.centroids.ids[index];
+        cached(ListName::Cluster { stamp: self.list_stamps[index], cluster }, || {
+            Ok(List::load(t, store, ListKey::Cluster(cluster), words)?.list)
+        })
     }
+}
+
+/// What a list in memory is. Of one name there is only one content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum ListName {
+    /// That of a cluster, since the version of this stamp.
+    Cluster { stamp: u64, cluster: ClusterId },
+    /// Of the rows that had this centroid_id at the version of this stamp.
+    Explicit { stamp: u64, id: u64 },
+    /// Of the fresh rows of a store (its [`super::state::Config::id`]) when so many had been added, at the version of this stamp.
+    Fresh { store: u64, stamp: u64, added: u64 },
+}
+
+/// A list from memory; else from `load`, and kept.
+pub(super) fn cached(name: ListName, load: impl FnOnce() -> Result<List>) -> Result<Arc<List>> {
+    let cache = CACHE.get();
+    if let Some(list) = cache.lists.get(&name) {
+        return Ok(list);
+    }
+    let list = Arc::new(load()?);
+    cache.lists.insert(name, Arc::clone(&list));
+    Ok(list)
 }
 
 struct IndexCache {
     tables: Mutex<Vec<Arc<Table>>>,
-    lists: Cache<(u64, ClusterId), Arc<List>, ListBytes>,
+    lists: Cache<ListName, Arc<List>, ListBytes>,
 }
 
 static CACHE: PerProcess<IndexCache> = PerProcess::new();
@@ -228,8 +253,8 @@ static CACHE: PerProcess<IndexCache> = PerProcess::new();
 #[derive(Clone)]
 struct ListBytes;
 
-impl Weighter<(u64, ClusterId), Arc<List>> for ListBytes {
-    fn weight(&self, _: &(u64, ClusterId), list: &Arc<List>) -> u64 {
+impl Weighter<ListName, Arc<List>> for ListBytes {
+    fn weight(&self, _: &ListName, list: &Arc<List>) -> u64 {
         list.bytes() as u64 + 128
     }
 }

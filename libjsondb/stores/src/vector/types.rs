@@ -141,7 +141,15 @@ pub struct QueryOptions {
 
 impl Default for QueryOptions {
     fn default() -> Self {
-        Self { vector: Vec::new(), k: 10, filter: None, nprobe: None, target_recall: None, exact: false, centroid_ids: None }
+        Self {
+            vector: Vec::new(),
+            k: 10,
+            filter: None,
+            nprobe: None,
+            target_recall: None,
+            exact: false,
+            centroid_ids: None,
+        }
     }
 }
 

@@ -134,6 +134,7 @@ impl VectorStore {
                     dimension: dimension as u32,
                     metric: Metric::from_number(self.options.metric)?,
                     usage_mode: UsageMode::from_number(self.options.usage_mode)?,
+                    id: uuid::Uuid::new_v4().as_u64_pair().1,
                 };
                 config.write(t, store)?;
             }
@@ -207,6 +208,7 @@ impl VectorStore {
             }
             t.put(store, &keys::fresh(block), &codes.pack(0..codes.len()), Placement::Auto)?;
         }
+        counts.added += rows.len() as i64;
         counts.fresh += rows.len() as i64;
         counts.store(t, store)
     }

@@ -139,7 +139,12 @@ fn bad_options_are_refused() {
     let fixture = Fixture::new();
     let open = |name: &str, usage_mode: i32, content_size: i32| {
         let session = Session::Auto(fixture.database.clone());
-        VectorStore::open(session, name, VectorOptions { usage_mode, content_size, ..VectorOptions::default() }).map(|_| ())
+        VectorStore::open(
+            session,
+            name,
+            VectorOptions { usage_mode, content_size, ..VectorOptions::default() },
+        )
+        .map(|_| ())
     };
     assert!(open("x", 0, 0).is_ok());
     for (name, usage_mode, content_size) in
