@@ -62,7 +62,12 @@ impl List {
 
     /// Bytes it takes in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.rows.len() * (16 + 8 * self.words)
+        self.rows.len() * Self::row_bytes(self.words)
+    }
+
+    /// Bytes that a row with a code of so many words takes in memory.
+    pub(super) fn row_bytes(words: usize) -> usize {
+        16 + 8 * words
     }
 
     pub(super) fn row(&self, index: usize) -> RowId {

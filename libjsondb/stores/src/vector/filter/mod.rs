@@ -18,15 +18,15 @@
 
 mod evaluate;
 mod fields;
+mod matches;
 mod parse;
-#[cfg_attr(not(test), expect(dead_code))]
 pub(in crate::vector) mod postings;
-#[cfg_attr(not(test), expect(dead_code))]
 mod row_set;
 
 use serde_json::{Number, Value};
 
 use crate::btree::{OrderedNumber, Scalar};
+pub(in crate::vector) use matches::Matches;
 
 /// A filter that does not let everything pass.
 #[derive(Clone, Debug, PartialEq)]

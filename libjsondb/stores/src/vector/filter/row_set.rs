@@ -1,26 +1,10 @@
 //! A set of rows: a word of 64 slots for each block that has some of them.
 
-/// A row: its block and its slot in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(in crate::vector) struct RowId(u64);
-
-impl RowId {
-    pub(in crate::vector) fn new(block: u64, slot: usize) -> Self {
-        Self(block << 6 | slot as u64)
-    }
-
-    pub(in crate::vector) fn block(self) -> u64 {
-        self.0 >> 6
-    }
-
-    pub(in crate::vector) fn slot(self) -> usize {
-        self.0 as usize & 63
-    }
-}
+use crate::vector::keys::RowId;
 
 /// Rows, as bits of the blocks they are in: 16 bytes per block.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::vector) struct RowSet {
+pub(super) struct RowSet {
     /// Rising.
     blocks: Vec<u64>,
     /// The slots of each, never none.
@@ -48,24 +32,29 @@ impl RowSet {
     }
 
     /// Adds a row.
-    pub(in crate::vector) fn add(&mut self, row: RowId) {
+    pub(super) fn add(&mut self, row: RowId) {
         self.add_slots(row.block(), 1 << row.slot());
     }
 
     /// How many rows there are.
-    pub(in crate::vector) fn len(&self) -> u64 {
+    pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    pub(in crate::vector) fn contains(&self, row: RowId) -> bool {
+    pub(super) fn contains(&self, row: RowId) -> bool {
         match self.blocks.binary_search(&row.block()) {
             Ok(place) => self.slots[place] >> row.slot() & 1 == 1,
             Err(_) => false,
         }
     }
 
+    /// Bytes in memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<u64>() * (self.blocks.capacity() + self.slots.capacity())
+    }
+
     /// The rows, rising.
-    pub(in crate::vector) fn rows(&self) -> impl Iterator<Item = RowId> + '_ {
+    pub(super) fn rows(&self) -> impl Iterator<Item = RowId> + '_ {
         self.blocks.iter().zip(&self.slots).flat_map(|(block, slots)| {
             let mut rest = *slots;
             std::iter::from_fn(move || {

@@ -8,8 +8,9 @@ use std::ops::Bound;
 
 use engine::{Direction, Placement, StoreId, Transaction, ValueRef};
 
-use super::super::row_set::{RowId, RowSet};
-use super::{Census, Ordinal, Ordinals, damaged, varint};
+use super::super::row_set::RowSet;
+use super::{Census, Ordinal, Ordinals, unlike_written, varint};
+use crate::vector::keys::RowId;
 use crate::{Error, ErrorCode, Result, walk};
 
 const PREFIX: [u8; 2] = [b'f', 0];
@@ -49,12 +50,12 @@ impl Chunk {
 
     fn decode(key: &[u8], value: ValueRef<'_>) -> Result<Self> {
         let (Some(first), ValueRef::Inline(mut bytes)) = (key.strip_prefix(&PREFIX), value) else {
-            return Err(damaged());
+            return Err(unlike_written());
         };
-        let first = first.try_into().map(Ordinal::from_be_bytes).map_err(|_| damaged())?;
+        let first = first.try_into().map(Ordinal::from_be_bytes).map_err(|_| unlike_written())?;
         let (mut blocks, mut number) = (Vec::new(), 0u64);
         while !bytes.is_empty() {
-            let mut next = || varint::take(&mut bytes).ok_or_else(damaged);
+            let mut next = || varint::take(&mut bytes).ok_or_else(unlike_written);
             let step = next()?;
             number = number.wrapping_add(step >> 1 ^ (step & 1).wrapping_neg());
             blocks.push(Block { number, slots: next()?, gone: next()? });
@@ -65,7 +66,7 @@ impl Chunk {
     /// The first ordinal behind it.
     fn end(&self) -> Result<Ordinal> {
         let count: u64 = self.blocks.iter().map(|block| u64::from(block.slots.count_ones())).sum();
-        Ordinal::try_from(u64::from(self.first) + count).map_err(|_| damaged())
+        Ordinal::try_from(u64::from(self.first) + count).map_err(|_| unlike_written())
     }
 }
 
@@ -148,7 +149,7 @@ pub(super) fn rows_of(t: &mut Transaction, store: StoreId, ordinals: &Ordinals) 
         for block in &chunk.blocks {
             let wanted = ordinals.word_at(ordinal);
             rows.add_slots(block.number, spread(wanted, block.slots) & !block.gone);
-            ordinal = ordinal.checked_add(block.slots.count_ones()).ok_or_else(damaged)?;
+            ordinal = ordinal.checked_add(block.slots.count_ones()).ok_or_else(unlike_written)?;
         }
         Ok(true)
     })?;

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use engine::{Direction, Placement, StoreId, Transaction, ValueRef};
 
-use super::{Ordinal, Ordinals, damaged, varint};
+use super::{Ordinal, Ordinals, unlike_written, varint};
 use crate::{Result, walk};
 
 const ORDINAL_BYTES: usize = size_of::<Ordinal>();
@@ -24,7 +24,7 @@ pub(super) fn append(
     for ordinal in ordinals {
         match &mut chunk {
             Some(chunk) if chunk.steps.len() < CHUNK_BYTES => {
-                let step = ordinal.checked_sub(chunk.last).ok_or_else(damaged)?;
+                let step = ordinal.checked_sub(chunk.last).ok_or_else(unlike_written)?;
                 varint::put(step.into(), &mut chunk.steps);
                 chunk.last = *ordinal;
             }
@@ -95,21 +95,21 @@ pub(super) fn collect(
 fn parts<'a>(key: &[u8], value: ValueRef<'a>) -> Result<(Ordinal, &'a [u8])> {
     match (key.last_chunk::<ORDINAL_BYTES>(), value) {
         (Some(first), ValueRef::Inline(steps)) => Ok((Ordinal::from_be_bytes(*first), steps)),
-        _ => Err(damaged()),
+        _ => Err(unlike_written()),
     }
 }
 
-/// Shows the ordinals of a chunk, which are damaged when one is refused.
+/// Shows the ordinals of a chunk, which are unlike_written when one is refused.
 fn each(first: Ordinal, mut steps: &[u8], mut show: impl FnMut(Ordinal) -> bool) -> Result<()> {
     let mut ordinal = first;
     loop {
         if !show(ordinal) {
-            return Err(damaged());
+            return Err(unlike_written());
         }
         if steps.is_empty() {
             return Ok(());
         }
         let step = varint::take(&mut steps).and_then(|step| Ordinal::try_from(step).ok());
-        ordinal = step.and_then(|step| ordinal.checked_add(step)).ok_or_else(damaged)?;
+        ordinal = step.and_then(|step| ordinal.checked_add(step)).ok_or_else(unlike_written)?;
     }
 }

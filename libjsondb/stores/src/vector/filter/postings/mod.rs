@@ -26,11 +26,11 @@ use engine::{Direction, StoreId, Transaction};
 use self::directory::Appender;
 use self::ordinals::Ordinals;
 use self::terms::Terms;
-use super::row_set::{RowId, RowSet};
-use crate::{Error, ErrorCode, Result, walk};
+use super::row_set::RowSet;
+use crate::vector::keys::{RowId, damaged};
+use crate::{Error, Result, walk};
 
-#[cfg_attr(not(test), expect(unused_imports))]
-pub(in crate::vector) use plan::find;
+pub(in crate::vector::filter) use plan::find;
 
 type Ordinal = u32;
 
@@ -47,11 +47,11 @@ pub(in crate::vector) struct Census {
 
 /// Rows that may pass a filter.
 #[derive(Debug)]
-pub(in crate::vector) struct Found {
+pub(in crate::vector::filter) struct Found {
     /// At least the indexed rows that pass.
-    pub(in crate::vector) rows: RowSet,
+    pub(in crate::vector::filter) rows: RowSet,
     /// True when all of them pass.
-    pub(in crate::vector) is_exact: bool,
+    pub(in crate::vector::filter) is_exact: bool,
 }
 
 /// Adds rows with their payloads, which were not there. Costs the least when later rows lie behind earlier ones.
@@ -120,8 +120,8 @@ impl Gathered {
     }
 }
 
-fn damaged() -> Error {
-    Error::new(ErrorCode::Corruption, "a vector store is damaged: its postings are not as they are written")
+fn unlike_written() -> Error {
+    damaged("postings are not as they are written")
 }
 
 #[cfg(test)]

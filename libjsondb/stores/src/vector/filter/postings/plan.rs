@@ -9,7 +9,11 @@ use super::{Found, Ordinal, Ordinals, directory, lists, terms};
 use crate::{Result, walk};
 
 /// The indexed rows that may pass a filter; None when the postings cannot tell. Reads do not count.
-pub(in crate::vector) fn find(t: &mut Transaction, store: StoreId, filter: &Filter) -> Result<Option<Found>> {
+pub(in crate::vector::filter) fn find(
+    t: &mut Transaction,
+    store: StoreId,
+    filter: &Filter,
+) -> Result<Option<Found>> {
     t.untracked(|t| {
         let bound = directory::count(t, store)?;
         let mut plan = Plan { t, store, tests: tests(filter), bound };
