@@ -268,6 +268,27 @@ impl Database {
         Ok(transaction)
     }
 
+    /// Runs `work`, of milliseconds, on the newest committed state: neither is the folder looked at again, nor are its files kept from
+    /// being removed; where that goes wrong it is run once more with both.
+    pub(crate) fn read_brief<R>(
+        &self,
+        cancel: &CancelToken,
+        mut work: impl FnMut(&mut engine::Transaction) -> Result<R>,
+    ) -> Result<R> {
+        self.check_open(cancel)?;
+        let known = lock(&self.used).as_ref().map(|used| used.engine.clone());
+        if let Some(engine) = known
+            && let Ok(mut transaction) = engine.begin_brief(engine::Mode::Read)
+        {
+            transaction.set_cancel(cancel);
+            match work(&mut transaction) {
+                Err(error) if error.is_retryable() => {}
+                result => return result,
+            }
+        }
+        work(&mut self.begin_engine(engine::Mode::Read, cancel)?)
+    }
+
     /// Runs `work` on a database that must be there already.
     pub(crate) fn with_existing<R>(
         &self,

@@ -127,9 +127,12 @@ impl VectorStore {
     fn read<R>(
         &self,
         cancel: &CancelToken,
-        work: impl FnOnce(&mut engine::Transaction) -> Result<R>,
+        work: impl FnMut(&mut engine::Transaction) -> Result<R>,
     ) -> Result<R> {
-        self.session.read(cancel, |transaction| transaction.with(cancel, work))
+        match &self.session {
+            Session::In(transaction) => transaction.with(cancel, work),
+            Session::Auto(database) => database.read_brief(cancel, work),
+        }
     }
 
     /// Runs `work` in a transaction that writes. In a session of its own it may run more than once, after

@@ -251,3 +251,106 @@ impl std::hash::Hasher for RowHasher {
         self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(26);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vector::kernel::{dot, unit};
+    use crate::vector::list::Coded;
+    use crate::vector::rabitq::{Rotation, encode};
+    use crate::vector::sample::Random;
+
+    const DIMENSION: usize = 100;
+
+    /// Rotated vectors, and their list relative to zero.
+    fn rows(count: u64) -> (Vec<Vec<f32>>, List) {
+        let (rotation, mut random) = (Rotation::new(DIMENSION), Random::new(7));
+        let origin = vec![0.0; rotation.padded()];
+        let (mut vectors, mut list) = (Vec::new(), List::new(rotation.padded() / 64));
+        for row in 0..count {
+            let vector: Vec<f32> = (0..DIMENSION).map(|_| random.below(2001) as f32 - 1000.0).collect();
+            let mut rotated = vec![0.0; rotation.padded()];
+            rotation.apply(&unit(&vector), &mut rotated);
+            let mut code = vec![0; rotation.padded() / 64];
+            let factors = encode(&rotated, &origin, &mut code);
+            list.push(Coded { row: RowId(row), is_primary: true, factors, code: &code });
+            vectors.push(rotated);
+        }
+        (vectors, list)
+    }
+
+    fn best_of(vectors: &[Vec<f32>], query: &[f32], k: usize, counts: impl Fn(u64) -> bool) -> Vec<RowId> {
+        let mut rows: Vec<RowId> = (0..vectors.len() as u64).filter(|row| counts(*row)).map(RowId).collect();
+        rows.sort_by(|a, b| {
+            dot(&vectors[b.0 as usize], query).total_cmp(&dot(&vectors[a.0 as usize], query))
+        });
+        rows.truncate(k);
+        rows
+    }
+
+    fn scored(ranking: &mut Ranking, vectors: &[Vec<f32>], query: &[f32], k: usize) -> (Vec<RowId>, usize) {
+        let mut taken = 0;
+        ranking
+            .settle(k, |row| {
+                taken += 1;
+                let score = dot(&vectors[row.0 as usize], query);
+                Ok(Some((score, score)))
+            })
+            .unwrap();
+        (ranking.best(k, 0).iter().map(|scored| scored.row).collect(), taken)
+    }
+
+    #[test]
+    fn wide_bounds_give_the_exact_best_and_score_few() {
+        let (vectors, list) = rows(3000);
+        for query in &vectors[..20] {
+            let code = Query::new(query, &vec![0.0; query.len()]);
+            let mut shortlist = Shortlist::new(10, 5.0, false);
+            shortlist.scan(&list, &code, true, |_| true);
+            let (found, taken) = scored(&mut shortlist.into_ranking(), &vectors, query, 10);
+            assert_eq!(found, best_of(&vectors, query, 10, |_| true));
+            assert!(taken < 1500, "{taken} rows scored");
+        }
+    }
+
+    #[test]
+    fn rows_that_do_not_count_push_nothing_out() {
+        let (vectors, list) = rows(500);
+        let query = &vectors[3];
+        let code = Query::new(query, &vec![0.0; query.len()]);
+        let mut shortlist = Shortlist::new(5, 5.0, false);
+        shortlist.scan(&list, &code, true, |row| row.0.is_multiple_of(50));
+        let (found, _) = scored(&mut shortlist.into_ranking(), &vectors, query, 5);
+        assert_eq!(found, best_of(&vectors, query, 5, |row| row.is_multiple_of(50)));
+    }
+
+    #[test]
+    fn a_row_in_two_lists_is_one_hit_and_what_is_dropped_makes_room() {
+        let (vectors, list) = rows(200);
+        let query = &vectors[3];
+        let code = Query::new(query, &vec![0.0; query.len()]);
+        let mut shortlist = Shortlist::new(4, 5.0, true);
+        shortlist.scan(&list, &code, true, |_| true);
+        shortlist.scan(&list, &code, true, |_| true);
+        let mut ranking = shortlist.into_ranking();
+        let (found, taken) = scored(&mut ranking, &vectors, query, 4);
+        assert_eq!(found, best_of(&vectors, query, 4, |_| true));
+        assert!(taken <= 200);
+        ranking.retain(|row| row != found[0]);
+        let (next, _) = scored(&mut ranking, &vectors, query, 4);
+        assert_eq!(next, best_of(&vectors, query, 4, |row| RowId(row) != found[0]));
+    }
+
+    #[test]
+    fn rows_of_one_rank_are_all_given() {
+        let (vectors, list) = rows(60);
+        let code = Query::new(&vectors[0], &vec![0.0; vectors[0].len()]);
+        let mut shortlist = Shortlist::new(2, 5.0, true);
+        shortlist.scan(&list, &code, true, |_| true);
+        let mut ranking = shortlist.into_ranking();
+        ranking.settle(2, |row| Ok((row.0 != 9).then_some((1.0, 1.0)))).unwrap();
+        assert_eq!(ranking.best(2, 1000).len(), 59);
+        assert_eq!(ranking.best(2, 3).len(), 5);
+        assert_eq!(ranking.best(0, 3).len(), 0);
+    }
+}
