@@ -305,11 +305,11 @@ mod tests {
         let (vectors, list) = rows(3000);
         for query in &vectors[..20] {
             let code = Query::new(query, &vec![0.0; query.len()]);
-            let mut shortlist = Shortlist::new(10, 5.0, false);
+            let mut shortlist = Shortlist::new(10, 4.0, false);
             shortlist.scan(&list, &code, true, |_| true);
             let (found, taken) = scored(&mut shortlist.into_ranking(), &vectors, query, 10);
             assert_eq!(found, best_of(&vectors, query, 10, |_| true));
-            assert!(taken < 1500, "{taken} rows scored");
+            assert!(taken < 2500, "{taken} rows scored");
         }
     }
 
@@ -348,7 +348,7 @@ mod tests {
         let mut shortlist = Shortlist::new(2, 5.0, true);
         shortlist.scan(&list, &code, true, |_| true);
         let mut ranking = shortlist.into_ranking();
-        ranking.settle(2, |row| Ok((row.0 != 9).then_some((1.0, 1.0)))).unwrap();
+        ranking.settle(2, |row| Ok((row.0 != 9).then_some((-9.0, -9.0)))).unwrap();
         assert_eq!(ranking.best(2, 1000).len(), 59);
         assert_eq!(ranking.best(2, 3).len(), 5);
         assert_eq!(ranking.best(0, 3).len(), 0);
