@@ -7,10 +7,10 @@ use std::thread;
 use engine::{CancelToken, Direction, Mode, StoreId, Transaction, ValueRef};
 
 use super::entry::{Entry, payload};
-use super::filter::Filter;
+use super::filter::{Filter, Matches};
 use super::heap::{Heap, Walk};
 use super::keys::{KeyRange, ListKey, RowId};
-use super::list::List;
+use super::list::{Coded, List};
 use super::rabitq::Query;
 use super::shape::Shape;
 use super::shortlist::{Ranking, Scored, Shortlist};
@@ -212,8 +212,11 @@ struct Plan<'a> {
     k: usize,
     /// Rows that are in no cluster yet.
     fresh: Arc<List>,
-    /// Of the base: the lists of explicit clusters.
-    lists: Vec<Arc<List>>,
+    /// The indexed rows that pass the filter.
+    matches: Option<Arc<Matches>>,
+    /// Lists relative to the base that are scanned in the place of clusters: of the explicit clusters asked for, or of the rows that pass a
+    /// filter, when they are few.
+    lists: Option<Vec<Arc<List>>>,
     errors: f32,
     slack: f32,
 }
@@ -230,12 +233,26 @@ impl<'a> Plan<'a> {
             let name = ListName::Fresh { store: shape.config.id, stamp, added };
             cached(name, || load_fresh(t, store, words))?
         };
-        let mut lists = Vec::new();
-        for id in request.explicit.iter().flatten().copied() {
-            lists.push(cached(ListName::Explicit { stamp, id }, || {
-                Ok(List::load(t, store, ListKey::Explicit(id), words)?.list)
-            })?);
-        }
+        let matches = match &request.filter {
+            Some(filter) if !request.exact => Some(Matches::find(t, store, stamp, filter, words)?),
+            _ => None,
+        };
+        let lists = match (&request.explicit, &matches) {
+            _ if request.exact => None,
+            (Some(ids), _) => {
+                let list = |id: &u64| {
+                    cached(ListName::Explicit { stamp, id: *id }, || {
+                        Ok(List::load(t, store, ListKey::Explicit(*id), words)?.list)
+                    })
+                };
+                Some(ids.iter().map(list).collect::<Result<_>>()?)
+            }
+            (None, Some(matches)) => {
+                let base = Arc::clone(&table.centroids.base);
+                matches.codes(|| gather(t, shape, &base, matches.rows()))?.map(|list| vec![list])
+            }
+            (None, None) => None,
+        };
         let in_effect_exact = rows <= EXACT_ROWS_MAX || request.recall >= 1.0;
         let (errors, slack) = if in_effect_exact {
             (ERRORS_EXACT, f32::INFINITY)
@@ -243,7 +260,7 @@ impl<'a> Plan<'a> {
             let IndexState { slack, .. } = table.state;
             (at_recall(ERRORS, request.recall), at_recall(slack, request.recall))
         };
-        Ok(Self { request, shape, table, k, fresh, lists, errors, slack })
+        Ok(Self { request, shape, table, k, fresh, matches, lists, errors, slack })
     }
 
     fn run(
@@ -290,6 +307,11 @@ impl<'a> Plan<'a> {
             }
             Ok(found)
         })
+    }
+
+    /// True for rows of lists that the filter does not rule out.
+    fn counts(&self, row: RowId) -> bool {
+        self.matches.as_ref().is_none_or(|matches| matches.contains(row))
     }
 
     /// True when a row of this entry may be a hit.
@@ -374,6 +396,24 @@ pub(super) fn load_fresh(t: &mut Transaction, store: StoreId, words: usize) -> R
     Ok(fresh)
 }
 
+/// The codes of rows relative to the base.
+fn gather(
+    t: &mut Transaction,
+    shape: &Shape,
+    base: &[f32],
+    rows: impl Iterator<Item = RowId>,
+) -> Result<List> {
+    let (mut heap, mut list) = (Heap::new(shape.dimension()), List::new(shape.words()));
+    let mut code = vec![0; shape.words()];
+    for row in rows {
+        if let Some(stored) = heap.read(t, shape.store, row)? {
+            let factors = shape.encode(&shape.rotated(&stored.to_vec()), base, &mut code);
+            list.push(Coded { row, is_primary: true, factors, code: &code });
+        }
+    }
+    Ok(list)
+}
+
 /// One query after the other, in the same memory.
 struct Search<'a> {
     plan: &'a Plan<'a>,
@@ -397,8 +437,7 @@ impl<'a> Search<'a> {
     }
 
     fn run(&mut self, t: &mut Transaction, query: &[f32]) -> Result<Vec<Found>> {
-        let first = self.attempt(t, query, self.plan.request.filter.is_some())?;
-        match first {
+        match self.attempt(t, query, false)? {
             Some(found) => Ok(found),
             // More of the best rows were gone than is usual: nothing may be dropped on the way.
             None => Ok(self.attempt(t, query, true)?.unwrap_or_default()),
@@ -413,11 +452,15 @@ impl<'a> Search<'a> {
         let mut shortlist = Shortlist::new(plan.k, plan.errors, keeps_all);
         self.scan_fresh(&mut shortlist);
         let mut probes = Probes::new(plan);
-        if plan.request.explicit.is_some() {
-            self.scan_explicit(&mut shortlist);
-            probes.is_done = true;
-        } else {
-            self.probe(t, &mut probes, &mut shortlist)?;
+        match &plan.lists {
+            Some(lists) => {
+                self.code.prepare(&self.rotated, &plan.table.centroids.base);
+                for list in lists {
+                    shortlist.scan(list, &self.code, true, |row| plan.counts(row));
+                }
+                probes.is_done = true;
+            }
+            None => self.probe(t, &mut probes, &mut shortlist)?,
         }
         let mut ranking = shortlist.into_ranking();
         loop {
@@ -435,16 +478,12 @@ impl<'a> Search<'a> {
     }
 
     fn scan_fresh(&mut self, shortlist: &mut Shortlist) {
-        if !self.plan.fresh.is_empty() {
+        let Plan { fresh, request, .. } = self.plan;
+        if !fresh.is_empty() {
             self.code.prepare(&self.rotated, &self.origin);
-            shortlist.scan(&self.plan.fresh, &self.code, true, |_| true);
-        }
-    }
-
-    fn scan_explicit(&mut self, shortlist: &mut Shortlist) {
-        self.code.prepare(&self.rotated, &self.plan.table.centroids.base);
-        for list in &self.plan.lists {
-            shortlist.scan(list, &self.code, true, |_| true);
+            // Whether they count is seen from their entries.
+            let is_sure = request.filter.is_none() && request.explicit.is_none();
+            shortlist.scan(fresh, &self.code, is_sure, |_| true);
         }
     }
 
@@ -466,7 +505,7 @@ impl<'a> Search<'a> {
             }
             let list = table.list(probe.index, words, t, plan.shape.store)?;
             self.code.prepare(&self.rotated, table.centroids.rotated.row(probe.index));
-            shortlist.scan(&list, &self.code, true, |_| true);
+            shortlist.scan(&list, &self.code, true, |row| plan.counts(row));
             probes.next += 1;
         }
         // Whoever comes again has not found enough.
