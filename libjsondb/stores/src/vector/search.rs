@@ -493,18 +493,18 @@ impl<'a> Search<'a> {
         let (table, words) = (&plan.table, plan.shape.words());
         let end = probes.next.saturating_add(probes.wanted);
         while probes.next < end {
-            let Some(probe) = probes.current(plan, &self.rotated) else {
+            let Some(index) = probes.current(plan, &self.rotated) else {
                 probes.is_done = true;
                 return Ok(());
             };
+            self.code.prepare(&self.rotated, table.centroids.rotated.row(index));
             if probes.is_adaptive && probes.next >= PROBES_MIN {
-                let missing = shortlist.kth_estimate() - probe.score;
-                if missing > plan.slack * probe.distance {
+                let score = table.score(index, self.code.centroid_dot, plan.shape.config.metric);
+                if shortlist.kth_estimate() - score > plan.slack * self.code.distance {
                     break;
                 }
             }
-            let list = table.list(probe.index, words, t, plan.shape.store)?;
-            self.code.prepare(&self.rotated, table.centroids.rotated.row(probe.index));
+            let list = table.list(index, words, t, plan.shape.store)?;
             shortlist.scan(&list, &self.code, true, |row| plan.counts(row));
             probes.next += 1;
         }
@@ -556,7 +556,7 @@ impl<'a> Search<'a> {
 
 /// The centroids of a query, the nearest first.
 struct Probes {
-    ranked: Vec<super::table::Probe>,
+    ranked: Vec<usize>,
     next: usize,
     wanted: usize,
     is_adaptive: bool,
@@ -575,7 +575,7 @@ impl Probes {
         }
     }
 
-    fn current(&mut self, plan: &Plan<'_>, rotated: &[f32]) -> Option<super::table::Probe> {
+    fn current(&mut self, plan: &Plan<'_>, rotated: &[f32]) -> Option<usize> {
         if self.next >= self.ranked.len() {
             let count = plan.table.centroids.ids.len();
             if self.ranked.len() >= count {
@@ -586,9 +586,9 @@ impl Probes {
             } else {
                 self.ranked.len().saturating_mul(8)
             };
-            let nearest = plan.table.nearest(rotated, wanted.min(count), plan.shape.config.metric);
-            let known: HashSet<usize> = self.ranked.iter().map(|probe| probe.index).collect();
-            self.ranked.extend(nearest.into_iter().filter(|probe| !known.contains(&probe.index)));
+            let nearest = plan.table.nearest(rotated, wanted.min(count));
+            let known: HashSet<usize> = self.ranked.iter().copied().collect();
+            self.ranked.extend(nearest.into_iter().filter(|index| !known.contains(index)));
         }
         self.ranked.get(self.next).copied()
     }

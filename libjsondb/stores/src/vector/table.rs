@@ -23,8 +23,6 @@ const LISTS_BYTES_MAX: u64 = 64 << 20;
 const TABLES_MAX: usize = 8;
 /// How far back a known table is brought up to date; a table that is older is read anew.
 const CHANGES_MAX: u64 = 64;
-/// Centroids whose exact scores are taken, per one that is wanted.
-const RESCORED: usize = 2;
 
 /// The centroids of an index, rotated.
 #[derive(Clone, Debug)]
@@ -43,17 +41,6 @@ pub(super) struct Table {
     pub(super) centroids: Arc<Centroids>,
     /// For each centroid the stamp of a version since which its list is what it is.
     list_stamps: Vec<u64>,
-}
-
-/// A centroid as a query sees it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Probe {
-    /// Index in the table.
-    pub(super) index: usize,
-    /// The centroid's own score, as a row would have it.
-    pub(super) score: f32,
-    /// How far it is from the query.
-    pub(super) distance: f32,
 }
 
 impl Centroids {
@@ -179,31 +166,24 @@ impl Table {
         Ok(Table { state, centroids, list_stamps })
     }
 
-    /// The nearest `wanted` centroids of a rotated query, by falling score.
-    pub(super) fn nearest(&self, query: &[f32], wanted: usize, metric: Metric) -> Vec<Probe> {
-        let centroids = &self.centroids;
+    /// What a row on this centroid would be ranked by, its product with the query given.
+    pub(super) fn score(&self, index: usize, product: f32, metric: Metric) -> f32 {
+        product + metric.bias(self.centroids.norms_squared[index])
+    }
+
+    /// Indexes of the `wanted` centroids that score best for a rotated query, the best first. By 8-bit numbers: about.
+    pub(super) fn nearest(&self, query: &[f32], wanted: usize) -> Vec<usize> {
         let mut scores = Vec::new();
-        let count = centroids.ids.len();
-        let rescored = wanted.saturating_mul(RESCORED).min(count);
-        let mut order: Vec<u32> = (0..count as u32).collect();
-        if rescored < count {
-            centroids.int8.scores(&Int8Query::new(query), &mut scores);
-            order
-                .select_nth_unstable_by(rescored, |a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
-            order.truncate(rescored);
+        self.centroids.int8.scores(&Int8Query::new(query), &mut scores);
+        // Score and index in one number, which compares faster.
+        let mut order: Vec<u64> =
+            (0u64..).zip(&scores).map(|(index, score)| u64::from(descending(*score)) << 32 | index).collect();
+        if wanted < order.len() {
+            order.select_nth_unstable(wanted);
+            order.truncate(wanted);
         }
-        let query_squared = dot(query, query);
-        let probe = |index: u32| {
-            let index = index as usize;
-            let product = dot(query, centroids.rotated.row(index));
-            let norm_squared = centroids.norms_squared[index];
-            let distance = (query_squared + norm_squared - 2.0 * product).max(0.0).sqrt();
-            Probe { index, score: product + metric.bias(norm_squared), distance }
-        };
-        let mut probes: Vec<Probe> = order.into_iter().map(probe).collect();
-        probes.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then(a.index.cmp(&b.index)));
-        probes.truncate(wanted);
-        probes
+        order.sort_unstable();
+        order.into_iter().map(|both| (both & u64::from(u32::MAX)) as usize).collect()
     }
 
     /// The list of a centroid, from memory when it was scanned before.
@@ -241,6 +221,12 @@ pub(super) fn cached(name: ListName, load: impl FnOnce() -> Result<List>) -> Res
     let list = Arc::new(load()?);
     cache.lists.insert(name, Arc::clone(&list));
     Ok(list)
+}
+
+/// A number that is the lower the higher the score is.
+fn descending(score: f32) -> u32 {
+    let bits = score.to_bits();
+    if bits >> 31 == 0 { !bits & (u32::MAX >> 1) } else { bits }
 }
 
 struct IndexCache {
@@ -309,5 +295,16 @@ impl IndexCache {
             changes.push((stamp, change));
         }
         Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn higher_scores_come_first() {
+        let scores = [f32::INFINITY, 3.5, 1e-30, 0.0, -1e-30, -2.0, f32::NEG_INFINITY];
+        assert!(scores.windows(2).all(|pair| descending(pair[0]) < descending(pair[1])));
     }
 }

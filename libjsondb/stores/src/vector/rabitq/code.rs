@@ -61,6 +61,8 @@ pub(in crate::vector) struct Query {
     pub(in crate::vector) centroid_dot: f32,
     /// Standard error of an estimate, per unit of the row's scale.
     pub(in crate::vector) error: f32,
+    /// Distance of query and centroid.
+    pub(in crate::vector) distance: f32,
     residual: Vec<f32>,
     planes: Vec<Planes>,
     step: f32,
@@ -81,6 +83,7 @@ impl Query {
         self.planes.resize(rotated_query.len() / 64, Planes::default());
         let found = residual(rotated_query, centroid, &mut self.residual);
         self.centroid_dot = found.dot;
+        self.distance = found.norm_squared.max(0.0).sqrt();
         self.step = found.max / STEPS;
         let inverse = if self.step >= f32::MIN_POSITIVE { 1.0 / self.step } else { 0.0 };
         self.sum = quantize(&self.residual, inverse, &mut self.planes);
