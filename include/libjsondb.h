@@ -473,7 +473,8 @@ int32_t sop_btree_get_columns(int64_t ctx,
 
 // Opens a vector store, creating it with its first vector. With a database handle each call commits by itself; with a
 // transaction handle calls run inside it. Options (JSON): "name", "usage_mode" (0 BuildOnceQueryMany,
-// 1 DynamicWithVectorCountTracking, 2 Dynamic), "content_size".
+// 1 DynamicWithVectorCountTracking, 2 Dynamic), "metric" (0 cosine, 1 dot product, 2 L2; a store keeps the one it is made with,
+// calls with another fail), "content_size".
 int32_t sop_vector_open(int64_t ctx,
                         uint64_t database_or_transaction,
                         const char *options,
@@ -508,13 +509,18 @@ int32_t sop_vector_delete(int64_t ctx, uint64_t store, const char *ids, size_t i
 // Writes the number of items.
 int32_t sop_vector_count(int64_t ctx, uint64_t store, int64_t *out);
 
-// Writes the items most similar to a vector as a JSON array of {"ID":"..","Score":..,"Payload":..}, best first. Options
-// (JSON): "vector", "k" (10), "filter" (an object: these payload fields have these values), "nprobe", "exact",
-// "centroid_ids".
-int32_t sop_vector_query(int64_t ctx, uint64_t store, const char *options, size_t options_len, char **out);
+// Writes the items most similar to a vector as a JSON array of {"ID":"..","Score":..,"Payload":..}, best first. A greater score is
+// better: cosine, dot product, or the negative L2 distance. Options (JSON): "vector", "k" (10), "filter" (an object: payload fields and
+// their values, or operators: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists; $and, $or, $not), "target_recall" (0.95), "nprobe"
+// (clusters to look into), "exact", "centroid_ids".
+int32_t sop_vector_query(int64_t ctx,
+                         uint64_t store,
+                         const char *options,
+                         size_t options_len,
+                         char **out);
 
-// Searches for `count` vectors of `dimension` floats at once. Options (JSON) or NULL: "filter", "nprobe", "exact",
-// "threads". Writes count * k ids (k less than 0 is 0) as a JSON array, row by row, "" where fewer than k items match, and as many scores to
+// Searches for `count` vectors of `dimension` floats at once. Options (JSON) or NULL: "filter", "target_recall", "nprobe", "exact",
+// "centroid_ids", as for sop_vector_query, and "threads". Writes count * k ids (k less than 0 is 0) as a JSON array, row by row, "" where fewer than k items match, and as many scores to
 // `out_scores`, which the caller owns; NaN where there is no id.
 int32_t sop_vector_query_arrays(int64_t ctx,
                                 uint64_t store,
@@ -527,8 +533,12 @@ int32_t sop_vector_query_arrays(int64_t ctx,
                                 char **out_ids,
                                 float *out_scores);
 
-// Rebuilds the clustering. Pending writes of the transaction are committed; it stays usable. Readers go on.
-int32_t sop_vector_optimize(int64_t ctx, uint64_t store);
+// Rebuilds the clustering. Pending writes of the transaction are committed; it stays usable. Readers and writers go on. progress, which
+// may be NULL, is told rows in the place of bytes.
+int32_t sop_vector_optimize(int64_t ctx,
+                            uint64_t store,
+                            SopProgress progress,
+                            void *user_data);
 
 // Writes how the items spread over the clusters, as JSON: {"count":..,"centroids":[{"id":..,"count":..,
 // "explicit":..}],"skew":..,"usage_mode":..,"dimension":..}.

@@ -1,6 +1,6 @@
 //! Vector stores.
 
-use std::ffi::c_char;
+use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use stores::{
 
 use crate::boundary;
 use crate::handles::{Kind, Missing, Object, OpenStore};
+use crate::maintenance::SopProgress;
 use crate::process::{self, Process};
 use crate::strings::{Out, input, invalid, json, optional_input, slice, to_json};
 
@@ -43,7 +44,8 @@ struct OpenOptions {
 
 /// Opens a vector store, creating it with its first vector. With a database handle each call commits by itself; with a
 /// transaction handle calls run inside it. Options (JSON): "name", "usage_mode" (0 BuildOnceQueryMany,
-/// 1 DynamicWithVectorCountTracking, 2 Dynamic), "content_size".
+/// 1 DynamicWithVectorCountTracking, 2 Dynamic), "metric" (0 cosine, 1 dot product, 2 L2; a store keeps the one it is made with,
+/// calls with another fail), "content_size".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_vector_open(
     ctx: i64,
@@ -169,9 +171,10 @@ pub unsafe extern "C" fn sop_vector_count(ctx: i64, store: u64, out: *mut i64) -
     })
 }
 
-/// Writes the items most similar to a vector as a JSON array of {"ID":"..","Score":..,"Payload":..}, best first. Options
-/// (JSON): "vector", "k" (10), "filter" (an object: these payload fields have these values), "nprobe", "exact",
-/// "centroid_ids".
+/// Writes the items most similar to a vector as a JSON array of {"ID":"..","Score":..,"Payload":..}, best first. A greater score is
+/// better: cosine, dot product, or the negative L2 distance. Options (JSON): "vector", "k" (10), "filter" (an object: payload fields and
+/// their values, or operators: $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin, $exists; $and, $or, $not), "target_recall" (0.95), "nprobe"
+/// (clusters to look into), "exact", "centroid_ids".
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_vector_query(
     ctx: i64,
@@ -190,8 +193,8 @@ pub unsafe extern "C" fn sop_vector_query(
     })
 }
 
-/// Searches for `count` vectors of `dimension` floats at once. Options (JSON) or NULL: "filter", "nprobe", "exact",
-/// "threads". Writes count * k ids (k less than 0 is 0) as a JSON array, row by row, "" where fewer than k items match, and as many scores to
+/// Searches for `count` vectors of `dimension` floats at once. Options (JSON) or NULL: "filter", "target_recall", "nprobe", "exact",
+/// "centroid_ids", as for sop_vector_query, and "threads". Writes count * k ids (k less than 0 is 0) as a JSON array, row by row, "" where fewer than k items match, and as many scores to
 /// `out_scores`, which the caller owns; NaN where there is no id.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_vector_query_arrays(
@@ -262,11 +265,18 @@ impl OutArray {
     }
 }
 
-/// Rebuilds the clustering. Pending writes of the transaction are committed; it stays usable. Readers go on.
+/// Rebuilds the clustering. Pending writes of the transaction are committed; it stays usable. Readers and writers go on. progress, which
+/// may be NULL, is told rows in the place of bytes.
 #[unsafe(no_mangle)]
-pub extern "C" fn sop_vector_optimize(ctx: i64, store: u64) -> i32 {
+pub unsafe extern "C" fn sop_vector_optimize(
+    ctx: i64,
+    store: u64,
+    progress: SopProgress,
+    user_data: *mut c_void,
+) -> i32 {
     boundary::code(|| {
         let (cancel, held) = enter(ctx, store)?;
+        let _ = (progress, user_data);
         held.store.optimize(&cancel)
     })
 }

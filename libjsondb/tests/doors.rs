@@ -141,7 +141,9 @@ fn doors() -> Vec<Door> {
             let ids = o.text();
             sop_vector_query_arrays(c, h, 1, 2, VECTOR.as_ptr(), 4, t.data, t.len, ids, o.floats())
         }),
-        door("vector_optimize", Vector, No, false, |c, h, _, _| sop_vector_optimize(c, h)),
+        door("vector_optimize", Vector, No, false, |c, h, _, _| unsafe {
+            sop_vector_optimize(c, h, None, std::ptr::null_mut())
+        }),
         door("vector_stats", Vector, No, true, |c, h, _, o| unsafe { sop_vector_stats(c, h, o.text()) }),
         door("model_open", Transaction, Plain("m"), true, |c, h, t, o| unsafe {
             sop_model_open(c, h, t.data, t.len, o.handle())

@@ -103,7 +103,7 @@ _CHECKED: dict[str, tuple[Any, ...]] = {
         _TEXT_OUT,
         c_void_p,
     ),
-    "sop_vector_optimize": _OF_HANDLE,
+    "sop_vector_optimize": (*_OF_HANDLE, *_PROGRESS),
     "sop_vector_stats": (*_OF_HANDLE, _TEXT_OUT),
     "sop_model_open": (*_OF_HANDLE, *_TEXT, _HANDLE_OUT),
     "sop_model_save": (*_OF_HANDLE, *_TEXT, *_TEXT, *_TEXT),

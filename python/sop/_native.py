@@ -59,6 +59,13 @@ class Functions(NamedTuple):
     begin: Callable[[int, int, int, float, int], Tuple[int, Any]]
     # (context, transaction)
     commit: Callable[[int, int], None]
+    # Calls of a vector store, after its context and its handle. None: an argument has another form.
+    # (ids, vectors, payloads)
+    vector_upsert_arrays: Callable[[int, int, List[str], Any, Optional[List[Any]]], Optional[bool]]
+    # (vector, k, options): the fields of Hits.
+    vector_query: Callable[[int, int, Any, int, Optional[bytes]], Optional[List[Tuple[Any, ...]]]]
+    # (queries, k, options, scores)
+    vector_query_arrays: Callable[[int, int, Any, int, Optional[bytes], Any], Optional[List[List[str]]]]
 
 
 # The functions, once `btree` has bound them.

@@ -28,7 +28,7 @@ from .transaction import (
 
 if TYPE_CHECKING:
     from .ai.model import ModelStore
-    from .ai.vector import VectorStore
+    from .ai.vector import Metric, VectorStore
 
 _Self = TypeVar("_Self", bound="Database")
 
@@ -174,12 +174,14 @@ class Database:
         open_pure(ctx, name, options, index_spec, begin)
         return Map(PureMap(ctx, name, begin).functions(), within)
 
-    def open_vector_store(self, ctx: Context, trans: Transaction, name: str) -> VectorStore:
-        """The vector store `name` inside a transaction."""
+    def open_vector_store(
+        self, ctx: Context, trans: Transaction, name: str, metric: Metric | None = None
+    ) -> VectorStore:
+        """The vector store `name` inside a transaction; `metric` as in `VectorDatabase.open`."""
         from .ai.vector import VectorStore
 
         transaction_handle(trans, self._folder.path)
-        return VectorStore._open(ctx, self._folder, name, self._usage_mode(), trans)
+        return VectorStore._open(ctx, self._folder, name, self._usage_mode(), metric, trans)
 
     def open_model_store(
         self, ctx: Context, trans: Transaction | str | None = None, name: str | None = None

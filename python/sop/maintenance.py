@@ -152,7 +152,7 @@ class Compaction:
 
 def verify(folder: Folder, ctx: Context | None, progress: Progress | None) -> Verification:
     """See `Database.verify`."""
-    found = _run(native.sop_database_verify, progress, *_of(folder, ctx))
+    found = run(call_json, native.sop_database_verify, progress, *_of(folder, ctx))
     findings = [Finding(**finding) for finding in found.pop("findings")]
     stores = [VerifiedStore(**store) for store in found.pop("stores")]
     return Verification(findings=findings, stores=stores, log=LogReport(**found.pop("log")), **found)
@@ -181,12 +181,12 @@ def backup(
         raise ValidationError(f"verify must be True or False, not {type(verify).__name__}")
     path = encode_text(os.fspath(target) if isinstance(target, os.PathLike) else target, "the target")
     arguments = (path, len(path), int(verify))
-    return Backup(**_run(native.sop_database_backup, progress, *_of(folder, ctx), *arguments))
+    return Backup(**run(call_json, native.sop_database_backup, progress, *_of(folder, ctx), *arguments))
 
 
 def compact(folder: Folder, ctx: Context | None, progress: Progress | None) -> Compaction:
     """See `Database.compact`."""
-    made = _run(native.sop_database_compact, progress, *_of(folder, ctx))
+    made = run(call_json, native.sop_database_compact, progress, *_of(folder, ctx))
     before, after = _disk_use(made["before"]), _disk_use(made["after"])
     return Compaction(before, after, made["checkpoints"])
 
@@ -201,11 +201,14 @@ def _disk_use(fields: Mapping[str, Any]) -> DiskUse:
     return DiskUse(bytes=fields["bytes"], **kinds)
 
 
-def _run(function: Any, progress: Progress | None, *arguments: Any) -> Any:
-    """Runs a long call on a thread of its own: Ctrl-C comes through here, and stops it."""
+def run(ask: Callable[..., Any], function: Any, progress: Progress | None, *arguments: Any) -> Any:
+    """Runs a long call on a thread of its own: Ctrl-C comes through here, and stops it.
+
+    `ask` calls the function, with `arguments` and what it tells how far it is.
+    """
     if progress is not None and not callable(progress):
         raise ValidationError(f"progress must be callable, not {type(progress).__name__}")
-    call = _LongCall(function, arguments)
+    call = _LongCall(ask, function, arguments)
     call.start()
     try:
         told = (0, 0)
@@ -223,8 +226,9 @@ def _run(function: Any, progress: Progress | None, *arguments: Any) -> Any:
 
 
 class _LongCall(threading.Thread):
-    def __init__(self, function: Any, arguments: tuple[Any, ...]) -> None:
+    def __init__(self, ask: Callable[..., Any], function: Any, arguments: tuple[Any, ...]) -> None:
         super().__init__(name="sop-call", daemon=True)
+        self.ask = ask
         self.function = function
         self.arguments = arguments
         self.figures = (0, 0)
@@ -235,7 +239,7 @@ class _LongCall(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.answer = call_json(self.function, *self.arguments, PROGRESS(self._told), None)
+            self.answer = self.ask(self.function, *self.arguments, PROGRESS(self._told), None)
         except BaseException as error:
             self.error = error
         finally:

@@ -99,7 +99,7 @@ DOOR(vector_count, sop_vector_count(ctx, h, OUT(number)))
 DOOR(vector_query, sop_vector_query(ctx, h, t.data, t.len, OUT(text)))
 DOOR(vector_query_arrays,
      sop_vector_query_arrays(ctx, h, 1, 2, VECTOR, 4, t.data, t.len, OUT(text), o->null ? NULL : o->scores))
-DOOR(vector_optimize, sop_vector_optimize(ctx, h))
+DOOR(vector_optimize, sop_vector_optimize(ctx, h, NULL, NULL))
 DOOR(vector_stats, sop_vector_stats(ctx, h, OUT(text)))
 DOOR(model_open, sop_model_open(ctx, h, t.data, t.len, OUT(handle)))
 DOOR(model_save, sop_model_save(ctx, h, TEXT("hello"), TEXT("hello"), t.data, t.len))
@@ -397,7 +397,7 @@ static void test_stores(const char *folder)
     int32_t flag = -1;
     EXPECT(0, sop_vector_open(0, database, TEXT("{\"name\": \"auto\", \"usage_mode\": 1}"), &vectors));
     EXPECT(0, sop_vector_upsert(0, vectors, TEXT("[{\"id\": \"a\", \"vector\": [1, 0], \"payload\": {\"n\": 1}}]")));
-    EXPECT(0, sop_vector_optimize(0, vectors));
+    EXPECT(0, sop_vector_optimize(0, vectors, NULL, NULL));
     EXPECT(0, sop_vector_stats(0, vectors, &text));
     has(text, "\"usage_mode\":1");
     EXPECT(SOP_ERROR_CODE_ITEM_NOT_FOUND, sop_vector_get(0, vectors, TEXT("b"), &text));
@@ -419,7 +419,7 @@ static void test_stores(const char *folder)
     sop_handle_release(transaction);
     EXPECT(0, sop_database_close(0, database));
     sop_handle_release(database);
-    EXPECT(SOP_ERROR_CODE_CLOSED, sop_vector_optimize(0, vectors));
+    EXPECT(SOP_ERROR_CODE_CLOSED, sop_vector_optimize(0, vectors, NULL, NULL));
     sop_handle_release(vectors);
     sop_handle_release(models);
 

@@ -2,6 +2,8 @@
 
 use std::ffi::{c_char, c_double, c_int, c_longlong, c_void};
 
+use super::buffer::PyBuffer;
+
 /// An object of Python. Its first two fields are where every build has them that passes `Bind`'s self checks.
 #[repr(C)]
 pub(super) struct PyObject {
@@ -136,6 +138,8 @@ api! {
         PyObject_IsTrue(Py) -> c_int;
         PyObject_IsInstance(Py, Py) -> c_int;
         PyNumber_Index(Py) -> Py;
+        PyObject_GetBuffer(Py, *mut PyBuffer, c_int) -> c_int;
+        PyBuffer_Release(*mut PyBuffer);
         PyObject_CallObject(Py, Py) -> Py;
         PyEval_RestoreThread(*mut c_void);
     }

@@ -14,7 +14,7 @@ use super::codec;
 use super::encode::text;
 use super::exit::or_stay;
 use super::function::{Arguments, Bound, Failure, Outcome, builtin, make, new, without_gil};
-use super::iterate::for_each;
+use super::iterate::for_each_of_list;
 use super::key;
 use super::map::{As, key_object, number, truth};
 use super::map_read::list;
@@ -263,21 +263,4 @@ fn has_no_id(bind: &Bind, item: Py) -> Result<bool, Failure> {
     let is_nil =
         |id: Py| kind(id) == bind.objects.str && text(bind, id).ok() == text(bind, bind.objects.nil).ok();
     Ok(id.get() == bind.objects.nil || is_nil(id.get()))
-}
-
-/// Calls `each` with every element of a list while it gives true; false when it did not, and when there is no list.
-fn for_each_of_list(
-    bind: &Bind,
-    elements: Py,
-    mut each: impl FnMut(Py) -> Result<bool, Failure>,
-) -> Result<bool, Failure> {
-    if kind(elements) != bind.objects.list {
-        return Ok(false);
-    }
-    let mut goes_on = true;
-    for_each(bind, elements, |element| {
-        goes_on = goes_on && each(element)?;
-        Ok(())
-    })?;
-    Ok(goes_on)
 }

@@ -40,6 +40,23 @@ pub(super) fn for_each(
     }
 }
 
+/// Calls `each` with every element of a list while it gives true; false when it did not, and when there is no list.
+pub(super) fn for_each_of_list(
+    bind: &Bind,
+    elements: Py,
+    mut each: impl FnMut(Py) -> Result<bool, Failure>,
+) -> Result<bool, Failure> {
+    if kind(elements) != bind.objects.list {
+        return Ok(false);
+    }
+    let mut goes_on = true;
+    for_each(bind, elements, |element| {
+        goes_on = goes_on && each(element)?;
+        Ok(())
+    })?;
+    Ok(goes_on)
+}
+
 /// Key and value of a pair, borrowed from it, when it is a plain tuple of two.
 pub(super) fn plain_pair(bind: &Bind, pair: Py) -> Option<(Py, Py)> {
     let api = &bind.api;

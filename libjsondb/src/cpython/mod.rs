@@ -14,6 +14,7 @@ mod api;
 mod ascii;
 mod bind;
 mod btree;
+mod buffer;
 mod codec;
 mod decode;
 mod encode;
@@ -29,6 +30,7 @@ mod names;
 mod owned;
 mod scan;
 mod transaction;
+mod vector;
 
 use std::ffi::{c_char, c_void};
 use std::ptr::null_mut;
@@ -78,6 +80,9 @@ fn functions(bind: &Rc<Bind>) -> Outcome {
         one(&btree::RANGE, bind)?,
         one(&transaction::BEGIN, bind)?,
         one(&transaction::COMMIT, bind)?,
+        one(&vector::UPSERT_ARRAYS, bind)?,
+        one(&vector::QUERY, bind)?,
+        one(&vector::QUERY_ARRAYS, bind)?,
     ];
     tuple(bind, &all)
 }

@@ -246,7 +246,9 @@ pub const CALLS: &[Call] = &[
         gives(m, s, Vector, |c, h, o| unsafe { sop_vector_query(c, h, data(&t), len(&t), o) });
     }),
     ("vector_query_arrays", query_arrays),
-    ("vector_optimize", |m, s| plain(m, s, Vector, |c, h| sop_vector_optimize(c, h))),
+    ("vector_optimize", |m, s| {
+        plain(m, s, Vector, |c, h| unsafe { sop_vector_optimize(c, h, None, null_mut()) })
+    }),
     ("vector_stats", |m, s| gives(m, s, Vector, |c, h, o| unsafe { sop_vector_stats(c, h, o) })),
     ("model_open", |m, s| {
         let t = m.text(NAMES, s);

@@ -7,7 +7,7 @@ from ..transaction import DBType
 from .database import VectorDatabase
 from .langchain import SOPVectorStore
 from .model import Model, ModelStore
-from .vector import CentroidStats, Hit, Item, UsageMode, VectorStats, VectorStore
+from .vector import CentroidStats, Hit, Item, Metric, UsageMode, VectorStats, VectorStore
 
 __all__ = [
     "CentroidStats",
@@ -15,6 +15,7 @@ __all__ = [
     "Database",
     "Hit",
     "Item",
+    "Metric",
     "Model",
     "ModelStore",
     "SOPVectorStore",

@@ -8,7 +8,7 @@ from typing import Mapping, Sequence
 from ..context import Context
 from ..database import Database
 from ..transaction import DBType, ErasureCodingConfig
-from .vector import UsageMode, VectorStore, usage_mode_value
+from .vector import Metric, UsageMode, VectorStore, usage_mode_value
 
 
 class VectorDatabase(Database):
@@ -30,9 +30,13 @@ class VectorDatabase(Database):
         )
         self.usage_mode = UsageMode(usage_mode_value(usage_mode))
 
-    def open(self, ctx: Context, name: str) -> VectorStore:
-        """The vector store `name`; its calls commit by themselves. The first write makes a missing one."""
-        return VectorStore._open(ctx, self._folder, name, self._usage_mode())
+    def open(self, ctx: Context, name: str, metric: Metric | None = None) -> VectorStore:
+        """The vector store `name`; its calls commit by themselves. The first write makes a missing one.
+
+        A store keeps the metric it is made with, cosine if None is given; calls with another one raise
+        ValidationError.
+        """
+        return VectorStore._open(ctx, self._folder, name, self._usage_mode(), metric)
 
     def _usage_mode(self) -> int:
         return self.usage_mode.value

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
-from .. import _json
+from .. import _json, maintenance
 from .._folder import Folder
 from .._library import Handle, call, call_count, call_handle, call_json, call_text, native, take_text
+from ..btree import fast
 from ..context import Context, context_id
 from ..errors import ValidationError
 from ..transaction import NIL, Transaction, transaction_handle
@@ -21,6 +22,8 @@ from ._arrays import FloatMatrix, float_matrix
 
 # Hits of a query that fit into a result without asking how many rows there are.
 _WIDE = 1024
+# The share of the true hits that a query finds on average, if nothing else is asked for.
+_RECALL = 0.95
 
 
 class UsageMode(IntEnum):
@@ -29,6 +32,17 @@ class UsageMode(IntEnum):
     BuildOnceQueryMany = 0
     DynamicWithVectorCountTracking = 1
     Dynamic = 2
+
+
+class Metric(IntEnum):
+    """How similarity is measured; a greater score is better. Decided when the store is made."""
+
+    # Of the angle, -1 to 1; 0 when either is the zero vector.
+    Cosine = 0
+    # The sum of the products.
+    Dot = 1
+    # The Euclidean distance; the score is its negative.
+    L2 = 2
 
 
 @dataclass
@@ -43,7 +57,7 @@ class Item:
 
 @dataclass
 class Hit:
-    """A found vector: its cosine similarity to the query, 1 for the same direction, and its payload."""
+    """A found vector: its score by the store's metric, the greater the better, and its payload."""
 
     id: str
     score: float
@@ -68,19 +82,24 @@ class VectorStats:
     usage_mode: UsageMode
     # Vectors in the largest cluster, divided by the mean over the clusters.
     skew: float
+    # The clusters, by id. 0 holds new vectors that are in none yet; queries find them all the same.
     centroids: List[CentroidStats]
+
+    @property
+    def fresh(self) -> int:
+        """Vectors that are in no cluster yet."""
+        return sum(row.count for row in self.centroids if row.id == 0 and not row.explicit)
 
 
 class VectorStore:
     """A vector store. The first vector fixes the dimension. Opened by a database, never made directly."""
 
     def __init__(
-        self, handle: Handle, folder: Folder, name: str, usage_mode: int | None, trans: Transaction | None
+        self, handle: Handle, folder: Folder, options: Mapping[str, Any], trans: Transaction | None
     ) -> None:
         self._handle = handle
         self._folder = folder
-        self._name = name
-        self._usage_mode = usage_mode
+        self._options = options
         self._transaction = trans
 
     @classmethod
@@ -90,21 +109,30 @@ class VectorStore:
         folder: Folder,
         name: str,
         usage_mode: int | None,
+        metric: Metric | None = None,
         trans: Transaction | None = None,
     ) -> VectorStore:
-        context = context_id(ctx)
         options: Dict[str, Any] = {"name": _json.text(name, "the name of a vector store")}
         if usage_mode is not None:
             options["usage_mode"] = usage_mode
+        if metric is not None:
+            options["metric"] = _metric_value(metric)
+        return cls._with_options(ctx, folder, options, trans)
+
+    @classmethod
+    def _with_options(
+        cls, ctx: Context | None, folder: Folder, options: Mapping[str, Any], trans: Transaction | None
+    ) -> VectorStore:
+        context = context_id(ctx)
         owner = folder.open(context) if trans is None else transaction_handle(trans, folder.path)
         text = _json.encode(options, "the vector store options")
         handle = call_handle(native.sop_vector_open, context, owner.value, text, len(text))
-        return cls(handle, folder, name, usage_mode, trans)
+        return cls(handle, folder, options, trans)
 
     def with_transaction(self, trans: Transaction) -> VectorStore:
         """The same store inside a transaction."""
         transaction_handle(trans, self._folder.path)  # None would be a store that commits by itself
-        return VectorStore._open(None, self._folder, self._name, self._usage_mode, trans)
+        return VectorStore._with_options(None, self._folder, self._options, trans)
 
     @property
     def id(self) -> uuid.UUID:
@@ -142,18 +170,23 @@ class VectorStore:
         if isinstance(ids, (set, frozenset)):
             raise ValidationError("the ids must be a list: those of a set have no order, vectors have")
         names = _ids(ids)
-        self._upsert_matrix(
-            ctx, names, float_matrix(vectors, "the vectors"), _payload_rows(payloads, len(names))
-        )
+        rows = _payload_rows(payloads, len(names))
+        if fast is not None and fast.vector_upsert_arrays(*self._of(ctx), names, vectors, rows):
+            return
+        self._upsert_matrix(ctx, names, float_matrix(vectors, "the vectors"), rows)
 
     def delete(self, ctx: Context, id: str | Sequence[str]) -> None:
         """Removes the vector of an id, or those of a list of ids. An unknown id is no error."""
         text = _json.encode([id] if isinstance(id, str) else _ids(id), "the ids")
         call(native.sop_vector_delete, *self._of(ctx), text, len(text))
 
-    def optimize(self, ctx: Context) -> None:
-        """Clusters anew. What the transaction has written so far is saved; it and the store stay usable."""
-        call(native.sop_vector_optimize, *self._of(ctx))
+    def optimize(self, ctx: Context, progress: maintenance.Progress | None = None) -> None:
+        """Clusters anew. What the transaction has written so far is saved; it and the store stay usable.
+
+        `progress` is called with the work done and to do, about ten times a second; what it raises stops the
+        call, as Ctrl-C and `ctx.cancel()` do. A call that is stopped changes nothing.
+        """
+        maintenance.run(call, native.sop_vector_optimize, progress, *self._of(ctx))
 
     # Reading
 
@@ -174,24 +207,26 @@ class VectorStore:
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
         *,
+        target_recall: float = _RECALL,
         nprobe: int | None = None,
         exact: bool = False,
         centroid_ids: Sequence[int] | None = None,
     ) -> List[Hit]:
-        """The k vectors of the greatest cosine similarity, the best first.
+        """The k vectors of the greatest score, the best first.
 
-        `filter` keeps those whose payload has all its fields with equal values; there are k hits whenever k
-        rows match. `nprobe` is the least number of clusters to look into, `exact` looks into all,
-        `centroid_ids` only into these, which callers named.
+        `filter` says which payloads: `{"field": value}`, comparisons (`{"price": {"$gte": 10, "$lt": 20}}`,
+        also $gt, $lte, $ne, $in, $nin, $exists), `$and`, `$or`, `$not`. There are k hits whenever k rows match.
+        `target_recall` is the share of the true k best that is found on average; `nprobe` sets the number of
+        clusters to look into instead, `exact` scores every vector. `centroid_ids` looks at the vectors that
+        were given one of these.
         """
-        options = {
-            "vector": _json.as_list(vector, "a vector"),
-            "k": _count(k),
-            "filter": _filter(filter),
-            "nprobe": nprobe,
-            "exact": bool(exact),
-            "centroid_ids": None if centroid_ids is None else _json.as_list(centroid_ids, "centroid_ids"),
-        }
+        options = _query_options(filter, target_recall, nprobe, exact, centroid_ids)
+        if fast is not None:
+            found = fast.vector_query(*self._of(ctx), vector, _count(k), _encoded(options))
+            if found is not None:
+                return [Hit(*hit) for hit in found]
+        options["vector"] = _json.as_list(vector, "a vector")
+        options["k"] = _count(k)
         text = _json.encode(options, "the query")
         hits = call_json(native.sop_vector_query, *self._of(ctx), text, len(text))
         return [Hit(hit["ID"], hit["Score"], hit["Payload"]) for hit in hits]
@@ -205,19 +240,26 @@ class VectorStore:
         nprobe: int | None = None,
         threads: int = 1,
         *,
+        target_recall: float = _RECALL,
         exact: bool = False,
+        centroid_ids: Sequence[int] | None = None,
     ) -> Tuple[List[List[str]], Any]:
         """Answers many queries at once: (ids, scores), for each query a list of up to k, the best first.
 
-        `queries` is as `vectors` of `upsert_arrays`. When it is NumPy's, scores is a float32 array n x k, NaN
-        where a query has fewer than k hits.
+        `queries` is as `vectors` of `upsert_arrays`, the rest as in `query`. When it is NumPy's, scores is a
+        float32 array n x k, NaN where a query has fewer than k hits.
         """
+        width = self._width(ctx, k)
+        options = _query_options(filter, target_recall, nprobe, exact, centroid_ids)
+        if threads != 1:
+            options["threads"] = threads
+        numpy = sys.modules.get("numpy")
+        if fast is not None and numpy is not None and type(queries) is numpy.ndarray and queries.ndim == 2:
+            scores = numpy.empty((len(queries), width), numpy.float32)
+            ids = fast.vector_query_arrays(*self._of(ctx), queries, width, _encoded(options), scores)
+            if ids is not None:
+                return ids, scores
         matrix = float_matrix(queries, "the queries")
-        # More hits than rows there cannot be: a huge k needs no huge result.
-        width = max(_count(k), 0)
-        if width > _WIDE:
-            width = min(width, max(self.count(ctx), _WIDE))
-        options = {"filter": _filter(filter), "nprobe": nprobe, "exact": bool(exact), "threads": threads}
         if matrix.is_numpy:
             numpy = sys.modules["numpy"]
             scores = numpy.empty((matrix.rows, width), dtype=numpy.float32)
@@ -225,6 +267,11 @@ class VectorStore:
         floats = (ctypes.c_float * (matrix.rows * width))()
         hits = self._query_matrix(ctx, matrix, width, options, ctypes.addressof(floats))
         return hits, [list(floats[row * width : row * width + len(ids)]) for row, ids in enumerate(hits)]
+
+    def _width(self, ctx: Context, k: int) -> int:
+        """Places for the hits of a query: there cannot be more hits than rows, so a huge k takes no more."""
+        width = max(_count(k), 0)
+        return width if width <= _WIDE else min(width, max(self.count(ctx), _WIDE))
 
     def stats(self, ctx: Context) -> VectorStats:
         """Vectors per cluster, and how uneven the clusters are."""
@@ -341,8 +388,34 @@ def _column(name: Any, values: Any, rows: int) -> List[Any]:
     return column
 
 
-def _filter(filter: Any) -> Any:
-    return dict(filter) if isinstance(filter, Mapping) else filter
+def _query_options(
+    filter: Any, target_recall: Any, nprobe: Any, exact: Any, centroid_ids: Any
+) -> Dict[str, Any]:
+    """What differs from the defaults."""
+    options: Dict[str, Any] = {}
+    if filter is not None:
+        options["filter"] = dict(filter) if isinstance(filter, Mapping) else filter
+    if target_recall != _RECALL:
+        options["target_recall"] = target_recall
+    if nprobe is not None:
+        options["nprobe"] = nprobe
+    if exact:
+        options["exact"] = True
+    if centroid_ids is not None:
+        options["centroid_ids"] = _json.as_list(centroid_ids, "centroid_ids")
+    return options
+
+
+def _encoded(options: Mapping[str, Any]) -> bytes | None:
+    return _json.encode(options, "the query options") if options else None
+
+
+def _metric_value(metric: Any) -> int:
+    """The number of a metric argument."""
+    try:
+        return Metric(metric).value
+    except ValueError as error:
+        raise ValidationError(f"metric must be a sop.ai.Metric, not {metric!r}") from error
 
 
 def _count(k: Any) -> int:

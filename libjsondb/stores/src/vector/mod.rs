@@ -33,7 +33,7 @@ use engine::CancelToken;
 use serde_json::value::RawValue;
 
 use crate::names::{StoreKind, engine_name};
-use crate::{Result, Session, Transaction};
+use crate::{Error, ErrorCode, Result, Session, Transaction};
 
 pub(crate) use counters::audit;
 use rabitq::Rotation;
@@ -161,6 +161,7 @@ impl VectorStore {
     fn shape(&self, t: &mut engine::Transaction) -> Result<Option<Shape>> {
         let Some((store, _)) = t.store(&self.engine_name)? else { return Ok(None) };
         let Some(config) = Config::read(t, store)? else { return Ok(None) };
+        self.check_metric(config.metric)?;
         let mut known = self.rotation();
         let rotation = match &*known {
             Some((dimension, rotation)) if *dimension == config.dimension => Arc::clone(rotation),
@@ -171,6 +172,20 @@ impl VectorStore {
             }
         };
         Ok(Some(Shape { store, config, rotation }))
+    }
+
+    /// Fails when the store was opened with another metric than it has.
+    fn check_metric(&self, metric: Metric) -> Result<()> {
+        match self.options.metric.map(Metric::from_number).transpose()? {
+            Some(asked) if asked != metric => {
+                let message = format!(
+                    "vector store {:?} was made with the metric {metric:?}, which it keeps: open it with that one, not {asked:?}",
+                    self.name
+                );
+                Err(Error::new(ErrorCode::Validation, message).with_detail("store", self.name()))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn rotation(&self) -> std::sync::MutexGuard<'_, Option<(u32, Arc<Rotation>)>> {

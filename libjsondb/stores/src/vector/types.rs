@@ -69,8 +69,8 @@ impl Metric {
 pub struct VectorOptions {
     /// A [`UsageMode`]; counts when the store is created.
     pub usage_mode: i32,
-    /// A [`Metric`]; counts when the store is created.
-    pub metric: i32,
+    /// A [`Metric`], which a store has for ever; None: the store's own, or cosine when it is created.
+    pub metric: Option<i32>,
     /// Size of the payloads: 0 small, 1 medium, 2 big. Big ones go to disk when they are upserted, not at
     /// commit.
     pub content_size: i32,
@@ -78,13 +78,13 @@ pub struct VectorOptions {
 
 impl Default for VectorOptions {
     fn default() -> Self {
-        Self { usage_mode: UsageMode::Dynamic as i32, metric: Metric::Cosine as i32, content_size: 1 }
+        Self { usage_mode: UsageMode::Dynamic as i32, metric: None, content_size: 1 }
     }
 }
 
 pub(super) fn check_options(options: &VectorOptions) -> Result<()> {
     UsageMode::from_number(options.usage_mode)?;
-    Metric::from_number(options.metric)?;
+    options.metric.map(Metric::from_number).transpose()?;
     if !(0..=2).contains(&options.content_size) {
         let message =
             format!("content_size is 0 (small), 1 (medium) or 2 (big), not {}", options.content_size);
@@ -126,7 +126,7 @@ pub struct QueryOptions {
     pub vector: Vec<f32>,
     /// Number of hits wanted; none for 0 or less.
     pub k: i64,
-    /// An object: the payload's top-level fields of these names must have these values.
+    /// Which payloads: fields and their values, comparisons, combinations; see libjsondb/docs/vectors.md.
     pub filter: Option<serde_json::Value>,
     /// Number of clusters to search; more follow while fewer than `k` rows match. None: as many as
     /// `target_recall` asks for.

@@ -132,7 +132,7 @@ impl VectorStore {
             if Config::read(t, store)?.is_none() {
                 let config = Config {
                     dimension: dimension as u32,
-                    metric: Metric::from_number(self.options.metric)?,
+                    metric: self.options.metric.map_or(Ok(Metric::default()), Metric::from_number)?,
                     usage_mode: UsageMode::from_number(self.options.usage_mode)?,
                     id: uuid::Uuid::new_v4().as_u64_pair().1,
                 };
