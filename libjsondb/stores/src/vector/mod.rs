@@ -7,6 +7,8 @@
 mod assign;
 mod candidates;
 mod centroids;
+#[expect(dead_code, unused_imports)]
+mod clustering;
 mod config;
 mod counters;
 mod filter;
@@ -21,6 +23,7 @@ mod probe;
 #[cfg_attr(not(test), expect(dead_code))]
 #[expect(unused_imports)]
 mod rabitq;
+mod random;
 mod rows;
 mod sample;
 mod search;
