@@ -4,7 +4,7 @@ use engine::CancelToken;
 
 use super::assign::{Finder, Nearest};
 use super::kernel::{Matrix, dot, make_unit};
-use super::sample::Random;
+use super::random::Random;
 use crate::Result;
 
 /// Rows per cluster aimed at in small stores; in larger ones the number of clusters grows with the root of

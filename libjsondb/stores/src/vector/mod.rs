@@ -5,6 +5,7 @@
 //! happens in engine transactions, so a query sees one snapshot of rows, payloads and clusters.
 
 mod assign;
+mod clustering;
 mod counters;
 mod entry;
 mod filter;
@@ -18,6 +19,7 @@ mod kmeans;
 mod list;
 mod metric;
 mod rabitq;
+mod random;
 mod sample;
 mod search;
 mod shape;

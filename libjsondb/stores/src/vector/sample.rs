@@ -1,15 +1,14 @@
-//! Uniform samples of rows, and the random numbers they take.
+//! Uniform samples of rows.
 
 use super::kernel::{Matrix, make_unit};
 use super::kmeans::cluster_count;
+use super::random::Random;
 
 const SAMPLE_ROWS_MAX: u64 = 50_000;
 const SAMPLE_ROWS_MIN: u64 = 4_096;
 const SAMPLE_ROWS_PER_CLUSTER: u64 = 40;
 /// 128 MiB of f32.
 const SAMPLE_NUMBERS_MAX: u64 = 32 << 20;
-
-const SEED: u64 = 0x5eed_0000_c105_7e25;
 
 /// How many of `rows` rows are enough to find their clusters.
 pub(super) fn sample_size(rows: u64, dimension: usize) -> usize {
@@ -58,61 +57,6 @@ impl Sample {
 
     pub(super) fn into_rows(self) -> Matrix {
         self.rows
-    }
-}
-
-/// SplitMix64: good enough to choose seeds, the same everywhere.
-pub(super) struct Random(u64);
-
-impl Default for Random {
-    fn default() -> Self {
-        Self::new(SEED)
-    }
-}
-
-impl Random {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number from 0 to `bound` - 1; 0 for a bound of 0.
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(bound)) >> 64) as u64
-    }
-
-    /// Up to `count` different numbers below `bound`, in random order.
-    pub(super) fn choose(&mut self, bound: usize, count: usize) -> Vec<usize> {
-        let mut numbers: Vec<usize> = (0..bound).collect();
-        let count = count.min(bound);
-        for index in 0..count {
-            let other = index + self.below((bound - index) as u64) as usize;
-            numbers.swap(index, other);
-        }
-        numbers.truncate(count);
-        numbers
-    }
-
-    /// An index, drawn in proportion to its weight; None when all weights are zero.
-    pub(super) fn weighted(&mut self, weights: &[f32]) -> Option<usize> {
-        let total: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-        let mut left = total * (self.next() >> 11) as f64 / (1u64 << 53) as f64;
-        let mut last = None;
-        for (index, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-            last = Some(index);
-            left -= f64::from(*weight);
-            if left < 0.0 {
-                break;
-            }
-        }
-        last
     }
 }
 
