@@ -1,6 +1,6 @@
 //! One transaction: active until a commit, a rollback or a broken engine call ends it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -77,6 +77,9 @@ enum State {
 /// Turns an encoded key of a store into what the user knows it by.
 pub(crate) type KeyNamer = Arc<dyn Fn(&[u8]) -> Value + Send + Sync>;
 
+/// What follows a commit.
+type AfterCommit = Box<dyn FnOnce(&CancelToken) + Send>;
+
 /// A transaction over any number of stores of one database. Any thread may use it; calls run one after the other.
 /// Dropped while active, it leaves nothing behind.
 pub struct Transaction {
@@ -89,6 +92,8 @@ pub struct Transaction {
     state: Mutex<State>,
     /// By the engine's name of the store.
     key_namers: Mutex<HashMap<String, KeyNamer>>,
+    /// By the engine's name of the store that asked for it.
+    after_commit: Mutex<BTreeMap<String, AfterCommit>>,
 }
 
 impl Transaction {
@@ -108,6 +113,7 @@ impl Transaction {
             process: process_generation(),
             state,
             key_namers: Mutex::default(),
+            after_commit: Mutex::default(),
         })
     }
 
@@ -138,14 +144,20 @@ impl Transaction {
     /// Makes everything written durable and visible at once, or nothing: on an error nothing was stored, unless the
     /// error is Io, which says so. Either way the transaction is over.
     pub fn commit(&self, cancel: &CancelToken) -> Result<()> {
-        let mut state = self.lock()?;
-        self.commit_state(&mut state, cancel)
+        self.commit_state(&mut *self.lock()?, cancel)?;
+        for work in self.take_after_commit().into_values() {
+            work(cancel);
+        }
+        Ok(())
     }
 
     /// As [`Transaction::commit`], if that waits for nobody: no sync, no lock that is held, no look at the disk. False, and the
     /// transaction is as it was, when it may have to.
     pub fn try_commit(&self, cancel: &CancelToken) -> Result<bool> {
         self.check_process()?;
+        if self.after_commit.lock().is_ok_and(|work| !work.is_empty()) {
+            return Ok(false);
+        }
         match self.state.try_lock() {
             Err(TryLockError::WouldBlock) => Ok(false),
             Err(TryLockError::Poisoned(_)) => Err(ended_by_panic()),
@@ -168,10 +180,24 @@ impl Transaction {
         }
     }
 
-    /// Commits, and goes on with a fresh snapshot in the same transaction object.
+    /// Runs `work` in the thread that commits, once the commit is done and the transaction is free; never when it is rolled back. Once for
+    /// each store, however often it is asked for.
+    pub(crate) fn after_commit(&self, engine_store: &str, work: impl FnOnce(&CancelToken) + Send + 'static) {
+        if let Ok(mut asked) = self.after_commit.lock() {
+            asked.entry(engine_store.to_owned()).or_insert_with(|| Box::new(work));
+        }
+    }
+
+    fn take_after_commit(&self) -> BTreeMap<String, AfterCommit> {
+        self.after_commit.lock().map(|mut asked| std::mem::take(&mut *asked)).unwrap_or_default()
+    }
+
+    /// Commits, and goes on with a fresh snapshot in the same transaction object. What was to follow the commit is
+    /// dropped: the caller does it, or more.
     pub(crate) fn commit_and_continue(&self, cancel: &CancelToken) -> Result<()> {
         let mut state = self.lock()?;
         self.commit_state(&mut state, cancel)?;
+        self.take_after_commit();
         *state = begin_state(&self.database, self.mode, self.max_time, cancel)?;
         Ok(())
     }

@@ -57,6 +57,11 @@ pub(super) struct Counts {
 }
 
 impl Counts {
+    /// Rows in no cluster, and marks of dead rows, of which so many went.
+    pub(super) fn gone(fresh: usize, dead: usize) -> Self {
+        Self { fresh: -(fresh as i64), dead: -(dead as i64), ..Self::default() }
+    }
+
     /// A row of this centroid_id (0: none) came (1) or went (-1).
     pub(super) fn explicit(&mut self, centroid_id: u64, delta: i64) {
         if centroid_id != 0 {

@@ -52,6 +52,11 @@ impl Heap {
         (BLOCK_BYTES_MAX / self.stride).clamp(1, SLOTS)
     }
 
+    /// Bytes of a row.
+    pub(super) fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Writes a block of up to [`Heap::rows_per_block`] vectors.
     pub(super) fn put<'a>(
         &self,

@@ -144,6 +144,12 @@ pub(super) fn number_of(key: &[u8]) -> Result<u64> {
     number(key.get(1..).unwrap_or_default())
 }
 
+/// The number of the block in a key made by [`ListKey::packed`].
+pub(super) fn number_of_packed(key: &[u8]) -> Result<u32> {
+    let number = key.last_chunk::<4>().ok_or_else(|| damaged("the key of a list is short"))?;
+    Ok(u32::from_be_bytes(*number))
+}
+
 fn number(bytes: &[u8]) -> Result<u64> {
     let bytes = bytes.try_into().map_err(|_| damaged("a number in a key has the wrong length"))?;
     Ok(u64::from_be_bytes(bytes))

@@ -1,11 +1,12 @@
 //! Lists of codes: in memory, as a query scans them, and as values.
 
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 use engine::{Direction, Placement, StoreId, Transaction, ValueRef};
 
-use super::keys::{ListKey, RowId, damaged};
+use super::keys::{self, ListKey, RowId, damaged};
 use super::rabitq::Factors;
+use super::shape::Shape;
 use crate::{Result, walk};
 
 /// Rows whose codes lie side by side.
@@ -109,6 +110,13 @@ impl List {
         self.put_code(self.len - 1, coded.code);
     }
 
+    /// Adds the code of a rotated vector relative to a rotated centroid.
+    pub(super) fn push_vector(&mut self, shape: &Shape, row: RowId, is_primary: bool, vector: &[f32], centroid: &[f32]) {
+        let mut code = vec![0; self.words];
+        let factors = shape.encode(vector, centroid, &mut code);
+        self.push(Coded { row, is_primary, factors, code: &code });
+    }
+
     fn push_row(&mut self, row: u64, factors: Factors) {
         if self.len.is_multiple_of(GROUP) {
             self.len += 1;
@@ -131,13 +139,11 @@ impl List {
         }
     }
 
-    /// Rows of a packed value of codes of so many words.
+    /// Rows of a packed value of codes of so many words: whole groups.
     pub(super) fn rows_per_value(words: usize) -> usize {
-        (1..=u16::MAX as usize)
-            .take_while(|rows| grouped_bytes(*rows, words) <= PACKED_BYTES_MAX)
-            .last()
-            .unwrap_or(0)
-            .max(GROUP)
+        let groups = 1..=u16::MAX as usize / GROUP;
+        let fits = |groups: &usize| grouped_bytes(groups * GROUP, words) <= PACKED_BYTES_MAX;
+        groups.take_while(fits).last().unwrap_or(1) * GROUP
     }
 
     /// The value of some rows. The first of them begins a group, or they are few.
@@ -258,9 +264,13 @@ impl List {
     /// Puts this list into the place of what the key has.
     pub(super) fn store(&self, t: &mut Transaction, store: StoreId, key: ListKey) -> Result<()> {
         remove(t, store, key)?;
+        self.put_packed(t, store, key, 0)
+    }
+
+    /// Writes packed values, the first of them with this number.
+    pub(super) fn put_packed(&self, t: &mut Transaction, store: StoreId, key: ListKey, first: u32) -> Result<()> {
         let step = Self::rows_per_value(self.words);
-        for (block, start) in (0..self.len).step_by(step).enumerate() {
-            let block = u32::try_from(block).map_err(|_| damaged("a list of codes is too long"))?;
+        for (block, start) in (first..).zip((0..self.len).step_by(step)) {
             let value = self.pack(start..self.len.min(start + step));
             t.put(store, &key.packed(block), &value, Placement::Auto)?;
         }
@@ -282,6 +292,19 @@ pub(super) fn put_loose(t: &mut Transaction, store: StoreId, key: ListKey, coded
     let mut one = List::new(coded.code.len());
     one.push(coded);
     Ok(t.put(store, &key.loose(coded.row), &one.pack(0..1), Placement::Auto)?)
+}
+
+/// Adds rows to the end of a list that is not kept short: only its last packed value is written anew.
+pub(super) fn append(t: &mut Transaction, store: StoreId, key: ListKey, rows: &List) -> Result<()> {
+    let (first, last) = (key.packed(0), key.packed(u32::MAX));
+    let span = (Bound::Included(first.as_slice()), Bound::Included(last.as_slice()));
+    let (mut block, mut list) = (0, List::new(rows.words));
+    for entry in t.scan(store, span.0, span.1, Direction::Backward, 1)? {
+        block = keys::number_of_packed(&entry.key)?;
+        list.unpack(&t.load(&entry.value)?)?;
+    }
+    list.extend(rows, |_| true);
+    list.put_packed(t, store, key, block)
 }
 
 /// Removes a list.
@@ -319,9 +342,9 @@ mod tests {
 
     #[test]
     fn values_hold_as_many_rows_as_lie_beside_their_keys() {
-        assert_eq!(List::rows_per_value(6), 63);
+        assert_eq!(List::rows_per_value(6), 56);
         assert_eq!(List::rows_per_value(128), GROUP, "never less than a group");
-        assert!(list(6, 0..63).pack(0..63).len() <= PACKED_BYTES_MAX);
+        assert!(list(6, 0..56).pack(0..56).len() <= PACKED_BYTES_MAX);
     }
 
     #[test]

@@ -151,7 +151,9 @@ impl VectorStore {
             self.check_writable(transaction)?;
             transaction.name_keys(&self.engine_name, Arc::new(keys::describe));
             transaction.with(cancel, &check)?;
-            transaction.with_all_or_end(cancel, &work)
+            let done = transaction.with_all_or_end(cancel, &work)?;
+            transaction.with(cancel, |t| self.maintain_after(transaction, t))?;
+            Ok(done)
         })
     }
 

@@ -32,7 +32,7 @@ const ERRORS: [f32; 3] = [1.3, 1.6, 2.3];
 /// Centroids ranked at once; more are ranked when they do not suffice.
 const PROBES_AT_ONCE: usize = 64;
 /// Lists scanned whatever their distance.
-const PROBES_MIN: usize = 4;
+pub(super) const PROBES_MIN: usize = 4;
 
 /// Rows with the score of the k-th hit among which those with the lowest ids are chosen.
 const TIES_MAX: usize = 1024;
@@ -499,7 +499,7 @@ impl<'a> Search<'a> {
             };
             self.code.prepare(&self.rotated, table.centroids.rotated.row(index));
             if probes.is_adaptive && probes.next >= PROBES_MIN {
-                let score = table.score(index, self.code.centroid_dot, plan.shape.config.metric);
+                let score = table.centroids.score(index, self.code.centroid_dot, plan.shape.config.metric);
                 if shortlist.kth_estimate() - score > plan.slack * self.code.distance {
                     break;
                 }

@@ -31,6 +31,8 @@ pub(super) struct Centroids {
     pub(super) rotated: Matrix,
     norms_squared: Vec<f32>,
     int8: Int8Rows,
+    /// Scores fall as distances rise.
+    pub(super) int8_by_distance: Int8Rows,
     /// The centroid of [`BASE`].
     pub(super) base: Arc<[f32]>,
 }
@@ -44,22 +46,35 @@ pub(super) struct Table {
 }
 
 impl Centroids {
-    fn new(padded: usize) -> Self {
+    /// None yet. `padded`: numbers of a rotated vector.
+    pub(super) fn new(padded: usize) -> Self {
         Self {
             ids: Vec::new(),
             rotated: Matrix::new(padded),
             norms_squared: Vec::new(),
             int8: Int8Rows::new(padded),
+            int8_by_distance: Int8Rows::new(padded),
             base: vec![0.0; padded].into(),
         }
     }
 
-    fn push(&mut self, id: ClusterId, rotated: &[f32], metric: Metric) {
+    pub(super) fn push(&mut self, id: ClusterId, rotated: &[f32], metric: Metric) {
         let norm_squared = dot(rotated, rotated);
         self.ids.push(id);
         self.rotated.push(rotated);
         self.norms_squared.push(norm_squared);
         self.int8.push_with(rotated, metric.bias(norm_squared));
+        self.int8_by_distance.push_with(rotated, -norm_squared / 2.0);
+    }
+
+    /// Squared distance of a rotated vector to a centroid, less the squared length of the vector.
+    pub(super) fn distance(&self, index: usize, vector: &[f32]) -> f32 {
+        self.norms_squared[index] - 2.0 * dot(vector, self.rotated.row(index))
+    }
+
+    /// What a row on this centroid would be ranked by, its product with the query given.
+    pub(super) fn score(&self, index: usize, product: f32, metric: Metric) -> f32 {
+        product + metric.bias(self.norms_squared[index])
     }
 
     fn load(t: &mut Transaction, store: StoreId, padded: usize, metric: Metric) -> Result<Self> {
@@ -164,11 +179,6 @@ impl Table {
         let stamp_of = |id: &ClusterId| stamps.get(id).copied().unwrap_or(state.stamp);
         let list_stamps = centroids.ids.iter().map(stamp_of).collect();
         Ok(Table { state, centroids, list_stamps })
-    }
-
-    /// What a row on this centroid would be ranked by, its product with the query given.
-    pub(super) fn score(&self, index: usize, product: f32, metric: Metric) -> f32 {
-        product + metric.bias(self.centroids.norms_squared[index])
     }
 
     /// Indexes of the `wanted` centroids that score best for a rotated query, the best first. By 8-bit numbers: about.

@@ -1,18 +1,110 @@
-//! Index transactions.
+//! Index transactions: they move fresh rows into clusters, keep clusters in shape, and clear what deletes left.
+//!
+//! They run in the thread that committed, behind its commit, in bounded steps. Of two that overlap one fails, and what it wanted to do is done by
+//! the other or the next one. The rows are committed whatever becomes of them.
 
-use engine::CancelToken;
+mod drain;
+mod gather;
+mod lease;
+mod place;
+mod rebuild;
+mod stats;
+mod transaction;
 
-use super::{Stats, VectorStore};
-use crate::Result;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use engine::{CancelToken, PerProcess, Transaction};
+
+use super::shape::Shape;
+use super::types::UsageMode;
+use super::{VectorStore, counters};
+use crate::{Database, Result, Session};
+
+/// Fresh rows from which on they are drained.
+const FRESH_MIN: u64 = 64;
+/// Rows in all up to which one cluster holds them, to be scanned as a whole.
+const FLAT_ROWS_MAX: u64 = 16_384;
+/// Index transactions that follow one commit.
+const STEPS_MAX: usize = 64;
+
+/// What is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Due {
+    Nothing,
+    Drain,
+    Rebuild,
+}
 
 impl VectorStore {
-    /// Builds the index anew.
-    pub fn optimize(&self, _cancel: &CancelToken) -> Result<()> {
+    /// Asks for maintenance behind the commit of a transaction that wrote rows, when it is due.
+    pub(super) fn maintain_after(&self, transaction: &crate::Transaction, t: &mut Transaction) -> Result<()> {
+        let Some((store, _)) = t.store(&self.engine_name)? else { return Ok(()) };
+        if counters::fresh(t, store)? < FRESH_MIN {
+            return Ok(());
+        }
+        let database = Arc::clone(transaction.database());
+        let vectors = self.with_session(Session::Auto(Arc::clone(&database)));
+        transaction.after_commit(&self.engine_name, move |cancel| vectors.maintain(&database, cancel));
         Ok(())
     }
 
-    /// How rows are spread over clusters.
-    pub fn stats(&self, _cancel: &CancelToken) -> Result<Stats> {
-        Ok(Stats { count: 0, centroids: Vec::new(), skew: 0.0, usage_mode: 2, dimension: 0 })
+    /// Does what is due. Errors are dropped: rows are committed, and what is still due is done behind the next commit.
+    fn maintain(&self, database: &Arc<Database>, cancel: &CancelToken) {
+        let Some(_busy) = Busy::claim(database, &self.engine_name) else { return };
+        for _ in 0..STEPS_MAX {
+            match self.maintain_once(database, cancel) {
+                Ok(true) => {}
+                Ok(false) | Err(_) => return,
+            }
+        }
+    }
+
+    /// True when there may be more to do.
+    fn maintain_once(&self, database: &Arc<Database>, cancel: &CancelToken) -> Result<bool> {
+        let Some(mut index) = self.begin_index(database, None, cancel)? else { return Ok(false) };
+        match due(&mut index)? {
+            Due::Nothing => Ok(false),
+            Due::Drain => drain::drain(index, cancel),
+            Due::Rebuild => {
+                drop(index);
+                self.rebuild(database, cancel).map(|()| false)
+            }
+        }
+    }
+}
+
+fn due(index: &mut transaction::IndexTransaction) -> Result<Due> {
+    let transaction::IndexTransaction { t, shape: Shape { store, config, .. }, state } = index;
+    let fresh = counters::fresh(t, *store)?;
+    let all = fresh + state.indexed;
+    // It waits for `optimize`: what comes before is scanned as it is.
+    let waits = config.usage_mode == UsageMode::BuildOnceQueryMany && state.generation == 0;
+    Ok(if fresh < FRESH_MIN || waits {
+        Due::Nothing
+    } else if all >= FLAT_ROWS_MAX && (state.clusters <= 1 || fresh > state.indexed) {
+        Due::Rebuild
+    } else {
+        Due::Drain
+    })
+}
+
+/// Stores of databases of this process that a thread maintains: others leave them to it.
+static BUSY: PerProcess<Mutex<HashSet<(PathBuf, String)>>> = PerProcess::new();
+
+struct Busy((PathBuf, String));
+
+impl Busy {
+    fn claim(database: &Database, engine_store: &str) -> Option<Self> {
+        let key = (database.folder().to_owned(), engine_store.to_owned());
+        let is_new = BUSY.get().lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
+        is_new.then_some(Self(key))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        BUSY.get().lock().unwrap_or_else(PoisonError::into_inner).remove(&self.0);
     }
 }

@@ -42,6 +42,11 @@ impl Matrix {
         self.data.chunks_exact(self.dimension.max(1))
     }
 
+    /// Parts of so many rows, the last one of fewer.
+    pub(in crate::vector) fn chunks_mut(&mut self, rows: usize) -> std::slice::ChunksMut<'_, f32> {
+        self.data.chunks_mut((rows * self.dimension).max(1))
+    }
+
     pub(in crate::vector) fn push(&mut self, row: &[f32]) {
         debug_assert_eq!(row.len(), self.dimension);
         self.data.extend_from_slice(row);

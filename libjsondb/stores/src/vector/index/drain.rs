@@ -1,0 +1,112 @@
+//! Draining: fresh rows move into clusters.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use engine::{CancelToken, Placement, Transaction};
+
+use super::gather::Fresh;
+use super::place::Placer;
+use super::rebuild::mean;
+use super::transaction::IndexTransaction;
+use crate::Result;
+use crate::vector::counters::Counts;
+use crate::vector::kernel::encode;
+use crate::vector::keys::{self, BASE, ClusterId, ListKey};
+use crate::vector::list::{self, Coded, List};
+use crate::vector::shape::Shape;
+use crate::vector::state::Change;
+use crate::vector::table::Centroids;
+
+/// Rows moved in one transaction: some 20 milliseconds.
+const ROWS_MAX: usize = 2048;
+
+/// Moves the oldest fresh rows. True when there may be more.
+pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result<bool> {
+    let table = index.table()?;
+    let IndexTransaction { t, shape, state } = &mut index;
+    let (fresh, change) = t.untracked(|t| {
+        let fresh = Fresh::read(t, shape, ROWS_MAX, cancel)?;
+        let mut change = Change::default();
+        match table.centroids.ids[..] {
+            _ if fresh.rows.is_empty() => {}
+            [] => {
+                let (cluster, centroid) = (state.next_cluster, mean(&fresh.vectors));
+                state.next_cluster += 1;
+                state.clusters = 1;
+                change.centroids.push(cluster);
+                for id in [BASE, cluster] {
+                    t.put(shape.store, &keys::centroid(id), &encode(&centroid), Placement::Auto)?;
+                }
+                append(t, shape, cluster, &centroid, &fresh)?;
+                append_explicit(t, shape, &centroid, &fresh)?;
+            }
+            [cluster] => {
+                change.lists.push(cluster);
+                append(t, shape, cluster, table.centroids.rotated.row(0), &fresh)?;
+                append_explicit(t, shape, &table.centroids.base, &fresh)?;
+            }
+            _ => {
+                change.lists.extend(put_loose(t, shape, &table.centroids, &fresh)?);
+                append_explicit(t, shape, &table.centroids.base, &fresh)?;
+            }
+        }
+        clear(t, shape, &fresh)?;
+        Ok::<_, crate::Error>((fresh, change))
+    })?;
+    if fresh.blocks.is_empty() {
+        return Ok(false);
+    }
+    state.indexed += fresh.rows.len() as u64;
+    index.commit(&change)?;
+    Ok(fresh.count >= ROWS_MAX)
+}
+
+/// Adds the rows to the only cluster.
+fn append(t: &mut Transaction, shape: &Shape, cluster: ClusterId, centroid: &[f32], fresh: &Fresh) -> Result<()> {
+    let mut codes = List::new(shape.words());
+    fresh.rows.iter().zip(fresh.vectors.rows()).for_each(|(row, vector)| codes.push_vector(shape, *row, true, vector, centroid));
+    list::append(t, shape.store, ListKey::Cluster(cluster), &codes)
+}
+
+/// Adds each row to the lists of two clusters; gives these.
+fn put_loose(t: &mut Transaction, shape: &Shape, centroids: &Centroids, fresh: &Fresh) -> Result<BTreeSet<ClusterId>> {
+    let mut placer = Placer::new(centroids);
+    let mut code = vec![0; shape.words()];
+    let mut touched = BTreeSet::new();
+    for (row, vector) in fresh.rows.iter().zip(fresh.vectors.rows()) {
+        let place = placer.place(vector);
+        for (index, is_primary) in [(Some(place.primary), true), (place.secondary, false)] {
+            let Some(index) = index else { continue };
+            let (cluster, centroid) = (centroids.ids[index as usize], centroids.rotated.row(index as usize));
+            let factors = shape.encode(vector, centroid, &mut code);
+            let coded = Coded { row: *row, is_primary, factors, code: &code };
+            list::put_loose(t, shape.store, ListKey::Cluster(cluster), coded)?;
+            touched.insert(cluster);
+        }
+    }
+    Ok(touched)
+}
+
+/// Adds the rows that were given a centroid_id to its list.
+fn append_explicit(t: &mut Transaction, shape: &Shape, base: &[f32], fresh: &Fresh) -> Result<()> {
+    let mut lists: BTreeMap<u64, List> = BTreeMap::new();
+    for ((row, entry), vector) in fresh.rows.iter().zip(&fresh.entries).zip(fresh.vectors.rows()) {
+        if entry.centroid_id != 0 {
+            let list = lists.entry(entry.centroid_id).or_insert_with(|| List::new(shape.words()));
+            list.push_vector(shape, *row, true, vector, base);
+        }
+    }
+    lists.iter().try_for_each(|(id, rows)| list::append(t, shape.store, ListKey::Explicit(*id), rows))
+}
+
+/// Removes the codes of the rows as fresh ones, and all that is left of blocks whose rows are gone.
+fn clear(t: &mut Transaction, shape: &Shape, fresh: &Fresh) -> Result<()> {
+    for block in &fresh.blocks {
+        t.delete(shape.store, &keys::fresh(*block))?;
+    }
+    for row in &fresh.gone {
+        t.delete(shape.store, &keys::dead(*row))?;
+        t.delete(shape.store, &keys::vectors(row.block()))?;
+    }
+    Counts::gone(fresh.count, fresh.gone.len()).store(t, shape.store)
+}

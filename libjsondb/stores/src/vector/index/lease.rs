@@ -1,0 +1,115 @@
+//! The lease of a build that takes seconds: others leave the index alone meanwhile, because one of the two would lose. It saves work;
+//! what keeps the index right is that its state counts as read.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use engine::{CancelToken, Durability, Mode, Placement, StoreId, Transaction};
+
+use crate::vector::VectorStore;
+use crate::vector::keys::{self, damaged};
+use crate::{Database, ErrorCode, Result};
+
+/// After so long a lease of somebody who is gone counts no more.
+const TERM: Duration = Duration::from_secs(10);
+/// The holder renews it when so much is left.
+const RENEWED_AT: Duration = Duration::from_secs(6);
+/// How long who waits for a lease pauses.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Who holds a lease: drawn at random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner(u64);
+
+/// A lease that this thread holds.
+pub(super) struct Lease<'a> {
+    vectors: &'a VectorStore,
+    database: &'a Arc<Database>,
+    store: StoreId,
+    owner: Owner,
+    until: u64,
+}
+
+/// True while somebody else than `owner` holds the lease. Counts as read: whoever takes it makes others fail that began before.
+pub(super) fn is_held_by_another(t: &mut Transaction, store: StoreId, owner: Option<Owner>) -> Result<bool> {
+    Ok(read(t, store)?.is_some_and(|(holder, until)| Some(holder) != owner && now() < until))
+}
+
+/// Owner (u64) and end of the term (milliseconds, u64), both little endian.
+fn read(t: &mut Transaction, store: StoreId) -> Result<Option<(Owner, u64)>> {
+    t.get_with(store, keys::LEASE, |bytes| {
+        let Some(bytes) = bytes else { return Ok(None) };
+        let (owner, until) = bytes.split_first_chunk().ok_or_else(|| damaged("a lease is short"))?;
+        let until = until.try_into().map_err(|_| damaged("a lease has the wrong length"))?;
+        Ok(Some((Owner(u64::from_le_bytes(*owner)), u64::from_le_bytes(until))))
+    })?
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+impl<'a> Lease<'a> {
+    /// Takes the lease of the store's index; waits while another holds it. None when there is no store yet.
+    pub(super) fn take(
+        vectors: &'a VectorStore,
+        database: &'a Arc<Database>,
+        cancel: &CancelToken,
+    ) -> Result<Option<Self>> {
+        let owner = Owner(uuid::Uuid::new_v4().as_u64_pair().1);
+        loop {
+            let mut t = database.begin_engine(Mode::Write, cancel)?;
+            let Some(shape) = vectors.shape(&mut t)? else { return Ok(None) };
+            if !is_held_by_another(&mut t, shape.store, None)? {
+                let mut lease = Self { vectors, database, store: shape.store, owner, until: 0 };
+                match lease.put(t) {
+                    Ok(()) => return Ok(Some(lease)),
+                    Err(error) if error.code() == ErrorCode::Conflict => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            cancel.check()?;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Keeps the lease, if it is time to.
+    pub(super) fn renew(&mut self, cancel: &CancelToken) -> Result<()> {
+        if now() + (RENEWED_AT.as_millis() as u64) < self.until {
+            return Ok(());
+        }
+        let t = self.database.begin_engine(Mode::Write, cancel)?;
+        self.put(t)
+    }
+
+    fn put(&mut self, mut t: Transaction) -> Result<()> {
+        let until = now() + TERM.as_millis() as u64;
+        let mut bytes = self.owner.0.to_le_bytes().to_vec();
+        bytes.extend_from_slice(&until.to_le_bytes());
+        t.put(self.store, keys::LEASE, &bytes, Placement::Auto)?;
+        t.set_durability(Durability::Relaxed);
+        t.commit()?;
+        self.until = until;
+        Ok(())
+    }
+}
+
+impl Drop for Lease<'_> {
+    /// Gives it back, unless another took it when it had run out. One that cannot be given back runs out.
+    fn drop(&mut self) {
+        let give_back = || -> Result<()> {
+            let mut t = self.database.begin_engine(Mode::Write, &CancelToken::new())?;
+            if self.vectors.shape(&mut t)?.is_some() && !is_held_by_another(&mut t, self.store, Some(self.owner))? {
+                t.delete(self.store, keys::LEASE)?;
+                t.set_durability(Durability::Relaxed);
+                t.commit()?;
+            }
+            Ok(())
+        };
+        let _ = give_back();
+    }
+}

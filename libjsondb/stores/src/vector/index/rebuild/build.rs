@@ -1,0 +1,168 @@
+//! New lists in memory: every row in the lists of its two clusters, on all processors.
+
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::thread;
+
+use engine::{CancelToken, Transaction};
+
+use super::survey::Survey;
+use super::truth::Truth;
+use crate::Result;
+use crate::vector::heap::{Heap, Walk};
+use crate::vector::index::place::{Place, Placer};
+use crate::vector::kernel::Matrix;
+use crate::vector::keys::RowId;
+use crate::vector::list::List;
+use crate::vector::shape::Shape;
+use crate::vector::table::Centroids;
+
+/// Rows whose vectors are in memory at once.
+const ROWS_AT_ONCE: usize = 4096;
+
+/// Codes of all rows.
+pub(super) struct Built {
+    /// One for each centroid.
+    pub(super) lists: Vec<List>,
+    /// By centroid_id.
+    pub(super) explicit: BTreeMap<u64, List>,
+    /// Clusters of each row, in order of row.
+    pub(super) places: Vec<(RowId, Place)>,
+    pub(super) truths: Vec<Truth>,
+}
+
+/// What one thread builds: the lists of some clusters, and the best rows for some queries.
+struct Shard {
+    first: u32,
+    lists: Vec<List>,
+    truths: Vec<Truth>,
+}
+
+/// Some rows on their way.
+struct Part {
+    rows: Vec<RowId>,
+    /// As they are stored.
+    vectors: Matrix,
+    rotated: Matrix,
+    places: Vec<Place>,
+}
+
+/// Walks over all vectors.
+pub(super) fn build(
+    t: &mut Transaction,
+    shape: &Shape,
+    survey: &Survey,
+    centroids: &Centroids,
+    truths: Vec<Truth>,
+    cancel: &CancelToken,
+) -> Result<Built> {
+    let mut shards = shards(shape, centroids.ids.len(), truths);
+    let mut part = Part {
+        rows: Vec::new(),
+        vectors: Matrix::new(shape.dimension()),
+        rotated: Matrix::default(),
+        places: Vec::new(),
+    };
+    let (mut places, mut explicit) = (Vec::with_capacity(survey.rows()), BTreeMap::new());
+    let (heap, mut walk, mut goes_on) = (Heap::new(shape.dimension()), Walk::new(), true);
+    while goes_on {
+        cancel.check()?;
+        goes_on = walk.next(&heap, t, shape.store, |row, stored| {
+            if !survey.dead.contains(&row) {
+                part.rows.push(row);
+                part.vectors.push(&stored.to_vec());
+            }
+            Ok(())
+        })?;
+        if part.rows.len() >= ROWS_AT_ONCE || !goes_on {
+            part.place(shape, centroids);
+            thread::scope(|scope| {
+                for shard in &mut shards {
+                    scope.spawn(|| shard.add(shape, centroids, &part));
+                }
+            });
+            add_explicit(&mut explicit, shape, survey, centroids, &part);
+            places.extend(part.rows.iter().copied().zip(part.places.iter().copied()));
+            part.rows.clear();
+            part.vectors.clear();
+        }
+    }
+    let (mut lists, mut truths) = (Vec::with_capacity(centroids.ids.len()), Vec::new());
+    for shard in shards {
+        lists.extend(shard.lists);
+        truths.extend(shard.truths);
+    }
+    Ok(Built { lists, explicit, places, truths })
+}
+
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+fn shards(shape: &Shape, clusters: usize, truths: Vec<Truth>) -> Vec<Shard> {
+    let (per_shard, truths_per_shard) = (clusters.div_ceil(threads()), truths.len().div_ceil(threads()));
+    let mut truths = truths.into_iter();
+    let shard = |first: usize| Shard {
+        first: first as u32,
+        lists: vec![List::new(shape.words()); per_shard.min(clusters - first)],
+        truths: truths.by_ref().take(truths_per_shard).collect(),
+    };
+    (0..clusters).step_by(per_shard.max(1)).map(shard).collect()
+}
+
+impl Part {
+    /// Rotates the vectors and finds their clusters.
+    fn place(&mut self, shape: &Shape, centroids: &Centroids) {
+        let (count, padded) = (self.rows.len(), shape.rotation.padded());
+        self.rotated = Matrix::zeros(padded, count);
+        self.places.clear();
+        self.places.resize(count, Place { primary: 0, secondary: None });
+        let per_thread = count.div_ceil(threads()).max(1);
+        let parts = self.rotated.chunks_mut(per_thread).zip(self.places.chunks_mut(per_thread)).enumerate();
+        let vectors = &self.vectors;
+        thread::scope(|scope| {
+            for (number, (rotated, places)) in parts {
+                scope.spawn(move || {
+                    let mut placer = Placer::new(centroids);
+                    let rows = (number * per_thread..).zip(rotated.chunks_exact_mut(padded)).zip(places);
+                    for ((row, rotated), place) in rows {
+                        shape.rotation.apply(&shape.prepared(vectors.row(row)), rotated);
+                        *place = placer.place(rotated);
+                    }
+                });
+            }
+        });
+    }
+}
+
+impl Shard {
+    fn add(&mut self, shape: &Shape, centroids: &Centroids, part: &Part) {
+        for ((row, vector), place) in part.rows.iter().zip(part.rotated.rows()).zip(&part.places) {
+            for (cluster, is_primary) in [(Some(place.primary), true), (place.secondary, false)] {
+                let Some(cluster) = cluster else { continue };
+                if let Some(list) = cluster.checked_sub(self.first).and_then(|index| self.lists.get_mut(index as usize)) {
+                    list.push_vector(shape, *row, is_primary, vector, centroids.rotated.row(cluster as usize));
+                }
+            }
+        }
+        Truth::offer(&mut self.truths, shape, &part.rows, &part.rotated);
+    }
+}
+
+fn add_explicit(
+    lists: &mut BTreeMap<u64, List>,
+    shape: &Shape,
+    survey: &Survey,
+    centroids: &Centroids,
+    part: &Part,
+) {
+    if survey.explicit.is_empty() {
+        return;
+    }
+    for (row, vector) in part.rows.iter().zip(part.rotated.rows()) {
+        if let Some(id) = survey.explicit.get(row) {
+            let list = lists.entry(*id).or_insert_with(|| List::new(shape.words()));
+            list.push_vector(shape, *row, true, vector, &centroids.base);
+        }
+    }
+}

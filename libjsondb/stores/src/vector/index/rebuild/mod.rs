@@ -1,0 +1,170 @@
+//! Building the index anew: from a snapshot into memory, and from there, in one transaction, into the place of the old one.
+
+mod build;
+mod slack;
+mod survey;
+mod truth;
+
+use std::sync::Arc;
+
+use engine::{CancelToken, Direction, Mode, Placement, Transaction};
+
+use self::build::Built;
+use self::survey::Survey;
+use self::truth::Truth;
+use super::lease::Lease;
+use super::transaction::IndexTransaction;
+use crate::vector::VectorStore;
+use crate::vector::counters::Counts;
+use crate::vector::heap::Heap;
+use crate::vector::kernel::{Matrix, encode};
+use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey};
+use crate::vector::kmeans;
+use crate::vector::list::List;
+use crate::vector::shape::Shape;
+use crate::vector::state::{Change, IndexState};
+use crate::vector::table::Centroids;
+use crate::{Database, Error, ErrorCode, Result, Session, walk};
+
+/// Rows per cluster, each row counted in one of its two.
+const ROWS_PER_CLUSTER: usize = 43;
+/// Rows that k-means sees per cluster, as far as memory allows.
+const SAMPLE_PER_CLUSTER: usize = 32;
+/// 128 MiB of f32.
+const SAMPLE_NUMBERS_MAX: usize = 32 << 20;
+/// Rows taken as queries to learn from.
+const QUERIES: usize = 256;
+/// How often a build is begun again that lost against others.
+const ATTEMPTS_MAX: usize = 5;
+
+impl VectorStore {
+    /// Builds the index anew: clusters that are even, codes without gaps, nothing left of deleted rows. Others read and write meanwhile. Inside a
+    /// transaction, what it has written is committed first, and it goes on with a fresh snapshot.
+    pub fn optimize(&self, cancel: &CancelToken) -> Result<()> {
+        match &self.session {
+            Session::Auto(database) => self.rebuild(database, cancel),
+            Session::In(transaction) => {
+                self.check_writable(transaction)?;
+                transaction.commit_and_continue(cancel)?;
+                self.rebuild(transaction.database(), cancel)?;
+                transaction.commit_and_continue(cancel)
+            }
+        }
+    }
+
+    /// Builds the index anew, under a lease.
+    pub(super) fn rebuild(&self, database: &Arc<Database>, cancel: &CancelToken) -> Result<()> {
+        let Some(mut lease) = Lease::take(self, database, cancel)? else { return Ok(()) };
+        for _ in 0..ATTEMPTS_MAX {
+            lease.renew(cancel)?;
+            match self.rebuild_once(database, &lease, cancel) {
+                Err(error) if error.is_retryable() => {}
+                result => return result,
+            }
+        }
+        Err(Error::new(ErrorCode::Conflict, "others changed the index all the time; optimize again"))
+    }
+
+    fn rebuild_once(&self, database: &Arc<Database>, lease: &Lease<'_>, cancel: &CancelToken) -> Result<()> {
+        let mut reader = database.begin_engine(Mode::Read, cancel)?;
+        let Some(shape) = self.shape(&mut reader)? else { return Ok(()) };
+        let state = IndexState::read(&mut reader, shape.store)?;
+        let survey = Survey::new(&mut reader, &shape)?;
+        let (centroids, truths) = cluster(&mut reader, &shape, &survey, &state, cancel)?;
+        let built = build::build(&mut reader, &shape, &survey, &centroids, truths, cancel)?;
+        let slack = slack::learn(&shape, &centroids, &built);
+        let Some(mut index) = self.begin_index(database, Some(lease.owner()), cancel)? else {
+            return Err(Error::new(ErrorCode::Conflict, "another took over the build of the index"));
+        };
+        if index.state.version != state.version {
+            return Err(Error::new(ErrorCode::Conflict, "another changed the index"));
+        }
+        let IndexTransaction { t, shape, state } = &mut index;
+        t.untracked(|t| {
+            clear(t, shape, &survey)?;
+            write(t, shape, &centroids, &built)
+        })?;
+        state.generation += 1;
+        state.next_cluster += centroids.ids.len() as ClusterId;
+        state.clusters = centroids.ids.len() as u32;
+        state.indexed = built.places.len() as u64;
+        state.slack = slack;
+        index.commit(&Change { is_rebuild: true, ..Change::default() })
+    }
+}
+
+/// Centroids for the rows, and the queries to learn from.
+fn cluster(
+    t: &mut Transaction,
+    shape: &Shape,
+    survey: &Survey,
+    state: &IndexState,
+    cancel: &CancelToken,
+) -> Result<(Centroids, Vec<Truth>)> {
+    let mut centroids = Centroids::new(shape.rotation.padded());
+    let count = (survey.rows() / ROWS_PER_CLUSTER).max(1);
+    let size = (count * SAMPLE_PER_CLUSTER).clamp(4096, SAMPLE_NUMBERS_MAX / shape.rotation.padded());
+    let (rows, sample) = survey.sample(t, shape, size, cancel)?;
+    if rows.is_empty() {
+        return Ok((centroids, Vec::new()));
+    }
+    centroids.base = mean(&sample).into();
+    let found = kmeans::centres(&sample, count, cancel)?;
+    for (id, centroid) in (state.next_cluster..).zip(found.rows()) {
+        centroids.push(id, centroid, shape.config.metric);
+    }
+    let step = rows.len().div_ceil(QUERIES).max(1);
+    let truths = (0..rows.len()).step_by(step).map(|index| Truth::new(rows[index], sample.row(index))).collect();
+    Ok((centroids, truths))
+}
+
+/// The mean of some vectors.
+pub(super) fn mean(vectors: &Matrix) -> Vec<f32> {
+    let mut sum = vec![0f64; vectors.dimension()];
+    for row in vectors.rows() {
+        sum.iter_mut().zip(row).for_each(|(sum, number)| *sum += f64::from(*number));
+    }
+    sum.into_iter().map(|sum| (sum / vectors.len() as f64) as f32).collect()
+}
+
+/// Removes the old index, the fresh codes of the rows that are in the new one, and what is left of deleted rows.
+fn clear(t: &mut Transaction, shape: &Shape, survey: &Survey) -> Result<()> {
+    for prefix in [b'c', b'k', b'e'] {
+        let mut keys = Vec::new();
+        walk::visit(t, shape.store, KeyRange::all(prefix).span(), Direction::Forward, |key, _| {
+            keys.push(key.to_vec());
+            Ok(true)
+        })?;
+        keys.iter().try_for_each(|key| t.delete(shape.store, key))?;
+    }
+    survey.fresh.iter().try_for_each(|(block, _)| t.delete(shape.store, &keys::fresh(*block)))?;
+    let heap = Heap::new(shape.dimension());
+    let mut blocks: Vec<u64> = survey.dead.iter().map(|row| row.block()).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    for block in blocks {
+        heap.retain(t, shape.store, block, |row| !survey.dead.contains(&row))?;
+    }
+    survey.dead.iter().try_for_each(|row| t.delete(shape.store, &keys::dead(*row)))?;
+    let fresh: usize = survey.fresh.iter().map(|(_, rows)| rows).sum();
+    Counts::gone(fresh, survey.dead.len()).store(t, shape.store)
+}
+
+fn write(t: &mut Transaction, shape: &Shape, centroids: &Centroids, built: &Built) -> Result<()> {
+    let put = |t: &mut Transaction, id, centroid: &[f32]| {
+        t.put(shape.store, &keys::centroid(id), &encode(centroid), Placement::Auto)
+    };
+    if !centroids.ids.is_empty() {
+        put(t, BASE, &centroids.base)?;
+    }
+    for (id, centroid) in centroids.ids.iter().zip(centroids.rotated.rows()) {
+        put(t, *id, centroid)?;
+    }
+    for (id, list) in &built.explicit {
+        list.put_packed(t, shape.store, ListKey::Explicit(*id), 0)?;
+    }
+    let lists = centroids.ids.iter().zip(&built.lists);
+    lists.filter(|(_, list)| !list.is_empty()).try_for_each(|(id, list): (_, &List)| {
+        list.put_packed(t, shape.store, ListKey::Cluster(*id), 0)
+    })
+}
