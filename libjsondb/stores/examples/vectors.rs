@@ -1,6 +1,8 @@
 //! Loads vectors, builds the index, and asks: rows per second, queries per second, recall.
 //!
-//!     cargo run --release -p sop-stores --example vectors -- FOLDER BASE.npy QUERIES.npy [rows]
+//!     cargo run --release -p sop-stores --example vectors -- FOLDER BASE.npy QUERIES.npy [rows] [settings]
+//!
+//! `settings`: only those whose names contain this, and no exact search: recall is then not told.
 //!
 //! The files are NumPy's, float32 in C order. Recall is against an exact search by the store itself.
 
@@ -14,6 +16,8 @@ use stores::{
 
 const K: i64 = 10;
 const BATCH: usize = 10_000;
+/// The first one warms up.
+const ROUNDS: usize = 4;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -33,7 +37,7 @@ fn main() -> Result<(), Failure> {
     if store.count(&cancel)? == 0 {
         load(&store, base, dimension, &cancel)?;
     }
-    ask(&store, &queries, dimension, &cancel)?;
+    ask(&store, &queries, dimension, rest.get(1).map(String::as_str), &cancel)?;
     database.close()?;
     Ok(())
 }
@@ -52,10 +56,17 @@ fn load(store: &VectorStore, base: &[f32], dimension: usize, cancel: &CancelToke
     Ok(())
 }
 
-fn ask(store: &VectorStore, queries: &[f32], dimension: usize, cancel: &CancelToken) -> Result<(), Failure> {
+fn ask(
+    store: &VectorStore,
+    queries: &[f32],
+    dimension: usize,
+    only: Option<&str>,
+    cancel: &CancelToken,
+) -> Result<(), Failure> {
     let started = Instant::now();
     let exact = ArrayQueryOptions { exact: true, threads: 2, ..ArrayQueryOptions::default() };
-    let (truth, _) = store.query_arrays(cancel, dimension, queries, K, &exact)?;
+    let asked = if only.is_some() { &queries[..0] } else { queries };
+    let (truth, _) = store.query_arrays(cancel, dimension, asked, K, &exact)?;
     println!(
         "exact   {:6.0} queries/s",
         queries.len() as f64 / dimension as f64 / started.elapsed().as_secs_f64()
@@ -63,15 +74,18 @@ fn ask(store: &VectorStore, queries: &[f32], dimension: usize, cancel: &CancelTo
     let recalls = [0.9, 0.95, 0.99].map(|recall| (format!("recall {recall}"), Some(recall), None));
     let probes = [4, 8, 16, 32, 64, 128].map(|nprobe| (format!("nprobe {nprobe}"), None, Some(nprobe)));
     for (name, target_recall, nprobe) in recalls.into_iter().chain(probes) {
+        if only.is_some_and(|only| !name.contains(only)) {
+            continue;
+        }
         let options = ArrayQueryOptions { target_recall, nprobe, ..ArrayQueryOptions::default() };
         let mut found = Vec::new();
         let mut times = Vec::new();
-        for round in 0..2 {
+        for round in 0..ROUNDS {
             found.clear();
             for query in queries.chunks_exact(dimension) {
                 let started = Instant::now();
                 found.extend(store.query_arrays(cancel, dimension, query, K, &options)?.0);
-                if round == 1 {
+                if round > 0 {
                     times.push(started.elapsed().as_secs_f64());
                 }
             }

@@ -111,7 +111,14 @@ impl List {
     }
 
     /// Adds the code of a rotated vector relative to a rotated centroid.
-    pub(super) fn push_vector(&mut self, shape: &Shape, row: RowId, is_primary: bool, vector: &[f32], centroid: &[f32]) {
+    pub(super) fn push_vector(
+        &mut self,
+        shape: &Shape,
+        row: RowId,
+        is_primary: bool,
+        vector: &[f32],
+        centroid: &[f32],
+    ) {
         let mut code = vec![0; self.words];
         let factors = shape.encode(vector, centroid, &mut code);
         self.push(Coded { row, is_primary, factors, code: &code });
@@ -268,7 +275,13 @@ impl List {
     }
 
     /// Writes packed values, the first of them with this number.
-    pub(super) fn put_packed(&self, t: &mut Transaction, store: StoreId, key: ListKey, first: u32) -> Result<()> {
+    pub(super) fn put_packed(
+        &self,
+        t: &mut Transaction,
+        store: StoreId,
+        key: ListKey,
+        first: u32,
+    ) -> Result<()> {
         let step = Self::rows_per_value(self.words);
         for (block, start) in (first..).zip((0..self.len).step_by(step)) {
             let value = self.pack(start..self.len.min(start + step));

@@ -27,7 +27,7 @@ const EXACT_ROWS_MAX: u64 = 4096;
 /// Standard errors of estimates that are exact in effect: it fails for one row in three million.
 const ERRORS_EXACT: f32 = 5.0;
 /// Standard errors for [`RECALLS`].
-const ERRORS: [f32; 3] = [1.3, 1.6, 2.3];
+const ERRORS: [f32; 3] = [1.0, 1.2, 2.0];
 
 /// Centroids ranked at once; more are ranked when they do not suffice.
 const PROBES_AT_ONCE: usize = 64;

@@ -62,14 +62,29 @@ pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result
 }
 
 /// Adds the rows to the only cluster.
-fn append(t: &mut Transaction, shape: &Shape, cluster: ClusterId, centroid: &[f32], fresh: &Fresh) -> Result<()> {
+fn append(
+    t: &mut Transaction,
+    shape: &Shape,
+    cluster: ClusterId,
+    centroid: &[f32],
+    fresh: &Fresh,
+) -> Result<()> {
     let mut codes = List::new(shape.words());
-    fresh.rows.iter().zip(fresh.vectors.rows()).for_each(|(row, vector)| codes.push_vector(shape, *row, true, vector, centroid));
+    fresh
+        .rows
+        .iter()
+        .zip(fresh.vectors.rows())
+        .for_each(|(row, vector)| codes.push_vector(shape, *row, true, vector, centroid));
     list::append(t, shape.store, ListKey::Cluster(cluster), &codes)
 }
 
 /// Adds each row to the lists of two clusters; gives these.
-fn put_loose(t: &mut Transaction, shape: &Shape, centroids: &Centroids, fresh: &Fresh) -> Result<BTreeSet<ClusterId>> {
+fn put_loose(
+    t: &mut Transaction,
+    shape: &Shape,
+    centroids: &Centroids,
+    fresh: &Fresh,
+) -> Result<BTreeSet<ClusterId>> {
     let mut placer = Placer::new(centroids);
     let mut code = vec![0; shape.words()];
     let mut touched = BTreeSet::new();

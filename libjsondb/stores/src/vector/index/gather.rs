@@ -30,7 +30,12 @@ pub(super) struct Fresh {
 
 impl Fresh {
     /// Reads blocks of fresh rows until there are `rows_max` rows, or no more blocks.
-    pub(super) fn read(t: &mut Transaction, shape: &Shape, rows_max: usize, cancel: &CancelToken) -> Result<Self> {
+    pub(super) fn read(
+        t: &mut Transaction,
+        shape: &Shape,
+        rows_max: usize,
+        cancel: &CancelToken,
+    ) -> Result<Self> {
         let mut fresh = Self {
             blocks: Vec::new(),
             count: 0,
@@ -49,7 +54,8 @@ impl Fresh {
             if !is_whole {
                 fresh.gone.extend(&rows);
             }
-            payloads = payloads + fresh.entries.iter().rev().take(rows.len()).map(|entry| entry.payload.len()).sum::<usize>();
+            payloads = payloads
+                + fresh.entries.iter().rev().take(rows.len()).map(|entry| entry.payload.len()).sum::<usize>();
             if payloads > PAYLOAD_BYTES_MAX {
                 break;
             }
@@ -62,7 +68,8 @@ impl Fresh {
         let before = self.rows.len();
         for row in rows {
             if let Some(entry) = Entry::load(t, shape.store, *row)? {
-                let stored = heap.read(t, shape.store, *row)?.ok_or_else(|| damaged("a row has no vector"))?;
+                let stored =
+                    heap.read(t, shape.store, *row)?.ok_or_else(|| damaged("a row has no vector"))?;
                 self.vectors.push(&shape.rotated(&stored.to_vec()));
                 self.rows.push(*row);
                 self.entries.push(entry);
@@ -73,7 +80,11 @@ impl Fresh {
 }
 
 /// The oldest blocks whose codes are fresh, until they have so many rows, and their rows.
-pub(super) fn fresh_blocks(t: &mut Transaction, shape: &Shape, rows_max: usize) -> Result<Vec<(u64, Vec<RowId>)>> {
+pub(super) fn fresh_blocks(
+    t: &mut Transaction,
+    shape: &Shape,
+    rows_max: usize,
+) -> Result<Vec<(u64, Vec<RowId>)>> {
     let (mut blocks, mut count) = (Vec::new(), 0);
     let (mut codes, mut values) = (List::new(shape.words()), Vec::new());
     walk::visit(t, shape.store, KeyRange::all(b'n').span(), engine::Direction::Forward, |key, value| {

@@ -103,7 +103,9 @@ impl Drop for Lease<'_> {
     fn drop(&mut self) {
         let give_back = || -> Result<()> {
             let mut t = self.database.begin_engine(Mode::Write, &CancelToken::new())?;
-            if self.vectors.shape(&mut t)?.is_some() && !is_held_by_another(&mut t, self.store, Some(self.owner))? {
+            if self.vectors.shape(&mut t)?.is_some()
+                && !is_held_by_another(&mut t, self.store, Some(self.owner))?
+            {
                 t.delete(self.store, keys::LEASE)?;
                 t.set_durability(Durability::Relaxed);
                 t.commit()?;

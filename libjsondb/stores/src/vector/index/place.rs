@@ -38,10 +38,13 @@ impl<'a> Placer<'a> {
         if count > CANDIDATES {
             query.prepare(vector);
             centroids.int8_by_distance.scores(query, scores);
-            order.select_nth_unstable_by(CANDIDATES, |a, b| scores[*b as usize].total_cmp(&scores[*a as usize]));
+            order.select_nth_unstable_by(CANDIDATES, |a, b| {
+                scores[*b as usize].total_cmp(&scores[*a as usize])
+            });
             order.truncate(CANDIDATES);
         }
-        let distances: Vec<f32> = order.iter().map(|index| centroids.distance(*index as usize, vector)).collect();
+        let distances: Vec<f32> =
+            order.iter().map(|index| centroids.distance(*index as usize, vector)).collect();
         let nearest = (0..order.len()).min_by(|a, b| distances[*a].total_cmp(&distances[*b])).unwrap_or(0);
         let primary = order[nearest];
         let residual: Vec<f32> =
@@ -54,7 +57,8 @@ impl<'a> Placer<'a> {
             let parallel = if length_squared > 0.0 { common * common / length_squared } else { 0.0 };
             distances[place] + LAMBDA * parallel
         };
-        let others = (0..order.len()).filter(|place| *place != nearest).map(|place| (cost(place), order[place]));
+        let others =
+            (0..order.len()).filter(|place| *place != nearest).map(|place| (cost(place), order[place]));
         let secondary = others.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, index)| index);
         Place { primary, secondary }
     }

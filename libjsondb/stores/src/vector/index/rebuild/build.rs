@@ -140,8 +140,16 @@ impl Shard {
         for ((row, vector), place) in part.rows.iter().zip(part.rotated.rows()).zip(&part.places) {
             for (cluster, is_primary) in [(Some(place.primary), true), (place.secondary, false)] {
                 let Some(cluster) = cluster else { continue };
-                if let Some(list) = cluster.checked_sub(self.first).and_then(|index| self.lists.get_mut(index as usize)) {
-                    list.push_vector(shape, *row, is_primary, vector, centroids.rotated.row(cluster as usize));
+                if let Some(list) =
+                    cluster.checked_sub(self.first).and_then(|index| self.lists.get_mut(index as usize))
+                {
+                    list.push_vector(
+                        shape,
+                        *row,
+                        is_primary,
+                        vector,
+                        centroids.rotated.row(cluster as usize),
+                    );
                 }
             }
         }

@@ -114,7 +114,8 @@ fn cluster(
         centroids.push(id, centroid, shape.config.metric);
     }
     let step = rows.len().div_ceil(QUERIES).max(1);
-    let truths = (0..rows.len()).step_by(step).map(|index| Truth::new(rows[index], sample.row(index))).collect();
+    let truths =
+        (0..rows.len()).step_by(step).map(|index| Truth::new(rows[index], sample.row(index))).collect();
     Ok((centroids, truths))
 }
 
@@ -164,7 +165,7 @@ fn write(t: &mut Transaction, shape: &Shape, centroids: &Centroids, built: &Buil
         list.put_packed(t, shape.store, ListKey::Explicit(*id), 0)?;
     }
     let lists = centroids.ids.iter().zip(&built.lists);
-    lists.filter(|(_, list)| !list.is_empty()).try_for_each(|(id, list): (_, &List)| {
-        list.put_packed(t, shape.store, ListKey::Cluster(*id), 0)
-    })
+    lists
+        .filter(|(_, list)| !list.is_empty())
+        .try_for_each(|(id, list): (_, &List)| list.put_packed(t, shape.store, ListKey::Cluster(*id), 0))
 }

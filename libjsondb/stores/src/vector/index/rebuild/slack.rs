@@ -40,7 +40,8 @@ fn needs_of(truth: &Truth, shape: &Shape, centroids: &Centroids, built: &Built, 
     let order = ranked(&truth.vector, shape, centroids);
     let mut ranks = vec![0usize; order.len()];
     order.iter().enumerate().for_each(|(rank, (_, index))| ranks[*index] = rank);
-    let mut wanted: Vec<usize> = truth.best.iter().filter_map(|(_, row)| first_rank(*row, built, &ranks)).collect();
+    let mut wanted: Vec<usize> =
+        truth.best.iter().filter_map(|(_, row)| first_rank(*row, built, &ranks)).collect();
     wanted.sort_unstable();
     let Some(last) = wanted.last() else { return };
     let mut shortlist = Shortlist::new(BEST, ERRORS, false);
