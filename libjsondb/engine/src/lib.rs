@@ -40,6 +40,7 @@ pub mod fuzz;
 #[cfg(test)]
 #[path = "../tests/fuzz_driver/mod.rs"]
 mod fuzz_driver;
+mod gap;
 mod get;
 #[cfg(test)]
 mod hazard_tests;

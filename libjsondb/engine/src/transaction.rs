@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::catalog::{self, KEY_MAX, STORE_LEN, VALUE_MAX};
 use crate::commit::{ALONE_BYTES, Prepared};
 use crate::database::{Hold, Inner};
+use crate::gap::Gaps;
 use crate::range::{FullRange, successor};
 use crate::read_set::ReadSet;
 use crate::run::{Run, RunWriter, Sought, Spill, Written};
@@ -30,6 +31,8 @@ const AT_ONCE_BYTES: u64 = 64 << 10;
 /// In the log beside a counter's key, and beside all keys, values and counters, at the most.
 const COUNTER_BYTES: u64 = 16;
 const LOG_SPARE_BYTES: u64 = 128;
+/// Of rising keys this part of a write set's memory is enough to hand it over.
+const EARLY_PART: u64 = 8;
 /// What a write takes in a write set beside key and value, at the most.
 const SPARE_BYTES: u64 = 128;
 /// A scan looks at its cancel token every so many entries.
@@ -49,6 +52,7 @@ pub struct Transaction {
     ensures: BTreeMap<Box<[u8]>, Vec<u8>>,
     counters: BTreeMap<Box<[u8]>, i64>,
     reads: ReadSet,
+    gaps: Gaps,
     /// False while reads do not count.
     tracks: bool,
     values: Option<SegmentWriter>,
@@ -77,6 +81,7 @@ impl Transaction {
             ensures: BTreeMap::new(),
             counters: BTreeMap::new(),
             reads: ReadSet::default(),
+            gaps: Gaps::default(),
             tracks: true,
             values: None,
             cancel: CancelToken::new(),
@@ -381,7 +386,7 @@ impl Transaction {
 
     /// True when the write set is not full either with a key and value of so many bytes.
     fn has_room(&self, bytes: usize) -> bool {
-        self.writes.bytes() + bytes as u64 + SPARE_BYTES < self.inner.options.write_set_bytes
+        self.writes.bytes() + bytes as u64 + SPARE_BYTES < self.inner.options.write_set_bytes / EARLY_PART
     }
 
     fn upsert_unless(
@@ -476,7 +481,7 @@ impl Transaction {
     }
 
     fn spill_when_full(&mut self) -> Result<()> {
-        if self.writes.bytes() < self.inner.options.write_set_bytes {
+        if self.writes.bytes() < self.write_set_max() {
             return Ok(());
         }
         let spill = match &mut self.spill {
@@ -484,6 +489,18 @@ impl Transaction {
             none => none.insert(Spill::start(self.inner.pages.segments())?),
         };
         spill.add(std::mem::take(&mut self.writes))
+    }
+
+    /// So many bytes fill the write set. One whose keys rise is handed over early, so that the thread has work beside this one: that
+    /// makes no run more.
+    fn write_set_max(&self) -> u64 {
+        let full = self.inner.options.write_set_bytes;
+        let early = full / EARLY_PART;
+        if self.writes.bytes() < early || !self.writes.rises() {
+            return full;
+        }
+        let first = self.writes.first_key().unwrap_or_default();
+        if self.spill.as_ref().is_none_or(|spill| spill.goes_on_with(first)) { early } else { full }
     }
 
     /// Shows what this transaction set a key to, None for a key that it removed.
@@ -534,11 +551,17 @@ impl Transaction {
         }
         let mut was_there = false;
         let mut look = |value: Option<ValueRef<'_>>| was_there = value.is_some();
-        let is_told = match self.find_spilled(key, wait, &mut look)? {
-            Sought::Shown => true,
-            Sought::MustWait => false,
-            Sought::Absent => self.explained(self.state()?.find(&self.inner.pages, key, wait, &mut look))?,
-        };
+        match self.find_spilled(key, wait, &mut look)? {
+            Sought::Shown => return Ok(Some(was_there)),
+            Sought::MustWait => return Ok(None),
+            Sought::Absent if self.gaps.cover(key) => return Ok(Some(false)),
+            Sought::Absent => {}
+        }
+        let is_told = self.explained(self.state()?.find(&self.inner.pages, key, wait, &mut look))?;
+        if is_told && !was_there && self.gaps.miss() && wait == Wait::AsLongAsNeeded {
+            let gap = self.explained(self.state()?.gap_around(&self.inner.pages, key))?;
+            self.gaps.learn(gap);
+        }
         Ok(is_told.then_some(was_there))
     }
 

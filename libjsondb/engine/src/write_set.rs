@@ -64,6 +64,8 @@ pub(crate) struct WriteSet {
     leaves: Vec<Vec<Slot>>,
     len: usize,
     bytes: usize,
+    /// A key came that was not above all others.
+    is_mixed: bool,
 }
 
 impl WriteSet {
@@ -79,6 +81,11 @@ impl WriteSet {
     /// Memory of keys and values, those that were replaced included.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes as u64
+    }
+
+    /// True while each key was above all others when it came.
+    pub(crate) fn rises(&self) -> bool {
+        !self.is_mixed
     }
 
     /// Sets a key, replacing what it was set to. Keys are at most 64 KiB, inline values and keys together at most a block.
@@ -99,6 +106,7 @@ impl WriteSet {
     /// As [`WriteSet::insert`], at the key's place.
     pub(crate) fn insert_at(&mut self, place: Result<Place, Place>, key: &[u8], value: Option<ValueRef<'_>>) {
         let slot = self.store(key, value);
+        self.is_mixed |= !place.is_err_and(|place| self.is_end(place));
         match place {
             Ok(place) => self.leaves[place.leaf][place.slot] = slot,
             Err(place) => self.insert_slot(place, slot),
@@ -127,6 +135,10 @@ impl WriteSet {
 
     fn compare(&self, slot: &Slot, wanted: &Head, key: &[u8]) -> Ordering {
         slot.head.cmp(wanted).then_with(|| self.key(slot).cmp(key))
+    }
+
+    fn is_end(&self, place: Place) -> bool {
+        place.leaf + 1 >= self.leaves.len() && self.leaves.last().is_none_or(|leaf| place.slot == leaf.len())
     }
 
     fn insert_slot(&mut self, place: Place, slot: Slot) {

@@ -34,6 +34,8 @@ pub(crate) struct Spill {
     runs: Vec<Arc<Run>>,
     /// First and last key of what was added since.
     unsettled: Vec<KeyRange>,
+    /// Last key of the write set added last.
+    last: Box<[u8]>,
 }
 
 impl Spill {
@@ -52,13 +54,20 @@ impl Spill {
             generation: os::process_generation(),
             runs: Vec::new(),
             unsettled: Vec::new(),
+            last: Box::default(),
         })
+    }
+
+    /// True when a write set that begins with this key goes on in the run of the one before.
+    pub(crate) fn goes_on_with(&self, first: &[u8]) -> bool {
+        first > &*self.last
     }
 
     /// Hands over a write set, newer than those before; waits while the thread is behind.
     pub(crate) fn add(&mut self, writes: WriteSet) -> Result<()> {
         if let (Some(first), Some(last)) = (writes.first_key(), writes.last_key()) {
             self.unsettled.push((first.into(), last.into()));
+            self.last = last.into();
             self.send(Job::Add(writes))?;
         }
         Ok(())
@@ -107,6 +116,8 @@ impl Drop for Spill {
         if let Some(thread) = self.thread.take() {
             // A panic there was answered as an error.
             let _ = thread.join();
+            // What it had of the write sets is as much as a memory limit allows.
+            os::give_memory_back();
         }
     }
 }

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::{CancelToken, Placement, Transaction};
 
 use super::gather::Fresh;
-use super::place::Placer;
 use super::rebuild::mean;
 use super::transaction::IndexTransaction;
 use crate::Result;
@@ -46,7 +45,7 @@ pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result
                 append_explicit(t, shape, &table.centroids.base, &fresh)?;
             }
             _ => {
-                change.lists.extend(put_loose(t, shape, &table.centroids, &fresh)?);
+                change.lists.extend(put_loose(t, shape, &table.centroids, &fresh, cancel)?);
                 append_explicit(t, shape, &table.centroids.base, &fresh)?;
             }
         }
@@ -69,14 +68,13 @@ fn append(t: &mut Transaction, shape: &Shape, cluster: ClusterId, centroid: &[f3
 }
 
 /// Adds each row to the lists of two clusters; gives these.
-fn put_loose(t: &mut Transaction, shape: &Shape, centroids: &Centroids, fresh: &Fresh) -> Result<BTreeSet<ClusterId>> {
-    let mut placer = Placer::new(centroids);
+fn put_loose(t: &mut Transaction, shape: &Shape, centroids: &Centroids, fresh: &Fresh, cancel: &CancelToken) -> Result<BTreeSet<ClusterId>> {
+    let places = centroids.finder(cancel)?.nearest_two(&fresh.vectors, cancel)?;
     let mut code = vec![0; shape.words()];
     let mut touched = BTreeSet::new();
-    for (row, vector) in fresh.rows.iter().zip(fresh.vectors.rows()) {
-        let place = placer.place(vector);
-        for (index, is_primary) in [(Some(place.primary), true), (place.secondary, false)] {
-            let Some(index) = index else { continue };
+    for ((row, vector), (primary, secondary)) in fresh.rows.iter().zip(fresh.vectors.rows()).zip(places) {
+        for index in [Some(primary), secondary].into_iter().flatten() {
+            let is_primary = index == primary;
             let (cluster, centroid) = (centroids.ids[index as usize], centroids.rotated.row(index as usize));
             let factors = shape.encode(vector, centroid, &mut code);
             let coded = Coded { row: *row, is_primary, factors, code: &code };

@@ -3,7 +3,7 @@
 //! The standard error is about 0.5 % of the mean magnitude of a product: enough to choose the few rows whose exact
 //! products are then taken.
 
-use super::int8_scores;
+use super::{dot, int8_scores};
 
 /// Rows that lie interleaved: four numbers of each of 16 rows, then the next four.
 pub(super) const GROUP: usize = 16;
@@ -30,6 +30,9 @@ pub(in crate::vector) struct Int8Rows {
     len: usize,
     blocks: Vec<Block>,
     pub(super) factors: Vec<Factors>,
+    /// Sums over all rows.
+    squared_norms: f32,
+    squared_scales: f32,
 }
 
 /// A vector to be multiplied with [`Int8Rows`].
@@ -38,12 +41,20 @@ pub(in crate::vector) struct Int8Query {
     /// 128 higher than they are: the instructions multiply unsigned with signed numbers.
     pub(super) numbers: Vec<[u8; 4]>,
     pub(super) scale: f32,
+    squared_norm: f32,
 }
 
 impl Int8Rows {
     /// No rows yet. `dimension` is at least 1.
     pub(in crate::vector) fn new(dimension: usize) -> Self {
-        Self { blocks_per_group: dimension.div_ceil(4), len: 0, blocks: Vec::new(), factors: Vec::new() }
+        Self {
+            blocks_per_group: dimension.div_ceil(4),
+            len: 0,
+            blocks: Vec::new(),
+            factors: Vec::new(),
+            squared_norms: 0.0,
+            squared_scales: 0.0,
+        }
     }
 
     /// Number of rows.
@@ -75,6 +86,8 @@ impl Int8Rows {
         factors.bias[lane] = sum.wrapping_mul(-128);
         factors.scale[lane] = query.scale;
         factors.add[lane] = add;
+        self.squared_norms += query.squared_norm;
+        self.squared_scales += query.scale * query.scale;
         self.len += 1;
     }
 
@@ -89,6 +102,14 @@ impl Int8Rows {
     pub(in crate::vector) fn scores_of(&self, queries: &[Int8Query], out: &mut Vec<f32>) {
         out.resize(queries.len() * self.padded_len(), 0.0);
         int8_scores(self, queries, out);
+    }
+
+    /// Standard error of a score of this query, for a row of usual length: rounding adds a variance of 1/12 of the scale
+    /// squared for each number of the one, times the number of the other.
+    pub(in crate::vector) fn standard_error(&self, query: &Int8Query) -> f32 {
+        let of_rows = self.squared_scales * query.squared_norm;
+        let of_query = query.scale * query.scale * self.squared_norms;
+        ((of_rows + of_query) / (12 * self.len.max(1)) as f32).sqrt()
     }
 
     /// Number of rows, rounded up to whole groups.
@@ -118,6 +139,7 @@ impl Int8Query {
     pub(in crate::vector) fn prepare(&mut self, vector: &[f32]) {
         let max = vector.iter().fold(0f32, |max, number| max.max(number.abs()));
         self.scale = max / 127.0;
+        self.squared_norm = dot(vector, vector);
         // Of a vector too small for a scale, every number counts as zero.
         let inverse = if self.scale >= f32::MIN_POSITIVE { 1.0 / self.scale } else { 0.0 };
         // The conversion cuts off what is behind the point, and is kept within 8 bits.

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use crate::vector::kernel::{distance_squared, dot, unit};
     use crate::vector::rabitq::Rotation;
-    use crate::vector::sample::Random;
+    use crate::vector::random::Random;
 
     const DIMENSION: usize = 200;
 

@@ -1,7 +1,7 @@
 //! The random rotation in front of the codes.
 
 use crate::vector::kernel::hadamard;
-use crate::vector::sample::Random;
+use crate::vector::random::Random;
 
 /// After four rounds the numbers of any vector are spread like those of a random one.
 const ROUNDS: usize = 4;

@@ -15,19 +15,17 @@ use self::truth::Truth;
 use super::lease::Lease;
 use super::transaction::IndexTransaction;
 use crate::vector::VectorStore;
+use crate::vector::clustering;
 use crate::vector::counters::Counts;
 use crate::vector::heap::Heap;
 use crate::vector::kernel::{Matrix, encode};
 use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey};
-use crate::vector::kmeans;
 use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Centroids;
 use crate::{Database, Error, ErrorCode, Result, Session, walk};
 
-/// Rows per cluster, each row counted in one of its two.
-const ROWS_PER_CLUSTER: usize = 43;
 /// Rows that k-means sees per cluster, as far as memory allows.
 const SAMPLE_PER_CLUSTER: usize = 32;
 /// 128 MiB of f32.
@@ -102,14 +100,14 @@ fn cluster(
     cancel: &CancelToken,
 ) -> Result<(Centroids, Vec<Truth>)> {
     let mut centroids = Centroids::new(shape.rotation.padded());
-    let count = (survey.rows() / ROWS_PER_CLUSTER).max(1);
+    let count = clustering::cluster_count(survey.rows() as u64);
     let size = (count * SAMPLE_PER_CLUSTER).clamp(4096, SAMPLE_NUMBERS_MAX / shape.rotation.padded());
     let (rows, sample) = survey.sample(t, shape, size, cancel)?;
     if rows.is_empty() {
         return Ok((centroids, Vec::new()));
     }
     centroids.base = mean(&sample).into();
-    let found = kmeans::centres(&sample, count, cancel)?;
+    let found = clustering::centroids(&sample, count, cancel)?;
     for (id, centroid) in (state.next_cluster..).zip(found.rows()) {
         centroids.push(id, centroid, shape.config.metric);
     }

@@ -9,7 +9,7 @@ use crate::vector::heap::Heap;
 use crate::vector::index::gather;
 use crate::vector::kernel::Matrix;
 use crate::vector::keys::{self, KeyRange, RowId};
-use crate::vector::sample::Random;
+use crate::vector::random::Random;
 use crate::vector::shape::Shape;
 use crate::{Result, walk};
 
