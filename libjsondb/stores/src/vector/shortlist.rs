@@ -258,7 +258,7 @@ mod tests {
     use crate::vector::kernel::{dot, unit};
     use crate::vector::list::Coded;
     use crate::vector::rabitq::{Rotation, encode};
-    use crate::vector::sample::Random;
+    use crate::vector::random::Random;
 
     const DIMENSION: usize = 100;
 
