@@ -458,13 +458,13 @@ def test_optimize_tells_how_far_it_is_and_can_be_stopped(ctx: Context, store: Ve
     assert told and all(0 <= done <= total for done, total in told)
     assert told[-1][0] == told[-1][1]
 
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def stop(done: int, total: int) -> None:
-        raise Enough
+        raise EnoughError
 
-    with pytest.raises(Enough):
+    with pytest.raises(EnoughError):
         store.optimize(ctx, stop)
     assert store.count(ctx) == 2000
     assert len(store.query(ctx, [1.0] * 8, k=2000)) == 2000

@@ -30,7 +30,7 @@ def test_hits_come_by_falling_score_of_the_metric(ctx: Context, tmp_path: Path, 
         store.upsert_batch(ctx, [Item(id, vector) for id, vector in rows.items()])
         for _ in range(2):
             for probe in [[dice.gauss(0, 2) for _ in range(6)] for _ in range(5)] + [rows["r7"]]:
-                expected = sorted(rows, key=lambda id: -score(metric, rows[id], probe))[:10]
+                expected = sorted(rows, key=lambda name: -score(metric, rows[name], probe))[:10]
                 for exact in (False, True):
                     hits = store.query(ctx, probe, exact=exact)
                     assert [hit.id for hit in hits] == expected

@@ -9,6 +9,7 @@ use super::rebuild::mean;
 use super::transaction::IndexTransaction;
 use crate::Result;
 use crate::vector::counters::Counts;
+use crate::vector::filter::postings;
 use crate::vector::kernel::encode;
 use crate::vector::keys::{self, BASE, ClusterId, ListKey};
 use crate::vector::list::{self, Coded, List};
@@ -49,6 +50,8 @@ pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result
                 append_explicit(t, shape, &table.centroids.base, &fresh)?;
             }
         }
+        let payloads = fresh.entries.iter().map(|entry| &entry.payload);
+        postings::add(t, shape.store, fresh.rows.iter().copied().zip(payloads))?;
         clear(t, shape, &fresh)?;
         Ok::<_, crate::Error>((fresh, change))
     })?;

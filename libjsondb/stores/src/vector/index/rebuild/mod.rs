@@ -7,7 +7,7 @@ mod truth;
 
 use std::sync::Arc;
 
-use engine::{CancelToken, Direction, Mode, Placement, Transaction};
+use engine::{CancelToken, Direction, Mode, Placement, Transaction, ValueRef};
 
 use self::build::Built;
 use self::survey::Survey;
@@ -17,9 +17,11 @@ use super::transaction::IndexTransaction;
 use crate::vector::VectorStore;
 use crate::vector::clustering;
 use crate::vector::counters::Counts;
+use crate::vector::entry::parts;
+use crate::vector::filter::postings;
 use crate::vector::heap::Heap;
 use crate::vector::kernel::{Matrix, encode};
-use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey};
+use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, RowId};
 use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
@@ -80,7 +82,8 @@ impl VectorStore {
         let IndexTransaction { t, shape, state } = &mut index;
         t.untracked(|t| {
             clear(t, shape, &survey)?;
-            write(t, shape, &centroids, &built)
+            write(t, shape, &centroids, &built)?;
+            write_postings(&mut reader, t, shape)
         })?;
         state.generation += 1;
         state.next_cluster += centroids.ids.len() as ClusterId;
@@ -114,6 +117,25 @@ fn cluster(
     let step = rows.len().div_ceil(QUERIES).max(1);
     let truths = (0..rows.len()).step_by(step).map(|index| Truth::new(rows[index], sample.row(index))).collect();
     Ok((centroids, truths))
+}
+
+/// Postings of all rows that the reader sees, in the place of the old ones.
+fn write_postings(reader: &mut Transaction, t: &mut Transaction, shape: &Shape) -> Result<()> {
+    postings::clear(t, shape.store)?;
+    let mut builder = postings::Builder::new(t, shape.store)?;
+    let mut large = Vec::new();
+    walk::visit(reader, shape.store, KeyRange::all(b'p').span(), Direction::Forward, |key, entry| {
+        let row = RowId(keys::number_of(key)?);
+        match entry {
+            ValueRef::Inline(entry) => builder.add(t, row, parts(entry)?.2)?,
+            blob @ ValueRef::Blob(_) => large.push((row, blob.to_value())),
+        }
+        Ok(true)
+    })?;
+    for (row, entry) in large {
+        builder.add(t, row, parts(&reader.load(&entry)?)?.2)?;
+    }
+    builder.finish(t)
 }
 
 /// The mean of some vectors.
