@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ._library import VERSION
 from .btree import Btree, BtreeOptions, Item, PagingDirection, PagingInfo, ValueDataSize
 from .context import Context
 from .database import Database
@@ -40,7 +41,7 @@ from .transaction import (
 
 from . import ai, btree  # isort: skip
 
-__version__ = "3.0.0"
+__version__ = VERSION
 
 __all__ = [
     "Btree",

@@ -35,6 +35,9 @@ elif sys.platform == "darwin":
 else:
     LIBRARY_NAME = "libjsondb.so"
 
+# Of this package, and of the library that it works with.
+VERSION = "3.0.0"
+
 _TEXT = (c_char_p, c_size_t)  # a text argument: its UTF-8 bytes and how many
 _TEXT_OUT = POINTER(c_void_p)  # a text result: to be freed with freeString
 _FLAG_OUT = POINTER(c_int32)
@@ -166,11 +169,24 @@ def _declared(path: Path) -> ctypes.CDLL:
             getattr(library, name).argtypes = arguments
             getattr(library, name).restype = result
     except (OSError, AttributeError) as error:
-        raise ImportError(
-            f"{path} cannot be used as the native library of sop ({error}). "
-            "Build it anew with `cargo build --release`."
-        ) from error
+        raise unusable(path, str(error)) from error
+    if library.sop_version().decode() != VERSION:
+        raise unusable(path, "another version")
     return library
+
+
+def unusable(path: str | os.PathLike[str], why: str) -> ImportError:
+    """The error for a library that is not of this package's build."""
+    try:
+        version = ctypes.CDLL(str(path)).sop_version
+        version.restype = c_char_p
+        found = f"its version is {version().decode()}"
+    except (OSError, AttributeError):
+        found = "it has no version"
+    return ImportError(
+        f"{path} cannot be used as the native library of sop {VERSION} ({why}; {found}). "
+        "Build it anew with `cargo build --release`."
+    )
 
 
 native: Any = _load()

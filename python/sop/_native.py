@@ -14,7 +14,7 @@ import sysconfig
 from typing import Any, Callable, Iterable, List, Mapping, NamedTuple, NoReturn, Optional, Tuple
 
 from . import _json, errors
-from ._library import native
+from ._library import native, unusable
 
 # The names of an Item's fields, as the interpreter knows them.
 _FIELDS = (sys.intern("key"), sys.intern("value"), sys.intern("id"))
@@ -101,9 +101,12 @@ def _bound(item: type, nil: str) -> Optional[Functions]:
             *(_report, _report_plain, _json.encode, _loads, _pairs, _pair),
             *(item, *_FIELDS, nil),
         )
-        return Functions(*library.sop_cpython_bind(table, len(names), objects))
+        functions = library.sop_cpython_bind(table, len(names), objects)
     except ValueError:  # the answer was NULL
         return None
+    if len(functions) != len(Functions._fields):
+        raise unusable(native._name, f"{len(functions)} functions for {len(Functions._fields)}")
+    return Functions(*functions)
 
 
 def _is_known() -> bool:

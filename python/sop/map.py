@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Tuple, Union
 
 from ._native import MapFunctions
 from .transaction import Transaction
@@ -174,6 +174,19 @@ class Map(MutableMapping):  # type: ignore[type-arg]
 
     def __reversed__(self) -> Iterator[Any]:
         return self._walk(None, None, True, _KEYS, False)
+
+    # A map is a view of what the database holds: a copy of it is itself.
+
+    def __copy__(self) -> Map:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Map:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "a Map cannot be pickled: open it with Database.open_map in the process that is to use it"
+        )
 
     # Two maps are equal when they are one: comparing all items would read them.
     __eq__ = object.__eq__

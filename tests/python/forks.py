@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Callable
@@ -21,6 +22,9 @@ import sop
 from sop import Context, Database, btree
 from sop.ai import Item, VectorDatabase
 from workers import in_transaction
+
+# Forking while threads run is what these programs are about; Python 3.12 and later warn of it.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
 # A child that needs longer hangs: it says where, and fails.
 CHILD_SECONDS = 60

@@ -1,4 +1,4 @@
-"""The adapter for the key-value benchmark does what the benchmark's own checks ask of it."""
+"""The adapters for the benchmarks do what the benchmarks' own checks ask of them."""
 
 from __future__ import annotations
 
@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
-ADAPTER = Path(__file__).resolve().parents[2] / "scripts" / "bench" / "kv_adapter.py"
+ADAPTERS = Path(__file__).resolve().parents[2] / "scripts" / "bench"
+
+
+def loaded(adapter: str, **namespace: Any) -> Any:
+    """The class as the benchmark loads it: in a namespace of the benchmark's."""
+    path = ADAPTERS / adapter
+    exec(compile(path.read_text(), str(path), "exec"), namespace)
+    return namespace["Ours"]
 
 
 @pytest.fixture()
 def ours() -> Any:
-    """The class as the benchmark loads it: in a namespace that has `Peer`."""
-    namespace: dict[str, Any] = {"Peer": object, "itertools": itertools}
-    exec(compile(ADAPTER.read_text(), str(ADAPTER), "exec"), namespace)
-    return namespace["Ours"]
+    return loaded("kv_adapter.py", Peer=object, itertools=itertools)
 
 
 @pytest.mark.parametrize("durable", [True, False])
@@ -48,3 +52,35 @@ def test_dict_keys(ours: Any, tmp_path: Path) -> None:
     assert again.get(key) == {"n": 1}
     assert again.page(key, 10) == [(key, {"n": 1})]
     again.close()
+
+
+class Peer:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+def test_vectors(tmp_path: Path) -> None:
+    np = pytest.importorskip("numpy")
+
+    def rows(meta: dict, start: int, stop: int) -> list:
+        return [{name: meta[name][row] for name in meta} for row in range(start, stop)]
+
+    ours = loaded("vector_adapter.py", Peer=Peer, K=10, rows=rows)
+    base = np.random.default_rng(1).standard_normal((500, 8), dtype=np.float32)
+    meta = {"b10": [row % 10 for row in range(500)], "lex": ["noun"] * 500}
+    builder = ours(str(tmp_path))
+    builder.build(base, meta)
+    builder.close()
+    peer = ours(str(tmp_path))
+    peer.open()
+    expected = [np.argsort(-(base @ q) / np.linalg.norm(base, axis=1))[:10].tolist() for q in base[:20]]
+    for p in peer.sweep():
+        assert peer.search(base[3], p)[0] == 3
+    assert [peer.search(q, {}) for q in base[:20]] == expected
+    assert peer.search_batch(base[:20], {}, 2).tolist() == expected
+    assert all(id % 10 == 3 for id in peer.search(base[0], {}, {"b10": 3}))
+    peer.insert([900], base[:1] * 2, {"b10": [1], "lex": ["noun"]})
+    assert 900 in peer.search(base[0], {})
+    peer.delete([900, 0])
+    assert not {900, 0} & set(peer.search(base[0], {}))
+    peer.close()

@@ -113,6 +113,25 @@ def test_a_file_that_is_no_library_is_an_import_error(tmp_path) -> None:
     assert str(broken) in done.stderr
 
 
+def test_a_library_of_another_version_is_an_import_error() -> None:
+    code = "import sop._library as l; l.VERSION = '2.9.9'; l._load()"
+    done = run(code)
+    assert "ImportError" in done.stderr and "cargo build --release" in done.stderr
+    assert "2.9.9" in done.stderr and sop.__version__ in done.stderr
+
+
+def test_a_library_with_other_functions_is_an_import_error() -> None:
+    """It was built from an earlier state of the same version."""
+    code = (
+        "import collections, sop._native as n\n"
+        "n.Functions = collections.namedtuple('Functions', 'one two')\n"
+        "n.bind(object, '')\n"
+    )
+    done = run(code, SOP_PURE="")
+    assert "ImportError" in done.stderr and "cargo build --release" in done.stderr
+    assert "functions for 2" in done.stderr and f"version is {sop.__version__}" in done.stderr
+
+
 def test_sop_library_comes_first(tmp_path) -> None:
     copy = tmp_path / "renamed.so"
     copy.write_bytes(open(_library.native._name, "rb").read())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -628,3 +630,9 @@ def test_functions_outlive_their_map_and_the_interpreter_ends_quietly(db: Databa
     command = [sys.executable, "-c", code, str(db.storage_path) + uuid.uuid4().hex]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_map_is_its_own_copy_and_says_that_it_cannot_be_pickled(numbers: Map) -> None:
+    assert copy.copy(numbers) is numbers and copy.deepcopy({"map": numbers})["map"] is numbers
+    with pytest.raises(TypeError, match="open it with Database.open_map in the process"):
+        pickle.dumps(numbers)

@@ -414,6 +414,64 @@ def test_a_centroid_id_is_an_integer(ctx: Context, store: VectorStore, centroid_
     assert store.get(ctx, "a").centroid_id == 0
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"target_recall": 0},
+        {"target_recall": 1.5},
+        {"target_recall": float("nan")},
+        {"target_recall": "0.9"},
+        {"nprobe": -1},
+        {"nprobe": 2**40},
+        {"nprobe": "8"},
+        {"centroid_ids": [0]},
+        {"centroid_ids": [-1]},
+        {"centroid_ids": ["a"]},
+        {"centroid_ids": 5},
+    ],
+    ids=str,
+)
+def test_options_of_a_query_are_checked(ctx: Context, store: VectorStore, wrong: dict) -> None:
+    store.upsert(ctx, Item("a", [1.0, 0.0]))
+    for call in (
+        lambda: store.query(ctx, [1.0, 0.0], **wrong),
+        lambda: store.query_arrays(ctx, [[1.0, 0.0]], 1, **wrong),
+    ):
+        with pytest.raises(ValidationError):
+            call()
+
+
+@pytest.mark.parametrize(
+    "options", [{"target_recall": 0.5}, {"target_recall": 1}, {"nprobe": 1}, {"nprobe": 10**6}]
+)
+def test_a_small_store_answers_whatever_is_asked_for(ctx: Context, store: VectorStore, options: dict) -> None:
+    items = random_items(300, 8)
+    store.upsert_batch(ctx, items)
+    for item in items[:20]:
+        assert store.query(ctx, item.vector, 1, **options)[0].id == item.id
+
+
+def test_optimize_tells_how_far_it_is_and_can_be_stopped(ctx: Context, store: VectorStore) -> None:
+    store.upsert_batch(ctx, random_items(2000, 8))
+    told: list = []
+    store.optimize(ctx, progress=lambda done, total: told.append((done, total)))
+    assert told and all(0 <= done <= total for done, total in told)
+    assert told[-1][0] == told[-1][1]
+
+    class EnoughError(Exception):
+        pass
+
+    def stop(done: int, total: int) -> None:
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        store.optimize(ctx, stop)
+    assert store.count(ctx) == 2000
+    assert len(store.query(ctx, [1.0] * 8, k=2000)) == 2000
+    with pytest.raises(ValidationError, match="progress must be callable"):
+        store.optimize(ctx, 5)
+
+
 @pytest.mark.parametrize("other", [None, 5, "t"])
 def test_a_store_inside_no_transaction_is_refused(store: VectorStore, other: object) -> None:
     """Its calls would commit by themselves."""

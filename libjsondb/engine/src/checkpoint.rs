@@ -14,7 +14,7 @@ use crate::folder;
 use crate::log::CheckpointRecord;
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
 use crate::memtable::Memtable;
-use crate::os::File;
+use crate::os::{self, File};
 use crate::pin;
 use crate::planted::{Bug, is_planted};
 use crate::run::Run;
@@ -110,6 +110,7 @@ impl Inner {
             }
             let unused = guard.0.lock_replica().take_unused();
             drop(unused);
+            os::give_memory_back();
         });
     }
 

@@ -215,7 +215,7 @@ class VectorStore:
         """The k vectors of the greatest score, the best first.
 
         `filter` says which payloads: `{"field": value}`, comparisons (`{"price": {"$gte": 10, "$lt": 20}}`,
-        also $gt, $lte, $ne, $in, $nin, $exists), `$and`, `$or`, `$not`. There are k hits whenever k rows match.
+        also $gt, $lte, $ne, $in, $nin, $exists), `$and`, `$or`, `$not`. k rows that match give k hits.
         `target_recall` is the share of the true k best that is found on average; `nprobe` sets the number of
         clusters to look into instead, `exact` scores every vector. `centroid_ids` looks at the vectors that
         were given one of these.

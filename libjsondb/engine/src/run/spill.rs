@@ -116,6 +116,8 @@ impl Drop for Spill {
         if let Some(thread) = self.thread.take() {
             // A panic there was answered as an error.
             let _ = thread.join();
+            // What it had of the write sets is as much as a memory limit allows.
+            os::give_memory_back();
         }
     }
 }

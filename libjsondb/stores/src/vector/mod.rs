@@ -4,7 +4,6 @@
 //! `table` (centroids in memory), `list` (codes) and `shortlist` (candidates). `index` moves rows into clusters and keeps these in shape. Everything
 //! happens in engine transactions, so a query sees one snapshot of rows, payloads and clusters.
 
-mod assign;
 mod clustering;
 mod counters;
 mod entry;
@@ -15,12 +14,10 @@ mod heap;
 mod index;
 mod kernel;
 mod keys;
-mod kmeans;
 mod list;
 mod metric;
 mod rabitq;
 mod random;
-mod sample;
 mod search;
 mod shape;
 mod shortlist;

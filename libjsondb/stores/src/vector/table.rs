@@ -4,12 +4,13 @@
 //! what that snapshot has, in whichever database. So nothing is ever invalidated, only forgotten.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use engine::{Direction, PerProcess, StoreId, Transaction};
+use engine::{CancelToken, Direction, PerProcess, StoreId, Transaction};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::clustering::{Finder, Index};
 use super::kernel::{Int8Query, Int8Rows, Matrix, dot};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
@@ -31,8 +32,8 @@ pub(super) struct Centroids {
     pub(super) rotated: Matrix,
     norms_squared: Vec<f32>,
     int8: Int8Rows,
-    /// Scores fall as distances rise.
-    pub(super) int8_by_distance: Int8Rows,
+    /// Made when a row first looks for its clusters.
+    index: OnceLock<Arc<Index>>,
     /// The centroid of [`BASE`].
     pub(super) base: Arc<[f32]>,
 }
@@ -53,7 +54,7 @@ impl Centroids {
             rotated: Matrix::new(padded),
             norms_squared: Vec::new(),
             int8: Int8Rows::new(padded),
-            int8_by_distance: Int8Rows::new(padded),
+            index: OnceLock::new(),
             base: vec![0.0; padded].into(),
         }
     }
@@ -64,12 +65,17 @@ impl Centroids {
         self.rotated.push(rotated);
         self.norms_squared.push(norm_squared);
         self.int8.push_with(rotated, metric.bias(norm_squared));
-        self.int8_by_distance.push_with(rotated, -norm_squared / 2.0);
     }
 
-    /// Squared distance of a rotated vector to a centroid, less the squared length of the vector.
-    pub(super) fn distance(&self, index: usize, vector: &[f32]) -> f32 {
-        self.norms_squared[index] - 2.0 * dot(vector, self.rotated.row(index))
+    /// Finds the clusters of rows.
+    pub(super) fn finder(&self, cancel: &CancelToken) -> Result<Finder<'_>> {
+        if let Some(index) = self.index.get() {
+            return Ok(Finder::with_index(&self.rotated, Arc::clone(index)));
+        }
+        let finder = Finder::new(&self.rotated, cancel)?;
+        // Another thread may have made the same.
+        let _ = self.index.set(Arc::clone(finder.index()));
+        Ok(finder)
     }
 
     /// What a row on this centroid would be ranked by, its product with the query given.

@@ -1,6 +1,7 @@
 //! Which centroids a row belongs to.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use engine::CancelToken;
 
@@ -32,7 +33,7 @@ const GROUPED_CENTROIDS_MIN: usize = 20_000;
 /// All of them, or those of the nearest groups, are scored in 8 bits per number, and the best of them exactly.
 pub(in crate::vector) struct Finder<'a> {
     centroids: &'a Matrix,
-    index: Index,
+    index: Arc<Index>,
 }
 
 /// A centroid, and its squared distance to a row.
@@ -49,13 +50,23 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// With the index that another finder of the same centroids made.
+    pub(in crate::vector) fn with_index(centroids: &'a Matrix, index: Arc<Index>) -> Self {
+        Self { centroids, index }
+    }
+
+    /// What is searched, for [`Finder::with_index`].
+    pub(in crate::vector) fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
     /// Looks at every centroid.
     pub(super) fn flat(centroids: &'a Matrix) -> Self {
-        Self { centroids, index: Index::flat(centroids) }
+        Self { centroids, index: Arc::new(Index::flat(centroids)) }
     }
 
     fn grouped(centroids: &'a Matrix, cancel: &CancelToken) -> Result<Self> {
-        Ok(Self { centroids, index: Index::grouped(centroids, cancel)? })
+        Ok(Self { centroids, index: Arc::new(Index::grouped(centroids, cancel)?) })
     }
 
     /// The nearest centroid.

@@ -17,11 +17,13 @@ const MARGIN: f32 = 5.0;
 
 /// Centroids in 8 bits per number, as seen from their mean: so the numbers tell them apart even where all of them are
 /// in one place far away.
-pub(super) struct Index {
+#[derive(Debug)]
+pub(in crate::vector) struct Index {
     mean: Vec<f32>,
     parts: Parts,
 }
 
+#[derive(Debug)]
 enum Parts {
     All(Int8Rows),
     /// Centroids near to each other are scored only when the head of their group is among the nearest.
@@ -31,6 +33,7 @@ enum Parts {
     },
 }
 
+#[derive(Debug)]
 struct Group {
     ids: Vec<u32>,
     rows: Int8Rows,

@@ -13,6 +13,7 @@ mod sample;
 mod split;
 
 pub(super) use assign::Finder;
+pub(super) use index::Index;
 pub(super) use kmeans::{centroids, cluster_count};
 pub(super) use sample::{Sample, sample_size};
 pub(super) use split::split_in_two;

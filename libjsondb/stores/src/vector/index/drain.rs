@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use engine::{CancelToken, Placement, Transaction};
 
 use super::gather::Fresh;
-use super::place::Placer;
 use super::rebuild::mean;
 use super::transaction::IndexTransaction;
 use crate::Result;
 use crate::vector::counters::Counts;
+use crate::vector::filter::postings;
 use crate::vector::kernel::encode;
 use crate::vector::keys::{self, BASE, ClusterId, ListKey};
 use crate::vector::list::{self, Coded, List};
@@ -46,10 +46,12 @@ pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result
                 append_explicit(t, shape, &table.centroids.base, &fresh)?;
             }
             _ => {
-                change.lists.extend(put_loose(t, shape, &table.centroids, &fresh)?);
+                change.lists.extend(put_loose(t, shape, &table.centroids, &fresh, cancel)?);
                 append_explicit(t, shape, &table.centroids.base, &fresh)?;
             }
         }
+        let payloads = fresh.entries.iter().map(|entry| &entry.payload);
+        postings::add(t, shape.store, fresh.rows.iter().copied().zip(payloads))?;
         clear(t, shape, &fresh)?;
         Ok::<_, crate::Error>((fresh, change))
     })?;
@@ -62,36 +64,20 @@ pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result
 }
 
 /// Adds the rows to the only cluster.
-fn append(
-    t: &mut Transaction,
-    shape: &Shape,
-    cluster: ClusterId,
-    centroid: &[f32],
-    fresh: &Fresh,
-) -> Result<()> {
+fn append(t: &mut Transaction, shape: &Shape, cluster: ClusterId, centroid: &[f32], fresh: &Fresh) -> Result<()> {
     let mut codes = List::new(shape.words());
-    fresh
-        .rows
-        .iter()
-        .zip(fresh.vectors.rows())
-        .for_each(|(row, vector)| codes.push_vector(shape, *row, true, vector, centroid));
+    fresh.rows.iter().zip(fresh.vectors.rows()).for_each(|(row, vector)| codes.push_vector(shape, *row, true, vector, centroid));
     list::append(t, shape.store, ListKey::Cluster(cluster), &codes)
 }
 
 /// Adds each row to the lists of two clusters; gives these.
-fn put_loose(
-    t: &mut Transaction,
-    shape: &Shape,
-    centroids: &Centroids,
-    fresh: &Fresh,
-) -> Result<BTreeSet<ClusterId>> {
-    let mut placer = Placer::new(centroids);
+fn put_loose(t: &mut Transaction, shape: &Shape, centroids: &Centroids, fresh: &Fresh, cancel: &CancelToken) -> Result<BTreeSet<ClusterId>> {
+    let places = centroids.finder(cancel)?.nearest_two(&fresh.vectors, cancel)?;
     let mut code = vec![0; shape.words()];
     let mut touched = BTreeSet::new();
-    for (row, vector) in fresh.rows.iter().zip(fresh.vectors.rows()) {
-        let place = placer.place(vector);
-        for (index, is_primary) in [(Some(place.primary), true), (place.secondary, false)] {
-            let Some(index) = index else { continue };
+    for ((row, vector), (primary, secondary)) in fresh.rows.iter().zip(fresh.vectors.rows()).zip(places) {
+        for index in [Some(primary), secondary].into_iter().flatten() {
+            let is_primary = index == primary;
             let (cluster, centroid) = (centroids.ids[index as usize], centroids.rotated.row(index as usize));
             let factors = shape.encode(vector, centroid, &mut code);
             let coded = Coded { row: *row, is_primary, factors, code: &code };

@@ -6,7 +6,6 @@
 mod drain;
 mod gather;
 mod lease;
-mod place;
 mod rebuild;
 mod stats;
 mod transaction;

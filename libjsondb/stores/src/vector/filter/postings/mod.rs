@@ -60,18 +60,37 @@ pub(in crate::vector) fn add<P: AsRef<[u8]>>(
     store: StoreId,
     rows: impl IntoIterator<Item = (RowId, P)>,
 ) -> Result<()> {
-    let mut appender = Appender::open(t, store)?;
-    let mut gathered = Gathered { terms: HashMap::new(), are_new: appender.next() == 0 };
-    let mut terms = Terms::default();
-    for (row, payload) in rows {
-        let ordinal = appender.add(t, store, row)?;
-        terms.read(payload.as_ref()).for_each(|term| gathered.add(term, ordinal));
-        if gathered.terms.len() >= GATHERED_MAX {
-            gathered.store(t, store)?;
-        }
+    let mut builder = Builder::new(t, store)?;
+    rows.into_iter().try_for_each(|(row, payload)| builder.add(t, row, payload.as_ref()))?;
+    builder.finish(t)
+}
+
+/// Adds rows one by one; all of them are there when it is finished.
+pub(in crate::vector) struct Builder {
+    store: StoreId,
+    appender: Appender,
+    gathered: Gathered,
+    terms: Terms,
+}
+
+impl Builder {
+    pub(in crate::vector) fn new(t: &mut Transaction, store: StoreId) -> Result<Self> {
+        let appender = Appender::open(t, store)?;
+        let gathered = Gathered { terms: HashMap::new(), are_new: appender.next() == 0 };
+        Ok(Self { store, appender, gathered, terms: Terms::default() })
     }
-    gathered.store(t, store)?;
-    appender.store(t, store)
+
+    pub(in crate::vector) fn add(&mut self, t: &mut Transaction, row: RowId, payload: &[u8]) -> Result<()> {
+        let ordinal = self.appender.add(t, self.store, row)?;
+        let gathered = &mut self.gathered;
+        self.terms.read(payload).for_each(|term| gathered.add(term, ordinal));
+        if gathered.terms.len() >= GATHERED_MAX { gathered.store(t, self.store) } else { Ok(()) }
+    }
+
+    pub(in crate::vector) fn finish(mut self, t: &mut Transaction) -> Result<()> {
+        self.gathered.store(t, self.store)?;
+        self.appender.store(t, self.store)
+    }
 }
 
 /// Removes all, so that the rows can be added anew.

@@ -9,18 +9,22 @@ use engine::{CancelToken, Transaction};
 use super::survey::Survey;
 use super::truth::Truth;
 use crate::Result;
+use crate::vector::clustering::Finder;
 use crate::vector::heap::{Heap, Walk};
-use crate::vector::index::place::{Place, Placer};
 use crate::vector::kernel::Matrix;
 use crate::vector::keys::RowId;
 use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::table::Centroids;
 
+/// Indexes of the clusters of a row: the nearest, and a second one.
+type Place = (u32, Option<u32>);
+
 /// Rows whose vectors are in memory at once.
 const ROWS_AT_ONCE: usize = 4096;
 
 /// Codes of all rows.
+#[derive(Default)]
 pub(super) struct Built {
     /// One for each centroid.
     pub(super) lists: Vec<List>,
@@ -56,6 +60,10 @@ pub(super) fn build(
     truths: Vec<Truth>,
     cancel: &CancelToken,
 ) -> Result<Built> {
+    if centroids.ids.is_empty() {
+        return Ok(Built::default());
+    }
+    let finder = centroids.finder(cancel)?;
     let mut shards = shards(shape, centroids.ids.len(), truths);
     let mut part = Part {
         rows: Vec::new(),
@@ -75,7 +83,7 @@ pub(super) fn build(
             Ok(())
         })?;
         if part.rows.len() >= ROWS_AT_ONCE || !goes_on {
-            part.place(shape, centroids);
+            part.place(shape, &finder, cancel)?;
             thread::scope(|scope| {
                 for shard in &mut shards {
                     scope.spawn(|| shard.add(shape, centroids, &part));
@@ -112,44 +120,32 @@ fn shards(shape: &Shape, clusters: usize, truths: Vec<Truth>) -> Vec<Shard> {
 
 impl Part {
     /// Rotates the vectors and finds their clusters.
-    fn place(&mut self, shape: &Shape, centroids: &Centroids) {
+    fn place(&mut self, shape: &Shape, finder: &Finder<'_>, cancel: &CancelToken) -> Result<()> {
         let (count, padded) = (self.rows.len(), shape.rotation.padded());
         self.rotated = Matrix::zeros(padded, count);
-        self.places.clear();
-        self.places.resize(count, Place { primary: 0, secondary: None });
         let per_thread = count.div_ceil(threads()).max(1);
-        let parts = self.rotated.chunks_mut(per_thread).zip(self.places.chunks_mut(per_thread)).enumerate();
         let vectors = &self.vectors;
         thread::scope(|scope| {
-            for (number, (rotated, places)) in parts {
+            for (number, rotated) in self.rotated.chunks_mut(per_thread).enumerate() {
                 scope.spawn(move || {
-                    let mut placer = Placer::new(centroids);
-                    let rows = (number * per_thread..).zip(rotated.chunks_exact_mut(padded)).zip(places);
-                    for ((row, rotated), place) in rows {
+                    for (row, rotated) in (number * per_thread..).zip(rotated.chunks_exact_mut(padded)) {
                         shape.rotation.apply(&shape.prepared(vectors.row(row)), rotated);
-                        *place = placer.place(rotated);
                     }
                 });
             }
         });
+        self.places = finder.nearest_two(&self.rotated, cancel)?;
+        Ok(())
     }
 }
 
 impl Shard {
     fn add(&mut self, shape: &Shape, centroids: &Centroids, part: &Part) {
-        for ((row, vector), place) in part.rows.iter().zip(part.rotated.rows()).zip(&part.places) {
-            for (cluster, is_primary) in [(Some(place.primary), true), (place.secondary, false)] {
-                let Some(cluster) = cluster else { continue };
-                if let Some(list) =
-                    cluster.checked_sub(self.first).and_then(|index| self.lists.get_mut(index as usize))
-                {
-                    list.push_vector(
-                        shape,
-                        *row,
-                        is_primary,
-                        vector,
-                        centroids.rotated.row(cluster as usize),
-                    );
+        for ((row, vector), (primary, secondary)) in part.rows.iter().zip(part.rotated.rows()).zip(&part.places) {
+            for cluster in [Some(*primary), *secondary].into_iter().flatten() {
+                let is_primary = cluster == *primary;
+                if let Some(list) = cluster.checked_sub(self.first).and_then(|index| self.lists.get_mut(index as usize)) {
+                    list.push_vector(shape, *row, is_primary, vector, centroids.rotated.row(cluster as usize));
                 }
             }
         }

@@ -7,7 +7,7 @@ mod truth;
 
 use std::sync::Arc;
 
-use engine::{CancelToken, Direction, Mode, Placement, Transaction};
+use engine::{CancelToken, Direction, Mode, Placement, Transaction, ValueRef};
 
 use self::build::Built;
 use self::survey::Survey;
@@ -15,19 +15,19 @@ use self::truth::Truth;
 use super::lease::Lease;
 use super::transaction::IndexTransaction;
 use crate::vector::VectorStore;
+use crate::vector::clustering;
 use crate::vector::counters::Counts;
+use crate::vector::entry::parts;
+use crate::vector::filter::postings;
 use crate::vector::heap::Heap;
 use crate::vector::kernel::{Matrix, encode};
-use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey};
-use crate::vector::kmeans;
+use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, RowId};
 use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Centroids;
 use crate::{Database, Error, ErrorCode, Result, Session, walk};
 
-/// Rows per cluster, each row counted in one of its two.
-const ROWS_PER_CLUSTER: usize = 43;
 /// Rows that k-means sees per cluster, as far as memory allows.
 const SAMPLE_PER_CLUSTER: usize = 32;
 /// 128 MiB of f32.
@@ -82,7 +82,8 @@ impl VectorStore {
         let IndexTransaction { t, shape, state } = &mut index;
         t.untracked(|t| {
             clear(t, shape, &survey)?;
-            write(t, shape, &centroids, &built)
+            write(t, shape, &centroids, &built)?;
+            write_postings(&mut reader, t, shape)
         })?;
         state.generation += 1;
         state.next_cluster += centroids.ids.len() as ClusterId;
@@ -102,14 +103,14 @@ fn cluster(
     cancel: &CancelToken,
 ) -> Result<(Centroids, Vec<Truth>)> {
     let mut centroids = Centroids::new(shape.rotation.padded());
-    let count = (survey.rows() / ROWS_PER_CLUSTER).max(1);
+    let count = clustering::cluster_count(survey.rows() as u64);
     let size = (count * SAMPLE_PER_CLUSTER).clamp(4096, SAMPLE_NUMBERS_MAX / shape.rotation.padded());
     let (rows, sample) = survey.sample(t, shape, size, cancel)?;
     if rows.is_empty() {
         return Ok((centroids, Vec::new()));
     }
     centroids.base = mean(&sample).into();
-    let found = kmeans::centres(&sample, count, cancel)?;
+    let found = clustering::centroids(&sample, count, cancel)?;
     for (id, centroid) in (state.next_cluster..).zip(found.rows()) {
         centroids.push(id, centroid, shape.config.metric);
     }
@@ -117,6 +118,25 @@ fn cluster(
     let truths =
         (0..rows.len()).step_by(step).map(|index| Truth::new(rows[index], sample.row(index))).collect();
     Ok((centroids, truths))
+}
+
+/// Postings of all rows that the reader sees, in the place of the old ones.
+fn write_postings(reader: &mut Transaction, t: &mut Transaction, shape: &Shape) -> Result<()> {
+    postings::clear(t, shape.store)?;
+    let mut builder = postings::Builder::new(t, shape.store)?;
+    let mut large = Vec::new();
+    walk::visit(reader, shape.store, KeyRange::all(b'p').span(), Direction::Forward, |key, entry| {
+        let row = RowId(keys::number_of(key)?);
+        match entry {
+            ValueRef::Inline(entry) => builder.add(t, row, parts(entry)?.2)?,
+            blob @ ValueRef::Blob(_) => large.push((row, blob.to_value())),
+        }
+        Ok(true)
+    })?;
+    for (row, entry) in large {
+        builder.add(t, row, parts(&reader.load(&entry)?)?.2)?;
+    }
+    builder.finish(t)
 }
 
 /// The mean of some vectors.

@@ -72,7 +72,7 @@ fn ranked(vector: &[f32], shape: &Shape, centroids: &Centroids) -> Vec<(f32, usi
 /// Which list, in the order of the search, has the row first.
 fn first_rank(row: RowId, built: &Built, ranks: &[usize]) -> Option<usize> {
     let index = built.places.binary_search_by_key(&row, |(row, _)| *row).ok()?;
-    let (_, place) = built.places.get(index)?;
+    let (_, (primary, secondary)) = *built.places.get(index)?;
     let rank = |cluster: u32| ranks.get(cluster as usize).copied();
-    [Some(place.primary), place.secondary].into_iter().flatten().filter_map(rank).min()
+    [Some(primary), secondary].into_iter().flatten().filter_map(rank).min()
 }
