@@ -534,7 +534,7 @@ int32_t sop_vector_query_arrays(int64_t ctx,
                                 float *out_scores);
 
 // Rebuilds the clustering. Pending writes of the transaction are committed; it stays usable. Readers and writers go on. progress, which
-// may be NULL, is told rows in the place of bytes.
+// may be NULL.
 int32_t sop_vector_optimize(int64_t ctx,
                             uint64_t store,
                             SopProgress progress,

@@ -20,7 +20,7 @@ pub type SopProgress =
 ///
 /// # Safety
 /// `report` is NULL or may be called with `user_data` until this returns.
-unsafe fn with_progress<T>(
+pub(crate) unsafe fn with_progress<T>(
     cancel: &CancelToken,
     report: SopProgress,
     user_data: *mut c_void,

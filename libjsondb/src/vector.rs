@@ -6,13 +6,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use stores::{
-    ArrayQueryOptions, CancelToken, Error, ErrorCode, QueryOptions, Result, Session, VectorItem,
+    ArrayQueryOptions, CancelToken, Error, ErrorCode, Progress, QueryOptions, Result, Session, VectorItem,
     VectorOptions, VectorStore,
 };
 
 use crate::boundary;
 use crate::handles::{Kind, Missing, Object, OpenStore};
-use crate::maintenance::SopProgress;
+use crate::maintenance::{SopProgress, with_progress};
 use crate::process::{self, Process};
 use crate::strings::{Out, input, invalid, json, optional_input, slice, to_json};
 
@@ -266,7 +266,7 @@ impl OutArray {
 }
 
 /// Rebuilds the clustering. Pending writes of the transaction are committed; it stays usable. Readers and writers go on. progress, which
-/// may be NULL, is told rows in the place of bytes.
+/// may be NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_vector_optimize(
     ctx: i64,
@@ -276,8 +276,9 @@ pub unsafe extern "C" fn sop_vector_optimize(
 ) -> i32 {
     boundary::code(|| {
         let (cancel, held) = enter(ctx, store)?;
-        let _ = (progress, user_data);
-        held.store.optimize(&cancel)
+        let build = |p: &mut Progress<'_>| held.store.optimize_telling(&cancel, p);
+        // SAFETY: the caller's part, see the crate's documentation.
+        unsafe { with_progress(&cancel, progress, user_data, build) }
     })
 }
 

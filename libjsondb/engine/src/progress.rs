@@ -21,19 +21,19 @@ impl<'a> Progress<'a> {
     }
 
     /// There is more to do than was known.
-    pub(crate) fn expect(&mut self, bytes: u64) {
+    pub fn expect(&mut self, bytes: u64) {
         self.total += bytes;
     }
 
     /// So much more is done. Fails with [`ErrorKind::Cancelled`] when the caller wants no more.
-    pub(crate) fn advance(&mut self, bytes: u64) -> Result<()> {
+    pub fn advance(&mut self, bytes: u64) -> Result<()> {
         self.done += bytes;
         self.cancel.check()?;
         if self.done - self.reported >= REPORT_BYTES { self.report() } else { Ok(()) }
     }
 
     /// As [`Progress::advance`], at the end of a step that may have been short.
-    pub(crate) fn report(&mut self) -> Result<()> {
+    pub fn report(&mut self) -> Result<()> {
         self.reported = self.done;
         self.total = self.total.max(self.done);
         if (self.report)(self.done, self.total) {

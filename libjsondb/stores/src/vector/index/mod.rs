@@ -19,7 +19,7 @@ use engine::{CancelToken, PerProcess, Transaction};
 use super::shape::Shape;
 use super::types::UsageMode;
 use super::{VectorStore, counters};
-use crate::{Database, Result, Session};
+use crate::{Database, Progress, Result, Session};
 
 /// Fresh rows from which on they are drained.
 const FRESH_MIN: u64 = 64;
@@ -68,7 +68,7 @@ impl VectorStore {
             Due::Drain => drain::drain(index, cancel),
             Due::Rebuild => {
                 drop(index);
-                self.rebuild(database, cancel).map(|()| false)
+                self.rebuild(database, cancel, &mut Progress::new(cancel, &mut |_, _| true)).map(|()| false)
             }
         }
     }

@@ -8,7 +8,7 @@ use engine::{CancelToken, Transaction};
 
 use super::survey::Survey;
 use super::truth::Truth;
-use crate::Result;
+use crate::{Progress, Result};
 use crate::vector::clustering::Finder;
 use crate::vector::heap::{Heap, Walk};
 use crate::vector::kernel::Matrix;
@@ -59,6 +59,7 @@ pub(super) fn build(
     centroids: &Centroids,
     truths: Vec<Truth>,
     cancel: &CancelToken,
+    progress: &mut Progress<'_>,
 ) -> Result<Built> {
     if centroids.ids.is_empty() {
         return Ok(Built::default());
@@ -90,6 +91,7 @@ pub(super) fn build(
                 }
             });
             add_explicit(&mut explicit, shape, survey, centroids, &part);
+            progress.advance((part.rows.len() * shape.dimension() * 4) as u64)?;
             places.extend(part.rows.iter().copied().zip(part.places.iter().copied()));
             part.rows.clear();
             part.vectors.clear();

@@ -26,7 +26,7 @@ use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Centroids;
-use crate::{Database, Error, ErrorCode, Result, Session, walk};
+use crate::{Database, Error, ErrorCode, Progress, Result, Session, walk};
 
 /// Rows that k-means sees per cluster, as far as memory allows.
 const SAMPLE_PER_CLUSTER: usize = 32;
@@ -41,23 +41,33 @@ impl VectorStore {
     /// Builds the index anew: clusters that are even, codes without gaps, nothing left of deleted rows. Others read and write meanwhile. Inside a
     /// transaction, what it has written is committed first, and it goes on with a fresh snapshot.
     pub fn optimize(&self, cancel: &CancelToken) -> Result<()> {
+        self.optimize_telling(cancel, &mut Progress::new(cancel, &mut |_, _| true))
+    }
+
+    /// As [`VectorStore::optimize`], telling how far it is.
+    pub fn optimize_telling(&self, cancel: &CancelToken, progress: &mut Progress<'_>) -> Result<()> {
         match &self.session {
-            Session::Auto(database) => self.rebuild(database, cancel),
+            Session::Auto(database) => self.rebuild(database, cancel, progress),
             Session::In(transaction) => {
                 self.check_writable(transaction)?;
                 transaction.commit_and_continue(cancel)?;
-                self.rebuild(transaction.database(), cancel)?;
+                self.rebuild(transaction.database(), cancel, progress)?;
                 transaction.commit_and_continue(cancel)
             }
         }
     }
 
     /// Builds the index anew, under a lease.
-    pub(super) fn rebuild(&self, database: &Arc<Database>, cancel: &CancelToken) -> Result<()> {
+    pub(super) fn rebuild(
+        &self,
+        database: &Arc<Database>,
+        cancel: &CancelToken,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
         let Some(mut lease) = Lease::take(self, database, cancel)? else { return Ok(()) };
         for _ in 0..ATTEMPTS_MAX {
             lease.renew(cancel)?;
-            match self.rebuild_once(database, &lease, cancel) {
+            match self.rebuild_once(database, &lease, cancel, progress) {
                 Err(error) if error.is_retryable() => {}
                 result => return result,
             }
@@ -65,13 +75,24 @@ impl VectorStore {
         Err(Error::new(ErrorCode::Conflict, "others changed the index all the time; optimize again"))
     }
 
-    fn rebuild_once(&self, database: &Arc<Database>, lease: &Lease<'_>, cancel: &CancelToken) -> Result<()> {
+    fn rebuild_once(
+        &self,
+        database: &Arc<Database>,
+        lease: &Lease<'_>,
+        cancel: &CancelToken,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
         let mut reader = database.begin_engine(Mode::Read, cancel)?;
         let Some(shape) = self.shape(&mut reader)? else { return Ok(()) };
         let state = IndexState::read(&mut reader, shape.store)?;
         let survey = Survey::new(&mut reader, &shape)?;
+        // Clustering takes about as long as placing the rows, and so does the rest.
+        let bytes = (survey.rows() * shape.dimension() * 4) as u64;
+        progress.expect(3 * bytes);
+        progress.report()?;
         let (centroids, truths) = cluster(&mut reader, &shape, &survey, &state, cancel)?;
-        let built = build::build(&mut reader, &shape, &survey, &centroids, truths, cancel)?;
+        progress.advance(bytes)?;
+        let built = build::build(&mut reader, &shape, &survey, &centroids, truths, cancel, progress)?;
         let slack = slack::learn(&shape, &centroids, &built);
         let Some(mut index) = self.begin_index(database, Some(lease.owner()), cancel)? else {
             return Err(Error::new(ErrorCode::Conflict, "another took over the build of the index"));
@@ -90,7 +111,10 @@ impl VectorStore {
         state.clusters = centroids.ids.len() as u32;
         state.indexed = built.places.len() as u64;
         state.slack = slack;
-        index.commit(&Change { is_rebuild: true, ..Change::default() })
+        index.commit(&Change { is_rebuild: true, ..Change::default() })?;
+        // It is done: nothing stops it any more.
+        let _ = progress.advance(bytes).and_then(|()| progress.report());
+        Ok(())
     }
 }
 
