@@ -14,6 +14,7 @@ use crate::log::record;
 use crate::read_set::ReadSet;
 use crate::run::Run;
 use crate::tree::Wait;
+use crate::wait;
 use crate::write_set::WriteSet;
 use crate::{CancelToken, Durability, Error, ErrorKind, Result, Seq, ValueRef};
 
@@ -138,7 +139,8 @@ impl Drop for Turn<'_> {
 
 impl Inner {
     /// Commits; returns when it is visible and as durable as it is to be, or when it is known that nothing was stored.
-    pub(crate) fn commit(self: &Arc<Inner>, prepared: Prepared) -> Result<Seq> {
+    pub(crate) fn commit(self: &Arc<Inner>, mut prepared: Prepared) -> Result<Seq> {
+        prepared.deadline = prepared.deadline.or_else(|| wait::after(self.options.lock_timeout));
         self.make_room(|| prepared.check())?;
         let Appended { result, pending } = self.enqueue(prepared)?;
         match (&result, pending) {

@@ -15,7 +15,6 @@ use crate::run::{Run, RunWriter, Sought, Spill, Written};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
 use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::Wait;
-use crate::wait;
 use crate::write_set::{Place, WriteSet};
 use crate::{
     BlobRef, CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq,
@@ -780,7 +779,6 @@ impl Transaction {
     }
 
     fn prepare(&mut self, runs: Vec<Arc<Run>>) -> Prepared {
-        let timeout = self.inner.options.lock_timeout;
         let bytes = if runs.is_empty() { self.writes.bytes() } else { ALONE_BYTES };
         let mut counters = std::mem::take(&mut self.counters);
         counters.retain(|_, delta| *delta != 0);
@@ -793,7 +791,7 @@ impl Transaction {
             reads: std::mem::take(&mut self.reads),
             bytes,
             cancel: self.cancel.clone(),
-            deadline: self.deadline.or_else(|| wait::after(timeout)),
+            deadline: self.deadline,
             durability: self.durability,
         }
     }

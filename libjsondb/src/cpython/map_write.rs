@@ -6,7 +6,7 @@ use stores::map::{Load, Map};
 use stores::{Chunk, Layout, VALUE_BYTES_MAX};
 
 use super::api::Py;
-use super::bind::Bind;
+use super::bind::{Bind, kind};
 use super::codec;
 use super::function::{
     Arguments, Bound, Failure, Outcome, builtin, call, new, raise_type_error, without_gil,
@@ -54,7 +54,12 @@ fn put_many(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {
     let (bind, map) = (&*bound.bind, &bound.state);
     let [items] = arguments.take(["items"], 1)?;
     let items = items.unwrap_or(bind.objects.none);
-    let pairs = Owned::new(bind, call(bind, bind.objects.pairs, &[bind.keep(items)])?);
+    // A list gives its elements itself; what anything else gives, Python tells.
+    let pairs = match kind(items) == bind.objects.list {
+        true => bind.keep(items),
+        false => call(bind, bind.objects.pairs, &[bind.keep(items)])?,
+    };
+    let pairs = Owned::new(bind, pairs);
     let mut batch = Batch::new(bind, map, |load, chunk| load.put(chunk));
     for_each(bind, pairs.get(), |element| {
         match plain_pair(bind, element) {
@@ -192,7 +197,7 @@ struct Batch<'a, R, F> {
 
 impl<'a, R, F: Fn(&mut Load<'a>, &mut Chunk) -> stores::Result<R>> Batch<'a, R, F> {
     fn new(bind: &'a Bind, map: &'a Map, write: F) -> Self {
-        Self { bind, map, chunk: Chunk::default(), load: None, write, results: Vec::new() }
+        Self { bind, map, chunk: bind.chunk.take(), load: None, write, results: Vec::new() }
     }
 
     fn flush_full(&mut self) -> Result<(), Failure> {
@@ -236,6 +241,11 @@ impl<'a, R, F: Fn(&mut Load<'a>, &mut Chunk) -> stores::Result<R>> Batch<'a, R, 
 impl<R, F> Drop for Batch<'_, R, F> {
     /// A load that is given up may have to wait for what it has begun to write.
     fn drop(&mut self) {
+        let mut chunk = std::mem::take(&mut self.chunk);
+        if chunk.is_small() {
+            chunk.clear();
+            self.bind.chunk.set(chunk);
+        }
         if let Some(load) = self.load.take() {
             let _ = without_gil(self.bind, || {
                 drop(load);

@@ -169,11 +169,11 @@ impl Index {
 
     /// The node of a key.
     pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
-        self.find_hashed(KeyHash::of(key), key)
+        self.find_hashed(KeyHash::of(key), &Probe::new(key))
     }
 
-    pub(super) fn find_hashed(&self, hash: KeyHash, key: &[u8]) -> Option<u32> {
-        self.table.find(hash, |number| self.key(number) == key)
+    pub(super) fn find_hashed(&self, hash: KeyHash, probe: &Probe<'_>) -> Option<u32> {
+        self.table.find(hash, |number| self.compare(number, probe) == Order::Equal)
     }
 
     pub(super) fn newest(&self, node: u32) -> Option<&Version> {
@@ -195,7 +195,15 @@ impl Index {
 
     pub(super) fn compare(&self, node: u32, probe: &Probe<'_>) -> Order {
         let Some(node) = self.node(node) else { return Order::Less };
-        node.head.cmp(&probe.head).then_with(|| self.bytes(node.key).cmp(probe.key))
+        node.head.cmp(&probe.head).then_with(|| {
+            let len = node.key.len as usize;
+            if len.max(probe.key.len()) <= HEAD_LEN {
+                // What differs is zeros at the end.
+                len.cmp(&probe.key.len())
+            } else {
+                self.bytes(node.key).cmp(probe.key)
+            }
+        })
     }
 
     pub(super) fn link(&self, node: u32, level: usize) -> Option<&AtomicU32> {

@@ -49,12 +49,12 @@ impl Index {
             |range: &Range<usize>| Place { block, offset: range.start as u32, len: range.len() as u32 };
         for write in &batch.writes {
             let key = &batch.bytes[write.key.clone()];
-            let hash = KeyHash::of(key);
-            let found = self.find_hashed(hash, key).and_then(|number| self.node(number));
+            let (hash, probe) = (KeyHash::of(key), Probe::new(key));
+            let found = self.find_hashed(hash, &probe).and_then(|number| self.node(number));
             let version = self.add_version(writer, found, seq, place(&write.value), write.kind);
             match found {
                 Some(node) => node.newest.store(version, Ordering::Release),
-                None => self.add_node(writer, hash, &Probe::new(key), place(&write.key), version),
+                None => self.add_node(writer, hash, &probe, place(&write.key), version),
             }
         }
         u64::from(writer.nodes - before)

@@ -69,7 +69,7 @@ impl Chunk {
     }
 
     /// True when it is so little that it can be written in a few microseconds.
-    pub(super) fn is_small(&self) -> bool {
+    pub fn is_small(&self) -> bool {
         self.items.len() <= SMALL_ITEMS_MAX && self.bytes.len() <= SMALL_BYTES_MAX
     }
 
