@@ -29,6 +29,9 @@ const ERRORS_EXACT: f32 = 5.0;
 /// Standard errors for [`RECALLS`].
 const ERRORS: [f32; 3] = [1.0, 1.2, 2.0];
 
+/// Standard errors, at the least, where all rows that count are scanned: it costs little, and nothing else is lost.
+const ERRORS_OF_WHOLE_LISTS: f32 = 2.7;
+
 /// Centroids ranked at once; more are ranked when they do not suffice.
 const PROBES_AT_ONCE: usize = 64;
 /// Lists scanned whatever their distance.
@@ -258,7 +261,9 @@ impl<'a> Plan<'a> {
             (ERRORS_EXACT, f32::INFINITY)
         } else {
             let IndexState { slack, .. } = table.state;
-            (at_recall(ERRORS, request.recall), at_recall(slack, request.recall))
+            let errors = at_recall(ERRORS, request.recall);
+            let errors = if lists.is_some() { errors.max(ERRORS_OF_WHOLE_LISTS) } else { errors };
+            (errors, at_recall(slack, request.recall))
         };
         Ok(Self { request, shape, table, k, fresh, matches, lists, errors, slack })
     }
