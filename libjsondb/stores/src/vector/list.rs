@@ -320,6 +320,18 @@ pub(super) fn append(t: &mut Transaction, store: StoreId, key: ListKey, rows: &L
     list.put_packed(t, store, key, block)
 }
 
+/// Packs the rows of a list that are values of their own, behind those that are packed.
+pub(super) fn fold(t: &mut Transaction, store: StoreId, key: ListKey, words: usize) -> Result<()> {
+    let (first, last) = (key.loose(RowId(0)), key.loose(RowId(u64::MAX)));
+    let span = (Bound::Included(first.as_slice()), Bound::Included(last.as_slice()));
+    let mut rows = List::new(words);
+    for loose in t.scan(store, span.0, span.1, Direction::Forward, usize::MAX)? {
+        rows.unpack(&t.load(&loose.value)?)?;
+        t.delete(store, &loose.key)?;
+    }
+    append(t, store, key, &rows)
+}
+
 /// Removes a list.
 pub(super) fn remove(t: &mut Transaction, store: StoreId, key: ListKey) -> Result<()> {
     let mut keys = Vec::new();

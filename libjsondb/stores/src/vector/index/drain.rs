@@ -6,6 +6,7 @@ use engine::{CancelToken, Placement, Transaction};
 
 use super::gather::Fresh;
 use super::rebuild::mean;
+use super::tend::Touched;
 use super::transaction::IndexTransaction;
 use crate::Result;
 use crate::vector::counters::Counts;
@@ -20,8 +21,8 @@ use crate::vector::table::Centroids;
 /// Rows moved in one transaction: some 20 milliseconds.
 const ROWS_MAX: usize = 2048;
 
-/// Moves the oldest fresh rows. True when there may be more.
-pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result<bool> {
+/// Moves the oldest fresh rows, and adds to `touched` the clusters they came to. True when there may be more.
+pub(super) fn drain(mut index: IndexTransaction, touched: &mut Touched, cancel: &CancelToken) -> Result<bool> {
     let table = index.table()?;
     let IndexTransaction { t, shape, state } = &mut index;
     let (fresh, change) = t.untracked(|t| {
@@ -60,7 +61,8 @@ pub(super) fn drain(mut index: IndexTransaction, cancel: &CancelToken) -> Result
     }
     state.indexed += fresh.rows.len() as u64;
     index.commit(&change)?;
-    Ok(fresh.count >= ROWS_MAX)
+    touched.extend(&change.lists);
+    Ok(fresh.count >= ROWS_MAX || !touched.is_empty())
 }
 
 /// Adds the rows to the only cluster.

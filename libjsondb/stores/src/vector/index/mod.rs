@@ -7,7 +7,9 @@ mod drain;
 mod gather;
 mod lease;
 mod rebuild;
+mod reshape;
 mod stats;
+mod tend;
 mod transaction;
 
 use std::collections::HashSet;
@@ -16,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{CancelToken, PerProcess, Transaction};
 
+use self::tend::Touched;
 use super::shape::Shape;
 use super::types::UsageMode;
 use super::{VectorStore, counters};
@@ -52,20 +55,29 @@ impl VectorStore {
     /// Does what is due. Errors are dropped: rows are committed, and what is still due is done behind the next commit.
     fn maintain(&self, database: &Arc<Database>, cancel: &CancelToken) {
         let Some(_busy) = Busy::claim(database, &self.engine_name) else { return };
+        let mut touched = Touched::new();
         for _ in 0..STEPS_MAX {
-            match self.maintain_once(database, cancel) {
+            match self.maintain_once(database, &mut touched, cancel) {
                 Ok(true) => {}
                 Ok(false) | Err(_) => return,
             }
         }
     }
 
-    /// True when there may be more to do.
-    fn maintain_once(&self, database: &Arc<Database>, cancel: &CancelToken) -> Result<bool> {
+    /// True when there may be more to do. `touched`: clusters whose lists were changed before.
+    fn maintain_once(
+        &self,
+        database: &Arc<Database>,
+        touched: &mut Touched,
+        cancel: &CancelToken,
+    ) -> Result<bool> {
         let Some(mut index) = self.begin_index(database, None, cancel)? else { return Ok(false) };
+        if !touched.is_empty() {
+            return tend::tend(index, touched, cancel).map(|()| true);
+        }
         match due(&mut index)? {
             Due::Nothing => Ok(false),
-            Due::Drain => drain::drain(index, cancel),
+            Due::Drain => drain::drain(index, touched, cancel),
             Due::Rebuild => {
                 drop(index);
                 self.rebuild(database, cancel, &mut Progress::new(cancel, &mut |_, _| true)).map(|()| false)
