@@ -30,7 +30,7 @@ const ERRORS_EXACT: f32 = 5.0;
 const ERRORS: [f32; 3] = [1.0, 1.2, 2.0];
 
 /// Standard errors, at the least, where all rows that count are scanned: it costs little, and nothing else is lost.
-const ERRORS_OF_WHOLE_LISTS: f32 = 2.7;
+const ERRORS_OF_WHOLE_LISTS: f32 = 2.0;
 
 /// Centroids ranked at once; more are ranked when they do not suffice.
 const PROBES_AT_ONCE: usize = 64;
