@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod clusters;
+mod filters;
 mod inputs;
+mod metrics;
 mod queries;
 mod support;
 mod transactions;

@@ -48,7 +48,7 @@ fn json_in_and_out_has_the_names_of_the_interface() {
     let options: QueryOptions = serde_json::from_str(r#"{"vector":[1],"filter":null}"#).unwrap();
     assert_eq!(options, query(&[1.0], 10));
     let options: VectorOptions = serde_json::from_str(r#"{"name":"x"}"#).unwrap();
-    assert_eq!(options, VectorOptions { usage_mode: 2, metric: 0, content_size: 1 });
+    assert_eq!(options, VectorOptions { usage_mode: 2, metric: None, content_size: 1 });
 }
 
 #[test]
