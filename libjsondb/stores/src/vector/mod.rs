@@ -7,7 +7,8 @@
 mod assign;
 mod candidates;
 mod centroids;
-#[expect(dead_code, unused_imports)]
+#[cfg_attr(not(test), expect(dead_code))]
+#[expect(unused_imports)]
 mod clustering;
 mod config;
 mod counters;
