@@ -83,27 +83,29 @@ def _bound(item: type, nil: str) -> Optional[Functions]:
     library = ctypes.PyDLL(native._name)
     library.sop_cpython_names.restype = ctypes.c_char_p
     names = library.sop_cpython_names().decode("ascii").split()
-    library.sop_cpython_bind.restype = ctypes.py_object
+    # Not py_object: up to CPython 3.11, ctypes crashes where such an answer is NULL.
+    library.sop_cpython_bind.restype = ctypes.c_void_p
     library.sop_cpython_bind.argtypes = (
         ctypes.POINTER(ctypes.c_void_p),
         ctypes.c_size_t,
         ctypes.py_object,
     )
-    try:
-        # Where one is not exported, the library decides whether it does without.
-        exported = [getattr(ctypes.pythonapi, name, 0) for name in names]
-        addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in exported]
-        table = (ctypes.c_void_p * len(names))(*addresses)
-        objects = (
-            *(dict, list, tuple, str, int, float, bytes),
-            *(None, True, False),
-            TypeError,
-            *(_report, _report_plain, _json.encode, _loads, _pairs, _pair),
-            *(item, *_FIELDS, nil),
-        )
-        functions = library.sop_cpython_bind(table, len(names), objects)
-    except ValueError:  # the answer was NULL
+    # Where one is not exported, the library decides whether it does without.
+    exported = [getattr(ctypes.pythonapi, name, 0) for name in names]
+    addresses = [ctypes.cast(function, ctypes.c_void_p).value for function in exported]
+    table = (ctypes.c_void_p * len(names))(*addresses)
+    objects = (
+        *(dict, list, tuple, str, int, float, bytes),
+        *(None, True, False),
+        TypeError,
+        *(_report, _report_plain, _json.encode, _loads, _pairs, _pair),
+        *(item, *_FIELDS, nil),
+    )
+    answer = library.sop_cpython_bind(table, len(names), objects)
+    if not answer:
         return None
+    functions = ctypes.cast(answer, ctypes.py_object).value
+    ctypes.pythonapi.Py_DecRef(ctypes.py_object(functions))  # the answer is a reference of its own
     if len(functions) != len(Functions._fields):
         raise unusable(native._name, f"{len(functions)} functions for {len(Functions._fields)}")
     return Functions(*functions)

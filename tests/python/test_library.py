@@ -132,6 +132,17 @@ def test_a_library_with_other_functions_is_an_import_error() -> None:
     assert "functions for 2" in done.stderr and f"version is {sop.__version__}" in done.stderr
 
 
+def test_a_library_that_refuses_the_fast_path_is_used_without() -> None:
+    """It knows neither this build of Python nor what the package hands over: NULL once crashed ctypes."""
+    code = (
+        "import sop._native as n\n"
+        "n._FIELDS = n._FIELDS[:2]\n"  # one object is missing
+        "assert n.fast is not None and n.bind(object, '') is None and n.fast is None\n"
+    )
+    done = run(code, SOP_PURE="")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_sop_library_comes_first(tmp_path) -> None:
     copy = tmp_path / "renamed.so"
     copy.write_bytes(open(_library.native._name, "rb").read())

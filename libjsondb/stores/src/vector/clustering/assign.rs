@@ -82,6 +82,16 @@ impl<'a> Finder<'a> {
         self.for_rows(rows, CANDIDATES_FOR_NEAREST, cancel, |_, candidates| first_of(candidates))
     }
 
+    /// The `count` nearest centroids of every row, or a few more, in no order. On all processors.
+    pub(super) fn nearest_few(
+        &self,
+        rows: &Matrix,
+        count: usize,
+        cancel: &CancelToken,
+    ) -> Result<Vec<Box<[u32]>>> {
+        self.for_rows(rows, count, cancel, |_, candidates| candidates.iter().map(|(_, id)| *id).collect())
+    }
+
     /// The nearest centroid of every row, and a second one whose residual is short and not parallel to the first:
     /// where a query's product with the one is far off, that with the other hardly is. None where there is only one
     /// centroid. On all processors. (SOAR: Sun et al., NeurIPS 2023.)

@@ -5,6 +5,7 @@ use engine::CancelToken;
 use super::assign::Finder;
 use super::best::Best;
 use super::kmeans;
+use super::means::mean;
 use crate::Result;
 use crate::vector::kernel::{Int8Query, Int8Rows, Matrix, dot};
 
@@ -71,14 +72,14 @@ impl Scratch {
 impl Index {
     /// Scores every centroid.
     pub(super) fn flat(centroids: &Matrix) -> Self {
-        let mean = kmeans::mean(centroids.rows(), centroids.dimension());
+        let mean = mean(centroids.rows(), centroids.dimension());
         let parts = Parts::All(int8_rows(centroids.rows(), &mean));
         Self { mean, parts }
     }
 
     /// About as many groups as there are centroids in each.
     pub(super) fn grouped(centroids: &Matrix, cancel: &CancelToken) -> Result<Self> {
-        let mean = kmeans::mean(centroids.rows(), centroids.dimension());
+        let mean = mean(centroids.rows(), centroids.dimension());
         let heads = kmeans::lloyd(centroids, centroids.len().isqrt(), cancel)?;
         let mut members = vec![Vec::new(); heads.len()];
         for (id, head) in (0..).zip(Finder::flat(&heads).nearest_of(centroids, cancel)?) {

@@ -3,9 +3,12 @@
 use engine::CancelToken;
 
 use super::assign::Finder;
-use super::parallel::{for_each, processors};
+use super::means::move_to_means;
+use super::parallel::{for_each, threads_for};
+use super::refine::refine;
+use super::seeds::seeds;
 use crate::Result;
-use crate::vector::kernel::{Matrix, distance_squared};
+use crate::vector::kernel::Matrix;
 use crate::vector::random::Random;
 
 /// Rows per cluster aimed at. Small clusters cost more centroids to compare a query with, large ones more rows.
@@ -14,15 +17,10 @@ const ROWS_PER_CLUSTER: u64 = 43;
 /// More rows do not make better centroids.
 const SAMPLE_ROWS_PER_CENTROID: usize = 128;
 
-/// Rows that a seed is drawn from, for each seed.
-const SEED_ROWS_PER_CENTROID: usize = 16;
-
 const ROUNDS_MAX: usize = 8;
 
-/// Rounds over all centroids after each group of them was found on its own.
-const POLISH_ROUNDS: usize = 1;
-
-/// A cluster with so many times the rows it should have is divided once more.
+/// A cluster with more than so many times the rows it should have is divided once more: seeds fall far apart, and leave
+/// a dense lump to few of them.
 const LARGE_CLUSTER: usize = 3;
 
 /// From so many centroids on they are found in two levels.
@@ -36,39 +34,38 @@ pub(in crate::vector) fn cluster_count(rows: u64) -> usize {
 /// About `count` centroids of the rows, fewer when there are not so many different ones. On all processors.
 ///
 /// Two levels: coarse clusters first, then each is divided by its number of rows. That takes a small part of the time
-/// of one level, and gives a dense lump, whose rows one centroid would serve well, as many as it has rows for.
+/// of one level, and gives a dense lump, whose rows one centroid would serve well, as many as it has rows for. Then
+/// rows move across the borders of the coarse clusters.
 pub(in crate::vector) fn centroids(rows: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
     if count < TWO_LEVELS_MIN {
         return lloyd(rows, count, cancel);
     }
-    let rows_per_centroid = rows.len().div_ceil(count);
-    let mut centroids = lloyd(rows, count.isqrt(), cancel)?;
-    centroids = divide(rows, &centroids, rows_per_centroid, 1, cancel)?;
-    for _ in 0..POLISH_ROUNDS {
-        centroids = divide(rows, &centroids, rows_per_centroid, LARGE_CLUSTER, cancel)?;
-    }
-    Ok(centroids)
+    let rows_per_centroid = rows.len().div_ceil(count).max(1);
+    let coarse = lloyd(rows, count.isqrt(), cancel)?;
+    let mut centroids = divide(rows, &coarse, cancel, |group| {
+        let share = (group.len() + rows_per_centroid / 2) / rows_per_centroid;
+        let centroids = lloyd(group, share.max(1), cancel)?;
+        divide(group, &centroids, cancel, |cluster| {
+            let share = cluster.len() / rows_per_centroid;
+            lloyd(cluster, if share > LARGE_CLUSTER { share } else { 1 }, cancel)
+        })
+    })?;
+    let clusters = refine(rows, &mut centroids, cancel)?;
+    Ok(used(&centroids, &clusters))
 }
 
-/// Moves each centroid to the mean of its rows; where they are more than `large` times `rows_per_centroid`, it becomes
-/// as many centroids as there are rows for.
+/// The centroids that `divide` finds in each cluster.
 fn divide(
     rows: &Matrix,
     centroids: &Matrix,
-    rows_per_centroid: usize,
-    large: usize,
     cancel: &CancelToken,
+    divide: impl Fn(&Matrix) -> Result<Matrix> + Sync,
 ) -> Result<Matrix> {
-    let clusters = members(rows, centroids, cancel)?;
-    let mut parts = vec![Matrix::default(); clusters.len()];
-    for_each(clusters.iter().zip(&mut parts), processors(), |(members, part)| {
-        let share = (members.len() + rows_per_centroid / 2) / rows_per_centroid;
-        let members = select(rows, members);
-        *part = if share > large {
-            lloyd(&members, share, cancel)?
-        } else {
-            means(&members, &vec![0; members.len()], 1)
-        };
+    let members = members(&Finder::flat(centroids).nearest_of(rows, cancel)?, centroids.len());
+    let mut parts = vec![Matrix::default(); members.len()];
+    let threads = threads_for(rows.len() * centroids.len() * rows.dimension());
+    for_each(members.iter().zip(&mut parts), threads, |(members, part)| {
+        *part = divide(&select(rows, members))?;
         Ok(())
     })?;
     let mut divided = Matrix::new(rows.dimension());
@@ -76,13 +73,18 @@ fn divide(
     Ok(divided)
 }
 
-/// The rows nearest to each centroid.
-fn members(rows: &Matrix, centroids: &Matrix, cancel: &CancelToken) -> Result<Vec<Vec<usize>>> {
-    let mut members = vec![Vec::new(); centroids.len()];
-    for (row, nearest) in Finder::flat(centroids).nearest_of(rows, cancel)?.into_iter().enumerate() {
-        members[nearest as usize].push(row);
-    }
-    Ok(members)
+/// The rows of each cluster.
+fn members(clusters: &[u32], count: usize) -> Vec<Vec<usize>> {
+    let mut members = vec![Vec::new(); count];
+    clusters.iter().enumerate().for_each(|(row, cluster)| members[*cluster as usize].push(row));
+    members
+}
+
+/// The centroids of clusters that have rows.
+fn used(centroids: &Matrix, clusters: &[u32]) -> Matrix {
+    let members = members(clusters, centroids.len());
+    let used = members.iter().enumerate().filter(|(_, members)| !members.is_empty());
+    select(centroids, &used.map(|(cluster, _)| cluster).collect::<Vec<_>>())
 }
 
 fn select(rows: &Matrix, indexes: &[usize]) -> Matrix {
@@ -101,16 +103,17 @@ pub(super) fn lloyd(rows: &Matrix, count: usize, cancel: &CancelToken) -> Result
     if centroids.is_empty() {
         return Ok(centroids);
     }
-    let mut last = Vec::new();
+    let mut clusters = Vec::new();
     for _ in 0..ROUNDS_MAX {
         let nearest = Finder::flat(&centroids).nearest_of(rows, cancel)?;
-        centroids = means(rows, &nearest, centroids.len());
-        if settled(&last, &nearest) {
+        let settled = settled(&clusters, &nearest);
+        clusters = nearest;
+        move_to_means(rows, &clusters, &mut centroids);
+        if settled {
             break;
         }
-        last = nearest;
     }
-    Ok(centroids)
+    Ok(used(&centroids, &clusters))
 }
 
 /// True when fewer than one row in 200 changed its centroid.
@@ -119,56 +122,10 @@ fn settled(last: &[u32], now: &[u32]) -> bool {
     last.len() == now.len() && changed * 200 <= now.len()
 }
 
-/// k-means++: every further seed is drawn with a probability that grows with its distance to the seeds so far.
-fn seeds(rows: &Matrix, count: usize, cancel: &CancelToken) -> Result<Matrix> {
-    let mut random = Random::default();
-    let pool = random.choose(rows.len(), count.saturating_mul(SEED_ROWS_PER_CENTROID));
-    let mut seeds = Matrix::new(rows.dimension());
-    let mut distances = vec![f32::INFINITY; pool.len()];
-    let mut next = pool.first().copied();
-    while let Some(row) = next {
-        cancel.check()?;
-        seeds.push(rows.row(row));
-        if seeds.len() == count {
-            break;
-        }
-        for (distance, index) in distances.iter_mut().zip(&pool) {
-            *distance = distance.min(distance_squared(rows.row(*index), rows.row(row)));
-        }
-        next = random.weighted(&distances).map(|index| pool[index]);
-    }
-    Ok(seeds)
-}
-
-/// The mean of each cluster that has rows, given the cluster of each row.
-fn means(rows: &Matrix, clusters: &[u32], count: usize) -> Matrix {
-    let mut sizes = vec![0usize; count];
-    clusters.iter().for_each(|cluster| sizes[*cluster as usize] += 1);
-    let mut means = Matrix::zeros(rows.dimension(), count);
-    for (row, cluster) in rows.rows().zip(clusters) {
-        add_share(means.row_mut(*cluster as usize), row, sizes[*cluster as usize]);
-    }
-    let used: Vec<usize> = (0..count).filter(|cluster| sizes[*cluster] > 0).collect();
-    select(&means, &used)
-}
-
-/// The mean of the rows; of none, the zero vector.
-pub(super) fn mean<'a>(rows: impl ExactSizeIterator<Item = &'a [f32]>, dimension: usize) -> Vec<f32> {
-    let mut mean = vec![0.0; dimension];
-    let count = rows.len();
-    rows.for_each(|row| add_share(&mut mean, row, count));
-    mean
-}
-
-/// Adds the part of a row that it has in the mean of `count`: a sum of rows that is divided later could overflow.
-fn add_share(mean: &mut [f32], row: &[f32], count: usize) {
-    let share = 1.0 / count as f32;
-    mean.iter_mut().zip(row).for_each(|(mean, number)| *mean += number * share);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vector::kernel::distance_squared;
 
     /// Points around `count` corners of a cube that is not at zero, 50 each, of different lengths.
     fn blobs(count: usize) -> Matrix {

@@ -8,8 +8,11 @@ mod assign;
 mod best;
 mod index;
 mod kmeans;
+mod means;
 mod parallel;
+mod refine;
 mod sample;
+mod seeds;
 mod split;
 
 pub(super) use assign::Finder;

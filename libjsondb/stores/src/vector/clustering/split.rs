@@ -1,6 +1,6 @@
 //! Dividing one cluster in two.
 
-use super::kmeans::mean;
+use super::means::mean;
 use crate::vector::kernel::{Matrix, distance_squared, dot};
 
 const ROUNDS_MAX: usize = 8;

@@ -12,6 +12,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot,
     distance_squared,
     hadamard,
+    int8_numbers,
     int8_scores,
     residual,
     quantize,
@@ -123,6 +124,11 @@ fn load(from: &[f32; LANES]) -> __m256 {
 fn store(to: &mut [f32; LANES], x: __m256) {
     // SAFETY: 8 floats can be written there.
     unsafe { _mm256_storeu_ps(to.as_mut_ptr(), x) }
+}
+
+#[target_feature(enable = "avx2")]
+fn int8_numbers(vector: &[f32], out: &mut [u8]) -> f32 {
+    scalar::int8_numbers(vector, out)
 }
 
 #[target_feature(enable = "avx2")]

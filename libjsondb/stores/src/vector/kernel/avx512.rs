@@ -12,6 +12,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot,
     distance_squared,
     hadamard,
+    int8_numbers,
     int8_scores,
     residual,
     quantize,
@@ -126,6 +127,11 @@ fn load(from: &[f32; LANES]) -> __m512 {
 fn store(to: &mut [f32; LANES], x: __m512) {
     // SAFETY: 16 floats can be written there.
     unsafe { _mm512_storeu_ps(to.as_mut_ptr(), x) }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn int8_numbers(vector: &[f32], out: &mut [u8]) -> f32 {
+    scalar::int8_numbers(vector, out)
 }
 
 /// Queries and groups that one pass holds in registers.

@@ -3,7 +3,7 @@
 //! The standard error is about 0.5 % of the mean magnitude of a product: enough to choose the few rows whose exact
 //! products are then taken.
 
-use super::{dot, int8_scores};
+use super::{dot, int8_numbers, int8_scores};
 
 /// Rows that lie interleaved: four numbers of each of 16 rows, then the next four.
 pub(super) const GROUP: usize = 16;
@@ -137,20 +137,10 @@ impl Int8Query {
 
     /// Becomes another vector, in the same memory.
     pub(in crate::vector) fn prepare(&mut self, vector: &[f32]) {
-        let max = vector.iter().fold(0f32, |max, number| max.max(number.abs()));
-        self.scale = max / 127.0;
-        self.squared_norm = dot(vector, vector);
-        // Of a vector too small for a scale, every number counts as zero.
-        let inverse = if self.scale >= f32::MIN_POSITIVE { 1.0 / self.scale } else { 0.0 };
-        // The conversion cuts off what is behind the point, and is kept within 8 bits.
-        let biased = |number: &f32| (number * inverse + 128.5) as u8;
-        let (chunks, rest) = vector.as_chunks::<4>();
+        // What is left over of the last four stands for zero.
         self.numbers.clear();
-        self.numbers.extend(chunks.iter().map(|numbers| numbers.each_ref().map(biased)));
-        if !rest.is_empty() {
-            let mut last = [128; 4];
-            rest.iter().zip(&mut last).for_each(|(number, to)| *to = biased(number));
-            self.numbers.push(last);
-        }
+        self.numbers.resize(vector.len().div_ceil(4), [128; 4]);
+        self.scale = int8_numbers(vector, &mut self.numbers.as_flattened_mut()[..vector.len()]);
+        self.squared_norm = dot(vector, vector);
     }
 }

@@ -66,6 +66,7 @@ struct Kernels {
     dot: unsafe fn(&[f32], &[Float]) -> f32,
     distance_squared: unsafe fn(&[f32], &[Float]) -> f32,
     hadamard: unsafe fn(&mut [f32]),
+    int8_numbers: unsafe fn(&[f32], &mut [u8]) -> f32,
     int8_scores: unsafe fn(&Int8Rows, &[Int8Query], &mut [f32]),
     residual: unsafe fn(&[f32], &[f32], &mut [f32]) -> Residual,
     quantize: unsafe fn(&[f32], f32, &mut [Planes]) -> i32,
@@ -155,6 +156,12 @@ pub(super) fn estimate(query: &[Planes], how: Scale, codes: Codes<'_>, out: &mut
     assert_eq!(codes.bits.len(), rows * query.len());
     // SAFETY: the table holds only what this processor has; the lengths were just checked.
     unsafe { (kernels().estimate)(query, how, codes, out) }
+}
+
+/// Writes the numbers divided by their scale, which gives -127 to 127, plus 128. Gives the scale.
+fn int8_numbers(vector: &[f32], out: &mut [u8]) -> f32 {
+    // SAFETY: the table holds only what this processor has.
+    unsafe { (kernels().int8_numbers)(vector, out) }
 }
 
 /// Scores of all `rows` for each query, one after the other, each filled up to a multiple of 16.

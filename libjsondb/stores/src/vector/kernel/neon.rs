@@ -12,6 +12,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot,
     distance_squared,
     hadamard,
+    int8_numbers: scalar::int8_numbers,
     int8_scores,
     residual,
     quantize,

@@ -9,6 +9,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     dot,
     distance_squared,
     hadamard,
+    int8_numbers,
     int8_scores,
     residual,
     quantize,
@@ -52,6 +53,20 @@ pub(super) fn hadamard(vector: &mut [f32]) {
         }
         half *= 2;
     }
+}
+
+/// Inlined into the other forms, where the compiler makes the most of what the processor has.
+#[inline(always)]
+pub(super) fn int8_numbers(vector: &[f32], out: &mut [u8]) -> f32 {
+    // Magnitudes compare as their bits do, and integers are compared several at once.
+    let magnitude = |number: &f32| number.to_bits() & (u32::MAX >> 1);
+    let scale = f32::from_bits(vector.iter().map(magnitude).max().unwrap_or(0)) / 127.0;
+    // Of a vector too small for a scale, every number counts as zero.
+    let inverse = if scale >= f32::MIN_POSITIVE { 1.0 / scale } else { 0.0 };
+    // Added to 1.5 * 2^23, a number lies in the lowest bits, rounded.
+    let rounded = |number: &f32| (number * inverse + (12_582_912.0 + 128.0)).to_bits() as u8;
+    out.iter_mut().zip(vector).for_each(|(to, number)| *to = rounded(number));
+    scale
 }
 
 fn int8_scores(rows: &Int8Rows, queries: &[Int8Query], out: &mut [f32]) {

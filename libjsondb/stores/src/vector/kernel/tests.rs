@@ -93,6 +93,24 @@ fn hadamard_is_the_same_in_every_form_and_its_own_inverse() {
 }
 
 #[test]
+fn int8_numbers_are_the_same_in_every_form_and_rounded() {
+    for dimension in dimensions() {
+        let vector: Vec<f32> = numbers(dimension, 11).iter().map(|number| number * 1e20).collect();
+        let mut expected = vec![0; dimension];
+        let scale = scalar::int8_numbers(&vector, &mut expected);
+        for (number, byte) in vector.iter().zip(&expected) {
+            assert!((number / scale - (f32::from(*byte) - 128.0)).abs() < 0.501);
+        }
+        for kernels in available() {
+            let mut got = vec![0; dimension];
+            // SAFETY: only forms that this machine has.
+            let got_scale = unsafe { (kernels.int8_numbers)(&vector, &mut got) };
+            assert_eq!((got_scale, &got), (scale, &expected), "{} {dimension}", kernels.name);
+        }
+    }
+}
+
+#[test]
 fn int8_scores_are_the_same_in_every_form() {
     for dimension in dimensions() {
         let mut rows = Int8Rows::new(dimension);
