@@ -45,12 +45,8 @@ fn opens(m: &mut Machine, s: Step, kind: Kind, call: impl Fn(i64, u64, *mut u64)
     m.opened(code, out);
 }
 
-/// A long call on a database, with a progress function that may stop it.
-fn long(
-    m: &mut Machine,
-    s: Step,
-    call: impl Fn(i64, u64, SopProgress, *mut c_void, *mut *mut std::ffi::c_char) -> i32,
-) {
+/// Gives a call a progress function that may stop it.
+fn with_progress(s: Step, call: impl FnOnce(SopProgress, *mut c_void)) {
     unsafe extern "C" fn report(left: *mut c_void, done: u64, total: u64) -> i32 {
         assert!(done <= total);
         let left = unsafe { &mut *left.cast::<u8>() };
@@ -60,7 +56,16 @@ fn long(
     let mut left = s.twist;
     let (progress, data): (SopProgress, _) =
         if s.twist == 0 { (None, null_mut()) } else { (Some(report), (&raw mut left).cast()) };
-    gives(m, s, Database, |c, h, o| call(c, h, progress, data, o));
+    call(progress, data);
+}
+
+/// A long call on a database.
+fn long(
+    m: &mut Machine,
+    s: Step,
+    call: impl Fn(i64, u64, SopProgress, *mut c_void, *mut *mut std::ffi::c_char) -> i32,
+) {
+    with_progress(s, |progress, data| gives(m, s, Database, |c, h, o| call(c, h, progress, data, o)));
 }
 
 /// Where a store that may commit by itself is opened.
@@ -247,7 +252,7 @@ pub const CALLS: &[Call] = &[
     }),
     ("vector_query_arrays", query_arrays),
     ("vector_optimize", |m, s| {
-        plain(m, s, Vector, |c, h| unsafe { sop_vector_optimize(c, h, None, null_mut()) })
+        with_progress(s, |p, d| plain(m, s, Vector, |c, h| unsafe { sop_vector_optimize(c, h, p, d) }))
     }),
     ("vector_stats", |m, s| gives(m, s, Vector, |c, h, o| unsafe { sop_vector_stats(c, h, o) })),
     ("model_open", |m, s| {

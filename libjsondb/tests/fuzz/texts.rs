@@ -30,8 +30,11 @@ pub const RANGE: &[&str] = &[
     r#"{"limit": 9223372036854775807, "with_values": false}"#,
     r#"{"resume": "0500", "limit": 0}"#,
 ];
-pub const VECTOR_OPTIONS: &[&str] =
-    &[r#"{"name": "v"}"#, r#"{"name": "w", "usage_mode": 1, "content_size": 2}"#];
+pub const VECTOR_OPTIONS: &[&str] = &[
+    r#"{"name": "v"}"#,
+    r#"{"name": "w", "usage_mode": 1, "content_size": 2, "metric": 2}"#,
+    r#"{"name": "v", "metric": 1}"#,
+];
 pub const VECTORS: &[&str] = &[
     r#"[{"id": "a", "vector": [1, 0], "payload": {"x": 1}}, {"id": "b", "vector": [0.5, 1]}]"#,
     r#"[{"id": "c", "vector": [1e38, -1e38], "centroid_id": 3}]"#,
@@ -43,8 +46,14 @@ pub const QUERY: &[&str] = &[
     r#"{"vector": [1, 0], "k": 2}"#,
     r#"{"vector": [1, 0], "k": 9223372036854775807, "filter": {"x": 1}, "exact": true}"#,
     r#"{"vector": [1, 0], "nprobe": 4294967295, "centroid_ids": [3, -1, 0]}"#,
+    r#"{"vector": [1, 0], "filter": {"$or": [{"x": {"$gte": 0, "$ne": 2}}, {"$not": {"y": {"$in": [null]}}}]}}"#,
+    r#"{"vector": [1, 0], "target_recall": 0.99, "filter": {"x": {"$exists": true, "$lt": "z"}}}"#,
 ];
-pub const ARRAY_QUERY: &[&str] = &["{}", r#"{"filter": {"x": 1}, "nprobe": 1, "threads": 3}"#];
+pub const ARRAY_QUERY: &[&str] = &[
+    "{}",
+    r#"{"filter": {"x": 1}, "nprobe": 1, "threads": 3}"#,
+    r#"{"target_recall": 1, "centroid_ids": [3], "filter": {"x": {"$nin": [1]}}}"#,
+];
 pub const MODEL: &[&str] = &[r#"{"w": [1, 2]}"#, "null"];
 pub const DATABASE: &[&str] = &[
     r#"{"storage_path": "$F"}"#,

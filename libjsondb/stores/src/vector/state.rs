@@ -72,6 +72,8 @@ pub(super) struct IndexState {
     pub(super) clusters: u32,
     /// Rows in clusters, dead ones included.
     pub(super) indexed: u64,
+    /// Rows in clusters when the slack was learned.
+    pub(super) learned: u64,
     /// How much farther than the k-th hit a centroid may be for its list to be worth a look, for [`RECALLS`]; see `search`.
     pub(super) slack: [f32; 3],
 }
@@ -79,11 +81,11 @@ pub(super) struct IndexState {
 impl Default for IndexState {
     fn default() -> Self {
         let slack = [f32::INFINITY; 3];
-        Self { version: 0, stamp: 0, generation: 0, next_cluster: 1, clusters: 0, indexed: 0, slack }
+        Self { version: 0, stamp: 0, generation: 0, next_cluster: 1, clusters: 0, indexed: 0, learned: 0, slack }
     }
 }
 
-const STATE_BYTES: usize = 48;
+const STATE_BYTES: usize = 56;
 
 impl IndexState {
     pub(super) fn to_bytes(self) -> Vec<u8> {
@@ -94,6 +96,7 @@ impl IndexState {
         bytes.extend_from_slice(&self.next_cluster.to_le_bytes());
         bytes.extend_from_slice(&self.clusters.to_le_bytes());
         bytes.extend_from_slice(&self.indexed.to_le_bytes());
+        bytes.extend_from_slice(&self.learned.to_le_bytes());
         self.slack.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
         bytes
     }
@@ -110,7 +113,8 @@ impl IndexState {
             next_cluster: short(20),
             clusters: short(24),
             indexed: long(28),
-            slack: [36, 40, 44].map(|at| f32::from_bits(short(at))),
+            learned: long(36),
+            slack: [44, 48, 52].map(|at| f32::from_bits(short(at))),
         })
     }
 
@@ -193,6 +197,7 @@ mod tests {
             next_cluster: 4,
             clusters: 5,
             indexed: 6,
+            learned: 7,
             slack: [0.5, -1.0, f32::INFINITY],
         };
         assert_eq!(IndexState::from_bytes(&state.to_bytes()).unwrap(), state);

@@ -8,24 +8,34 @@ mod gather;
 mod lease;
 mod rebuild;
 mod reshape;
+mod slack;
 mod stats;
 mod tend;
 mod transaction;
+mod vacuum;
 
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use engine::{CancelToken, PerProcess, Transaction};
+use engine::{CancelToken, PerProcess, StoreId, Transaction};
 
+use self::slack::Searched;
 use self::tend::Touched;
+use self::transaction::IndexTransaction;
 use super::shape::Shape;
+use super::state::Change;
 use super::types::UsageMode;
 use super::{VectorStore, counters};
-use crate::{Database, Progress, Result, Session};
+use crate::{Database, Error, ErrorCode, Progress, Result, Session};
 
 /// Fresh rows from which on they are drained.
 const FRESH_MIN: u64 = 64;
+/// Deleted rows, as a part of the live ones and in any case, above which what is left of them is cleared.
+const DEAD_PART: u64 = 10;
+const DEAD_MIN: u64 = 1000;
+/// The part of the rows by which an index has grown when it is looked how far searches must go now.
+const LEARNED_PART: u64 = 4;
 /// Rows in all up to which one cluster holds them, to be scanned as a whole.
 const FLAT_ROWS_MAX: u64 = 16_384;
 /// Index transactions that follow one commit.
@@ -36,6 +46,8 @@ const STEPS_MAX: usize = 64;
 enum Due {
     Nothing,
     Drain,
+    Vacuum,
+    Learn,
     Rebuild,
 }
 
@@ -43,7 +55,7 @@ impl VectorStore {
     /// Asks for maintenance behind the commit of a transaction that wrote rows, when it is due.
     pub(super) fn maintain_after(&self, transaction: &crate::Transaction, t: &mut Transaction) -> Result<()> {
         let Some((store, _)) = t.store(&self.engine_name)? else { return Ok(()) };
-        if counters::fresh(t, store)? < FRESH_MIN {
+        if counters::fresh(t, store)? < FRESH_MIN && !dead_are_many(t, store)? {
             return Ok(());
         }
         let database = Arc::clone(transaction.database());
@@ -78,6 +90,11 @@ impl VectorStore {
         match due(&mut index)? {
             Due::Nothing => Ok(false),
             Due::Drain => drain::drain(index, touched, cancel),
+            Due::Vacuum => {
+                drop(index);
+                self.vacuum(database, touched, cancel).map(|()| true)
+            }
+            Due::Learn => learn(index, cancel).map(|()| false),
             Due::Rebuild => {
                 drop(index);
                 self.rebuild(database, cancel, &mut Progress::new(cancel, &mut |_, _| true)).map(|()| false)
@@ -86,19 +103,51 @@ impl VectorStore {
     }
 }
 
-fn due(index: &mut transaction::IndexTransaction) -> Result<Due> {
-    let transaction::IndexTransaction { t, shape: Shape { store, config, .. }, state } = index;
-    let fresh = counters::fresh(t, *store)?;
+fn due(index: &mut IndexTransaction) -> Result<Due> {
+    let IndexTransaction { t, shape: Shape { store, config, .. }, state } = index;
+    let (fresh, dead) = (counters::fresh(t, *store)?, counters::dead(t, *store)?);
     let all = fresh + state.indexed;
+    let is_grown = fresh > state.indexed || state.clusters <= 1 && all >= 2 * state.learned;
+    let is_shrunk = dead_are_many(t, *store)? && dead > counters::rows(t, *store)?;
     // It waits for `optimize`: what comes before is scanned as it is.
     let waits = config.usage_mode == UsageMode::BuildOnceQueryMany && state.generation == 0;
-    Ok(if fresh < FRESH_MIN || waits {
-        Due::Nothing
-    } else if all >= FLAT_ROWS_MAX && (state.clusters <= 1 || fresh > state.indexed) {
+    Ok(if all >= FLAT_ROWS_MAX && (is_grown || is_shrunk) && !waits {
         Due::Rebuild
-    } else {
+    } else if dead_are_many(t, *store)? {
+        Due::Vacuum
+    } else if fresh >= FRESH_MIN && !waits {
         Due::Drain
+    } else if state.clusters > 1 && state.indexed > state.learned + state.learned / LEARNED_PART {
+        Due::Learn
+    } else {
+        Due::Nothing
     })
+}
+
+/// Learns how far searches must go in an index that has grown.
+fn learn(mut index: IndexTransaction, cancel: &CancelToken) -> Result<()> {
+    let table = index.table()?;
+    let IndexTransaction { t, shape, state } = &mut index;
+    let (words, store) = (shape.words(), shape.store);
+    let lists = |t: &mut Transaction, index: usize| table.list(index, words, t, store);
+    let searched = Searched { shape, centroids: &table.centroids, lists };
+    state.slack = t.untracked(|t| {
+        let samples = searched.samples(t)?;
+        slack::learn(t, &searched, &samples, cancel)
+    })?;
+    state.learned = state.indexed;
+    index.commit(&Change::default())
+}
+
+/// True when what deletes left is worth to be cleared.
+fn dead_are_many(t: &Transaction, store: StoreId) -> Result<bool> {
+    let dead = counters::dead(t, store)?;
+    Ok(dead > DEAD_MIN && dead > counters::rows(t, store)? / DEAD_PART)
+}
+
+/// What a transaction fails with whose index others have changed.
+fn lost() -> Error {
+    Error::new(ErrorCode::Conflict, "another changed the index")
 }
 
 /// Stores of databases of this process that a thread maintains: others leave them to it.

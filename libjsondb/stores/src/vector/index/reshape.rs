@@ -7,17 +7,17 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use engine::{CancelToken, Placement, Transaction};
 
+use super::vacuum::dead_rows;
 use crate::Result;
 use crate::vector::clustering::{Finder, split_in_two};
 use crate::vector::heap::Heap;
 use crate::vector::kernel::{Matrix, distance_squared, dot, encode};
-use crate::vector::keys::{self, ClusterId, KeyRange, ListKey, RowId};
+use crate::vector::keys::{self, ClusterId, ListKey, RowId};
 use crate::vector::list::{self, Coded, List, Loaded};
 use crate::vector::rabitq::Query;
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Table;
-use crate::walk;
 
 /// Clusters nearby whose rows are compared with new centroids.
 const NEIGHBOURS: usize = 8;
@@ -201,13 +201,7 @@ impl<'a> Reshaping<'a> {
 
     fn read_dead(&mut self) -> Result<()> {
         if self.dead.is_none() {
-            let mut dead = HashSet::new();
-            let range = KeyRange::all(b'x');
-            walk::visit(self.t, self.shape.store, range.span(), engine::Direction::Forward, |key, _| {
-                dead.insert(RowId(keys::number_of(key)?));
-                Ok(true)
-            })?;
-            self.dead = Some(dead);
+            self.dead = Some(dead_rows(self.t, self.shape)?);
         }
         Ok(())
     }

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
 
 use engine::{CancelToken, Transaction};
 
 use super::survey::Survey;
-use super::truth::Truth;
 use crate::{Progress, Result};
 use crate::vector::clustering::Finder;
 use crate::vector::heap::{Heap, Walk};
@@ -27,19 +27,16 @@ const ROWS_AT_ONCE: usize = 4096;
 #[derive(Default)]
 pub(super) struct Built {
     /// One for each centroid.
-    pub(super) lists: Vec<List>,
+    pub(super) lists: Vec<Arc<List>>,
     /// By centroid_id.
     pub(super) explicit: BTreeMap<u64, List>,
-    /// Clusters of each row, in order of row.
-    pub(super) places: Vec<(RowId, Place)>,
-    pub(super) truths: Vec<Truth>,
+    pub(super) rows: usize,
 }
 
-/// What one thread builds: the lists of some clusters, and the best rows for some queries.
+/// What one thread builds: the lists of some clusters.
 struct Shard {
     first: u32,
     lists: Vec<List>,
-    truths: Vec<Truth>,
 }
 
 /// Some rows on their way.
@@ -57,7 +54,6 @@ pub(super) fn build(
     shape: &Shape,
     survey: &Survey,
     centroids: &Centroids,
-    truths: Vec<Truth>,
     cancel: &CancelToken,
     progress: &mut Progress<'_>,
 ) -> Result<Built> {
@@ -65,14 +61,14 @@ pub(super) fn build(
         return Ok(Built::default());
     }
     let finder = centroids.finder(cancel)?;
-    let mut shards = shards(shape, centroids.ids.len(), truths);
+    let mut shards = shards(shape, centroids.ids.len());
     let mut part = Part {
         rows: Vec::new(),
         vectors: Matrix::new(shape.dimension()),
         rotated: Matrix::default(),
         places: Vec::new(),
     };
-    let (mut places, mut explicit) = (Vec::with_capacity(survey.rows()), BTreeMap::new());
+    let (mut rows, mut explicit) = (0, BTreeMap::new());
     let (heap, mut walk, mut goes_on) = (Heap::new(shape.dimension()), Walk::new(), true);
     while goes_on {
         cancel.check()?;
@@ -92,32 +88,26 @@ pub(super) fn build(
             });
             add_explicit(&mut explicit, shape, survey, centroids, &part);
             progress.advance((part.rows.len() * shape.dimension() * 4) as u64)?;
-            places.extend(part.rows.iter().copied().zip(part.places.iter().copied()));
+            rows += part.rows.len();
             part.rows.clear();
             part.vectors.clear();
         }
     }
-    let (mut lists, mut truths) = (Vec::with_capacity(centroids.ids.len()), Vec::new());
-    for shard in shards {
-        lists.extend(shard.lists);
-        truths.extend(shard.truths);
-    }
-    Ok(Built { lists, explicit, places, truths })
+    let lists = shards.into_iter().flat_map(|shard| shard.lists).map(Arc::new).collect();
+    Ok(Built { lists, explicit, rows })
 }
 
 fn threads() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-fn shards(shape: &Shape, clusters: usize, truths: Vec<Truth>) -> Vec<Shard> {
-    let (per_shard, truths_per_shard) = (clusters.div_ceil(threads()), truths.len().div_ceil(threads()));
-    let mut truths = truths.into_iter();
+fn shards(shape: &Shape, clusters: usize) -> Vec<Shard> {
+    let per_shard = clusters.div_ceil(threads()).max(1);
     let shard = |first: usize| Shard {
         first: first as u32,
         lists: vec![List::new(shape.words()); per_shard.min(clusters - first)],
-        truths: truths.by_ref().take(truths_per_shard).collect(),
     };
-    (0..clusters).step_by(per_shard.max(1)).map(shard).collect()
+    (0..clusters).step_by(per_shard).map(shard).collect()
 }
 
 impl Part {
@@ -151,7 +141,6 @@ impl Shard {
                 }
             }
         }
-        Truth::offer(&mut self.truths, shape, &part.rows, &part.rotated);
     }
 }
 

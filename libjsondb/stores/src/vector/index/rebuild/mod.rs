@@ -1,9 +1,7 @@
 //! Building the index anew: from a snapshot into memory, and from there, in one transaction, into the place of the old one.
 
 mod build;
-mod slack;
 mod survey;
-mod truth;
 
 use std::sync::Arc;
 
@@ -11,8 +9,9 @@ use engine::{CancelToken, Direction, Mode, Placement, Transaction, ValueRef};
 
 use self::build::Built;
 use self::survey::Survey;
-use self::truth::Truth;
 use super::lease::Lease;
+use super::lost;
+use super::slack::{self, QUERIES, Sample, Searched};
 use super::transaction::IndexTransaction;
 use crate::vector::VectorStore;
 use crate::vector::clustering;
@@ -22,7 +21,6 @@ use crate::vector::filter::postings;
 use crate::vector::heap::Heap;
 use crate::vector::kernel::{Matrix, encode};
 use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, RowId};
-use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Centroids;
@@ -32,8 +30,6 @@ use crate::{Database, Error, ErrorCode, Progress, Result, Session, walk};
 const SAMPLE_PER_CLUSTER: usize = 32;
 /// 128 MiB of f32.
 const SAMPLE_NUMBERS_MAX: usize = 32 << 20;
-/// Rows taken as queries to learn from.
-const QUERIES: usize = 256;
 /// How often a build is begun again that lost against others.
 const ATTEMPTS_MAX: usize = 5;
 
@@ -90,15 +86,17 @@ impl VectorStore {
         let bytes = (survey.rows() * shape.dimension() * 4) as u64;
         progress.expect(3 * bytes);
         progress.report()?;
-        let (centroids, truths) = cluster(&mut reader, &shape, &survey, &state, cancel)?;
+        let (centroids, samples) = cluster(&mut reader, &shape, &survey, &state, cancel)?;
         progress.advance(bytes)?;
-        let built = build::build(&mut reader, &shape, &survey, &centroids, truths, cancel, progress)?;
-        let slack = slack::learn(&shape, &centroids, &built);
+        let built = build::build(&mut reader, &shape, &survey, &centroids, cancel, progress)?;
+        let lists = |_: &mut Transaction, index: usize| Ok(Arc::clone(&built.lists[index]));
+        let searched = Searched { shape: &shape, centroids: &centroids, lists };
+        let slack = slack::learn(&mut reader, &searched, &samples, cancel)?;
         let Some(mut index) = self.begin_index(database, Some(lease.owner()), cancel)? else {
             return Err(Error::new(ErrorCode::Conflict, "another took over the build of the index"));
         };
         if index.state.version != state.version {
-            return Err(Error::new(ErrorCode::Conflict, "another changed the index"));
+            return Err(lost());
         }
         let IndexTransaction { t, shape, state } = &mut index;
         t.untracked(|t| {
@@ -109,7 +107,8 @@ impl VectorStore {
         state.generation += 1;
         state.next_cluster += centroids.ids.len() as ClusterId;
         state.clusters = centroids.ids.len() as u32;
-        state.indexed = built.places.len() as u64;
+        state.indexed = built.rows as u64;
+        state.learned = state.indexed;
         state.slack = slack;
         index.commit(&Change { is_rebuild: true, ..Change::default() })?;
         // It is done: nothing stops it any more.
@@ -118,14 +117,14 @@ impl VectorStore {
     }
 }
 
-/// Centroids for the rows, and the queries to learn from.
+/// Centroids for the rows, and rows to learn from.
 fn cluster(
     t: &mut Transaction,
     shape: &Shape,
     survey: &Survey,
     state: &IndexState,
     cancel: &CancelToken,
-) -> Result<(Centroids, Vec<Truth>)> {
+) -> Result<(Centroids, Vec<Sample>)> {
     let mut centroids = Centroids::new(shape.rotation.padded());
     let count = clustering::cluster_count(survey.rows() as u64);
     let size = (count * SAMPLE_PER_CLUSTER).clamp(4096, SAMPLE_NUMBERS_MAX / shape.rotation.padded());
@@ -139,9 +138,9 @@ fn cluster(
         centroids.push(id, centroid, shape.config.metric);
     }
     let step = rows.len().div_ceil(QUERIES).max(1);
-    let truths =
-        (0..rows.len()).step_by(step).map(|index| Truth::new(rows[index], sample.row(index))).collect();
-    Ok((centroids, truths))
+    let samples =
+        (0..rows.len()).step_by(step).map(|index| (rows[index], sample.row(index).to_vec())).collect();
+    Ok((centroids, samples))
 }
 
 /// Postings of all rows that the reader sees, in the place of the old ones.
@@ -211,5 +210,5 @@ fn write(t: &mut Transaction, shape: &Shape, centroids: &Centroids, built: &Buil
     let lists = centroids.ids.iter().zip(&built.lists);
     lists
         .filter(|(_, list)| !list.is_empty())
-        .try_for_each(|(id, list): (_, &List)| list.put_packed(t, shape.store, ListKey::Cluster(*id), 0))
+        .try_for_each(|(id, list)| list.put_packed(t, shape.store, ListKey::Cluster(*id), 0))
 }
