@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashSet};
 
 use super::keys::RowId;
-use super::list::List;
+use super::list::{GROUP, List};
 use super::rabitq::Query;
 use crate::Result;
 
@@ -40,7 +40,6 @@ impl Ord for Candidate {
 
 /// Candidates of one query.
 pub(super) struct Shortlist {
-    k: usize,
     /// Standard errors by which a score may differ from its estimate.
     errors: f32,
     /// Rows below this are not among the best: the (k + spare)-th best of what is known for sure.
@@ -109,7 +108,6 @@ impl Shortlist {
     pub(super) fn new(k: usize, errors: f32, keeps_all: bool) -> Self {
         let spare = if keeps_all { usize::MAX } else { k.saturating_add(k / 4).saturating_add(SPARE) };
         Self {
-            k,
             errors,
             floor: f32::NEG_INFINITY,
             lows: Lowest::new(spare),
@@ -117,11 +115,6 @@ impl Shortlist {
             candidates: Vec::new(),
             scratch: Vec::new(),
         }
-    }
-
-    /// Rows wanted.
-    pub(super) fn k(&self) -> usize {
-        self.k
     }
 
     /// Adds the rows of a list for which `counts` is true. `is_sure`: they are live, as far as is known.
@@ -136,22 +129,29 @@ impl Shortlist {
         let mut estimates = std::mem::take(&mut self.scratch);
         query.estimate(codes, add, scale, &mut estimates);
         let error = self.errors * query.error;
-        for (index, estimate) in estimates.iter().enumerate().take(list.len()) {
-            let margin = error * scale[index];
-            let bound = estimate + margin;
-            if bound < self.floor {
+        let groups = estimates.as_chunks::<GROUP>().0.iter().zip(scale.as_chunks::<GROUP>().0);
+        for (group, (estimates, scale)) in groups.enumerate() {
+            let mut bounds = [0.0; GROUP];
+            for (bound, (estimate, scale)) in bounds.iter_mut().zip(estimates.iter().zip(scale)) {
+                *bound = estimate + error * scale;
+            }
+            // Most groups end here, all eight rows at once.
+            if bounds.iter().all(|bound| *bound < self.floor) {
                 continue;
             }
-            let row = list.row(index);
-            if !counts(row) {
-                continue;
-            }
-            self.candidates.push(Candidate { bound, row });
-            // A row is in two lists: the first of them counts.
-            if is_sure && list.is_primary(index) {
-                self.estimates.offer(*estimate);
-                self.lows.offer(estimate - margin);
-                self.floor = self.lows.value();
+            let first = group * GROUP;
+            for (lane, bound) in bounds.into_iter().enumerate().take(list.len() - first) {
+                let row = list.row(first + lane);
+                if bound < self.floor || !counts(row) {
+                    continue;
+                }
+                self.candidates.push(Candidate { bound, row });
+                // A row is in two lists: the first of them counts.
+                if is_sure && list.is_primary(first + lane) {
+                    self.estimates.offer(estimates[lane]);
+                    self.lows.offer(estimates[lane] - (bound - estimates[lane]));
+                    self.floor = self.lows.value();
+                }
             }
         }
         self.scratch = estimates;

@@ -4,7 +4,7 @@
 //! what that snapshot has, in whichever database. So nothing is ever invalidated, only forgotten.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use engine::{CancelToken, Direction, PerProcess, StoreId, Transaction};
 use quick_cache::Weighter;
@@ -42,8 +42,22 @@ pub(super) struct Centroids {
 pub(super) struct Table {
     pub(super) state: IndexState,
     pub(super) centroids: Arc<Centroids>,
-    /// For each centroid the stamp of a version since which its list is what it is.
-    list_stamps: Vec<u64>,
+    /// For each centroid.
+    lists: Vec<Slot>,
+}
+
+/// The list of a centroid.
+struct Slot {
+    /// Of a version since which it is what it is.
+    stamp: u64,
+    /// Spares a look into the cache while it is there.
+    known: Mutex<Weak<List>>,
+}
+
+impl Slot {
+    fn new(stamp: u64) -> Self {
+        Self { stamp, known: Mutex::default() }
+    }
 }
 
 impl Centroids {
@@ -151,8 +165,8 @@ impl Table {
             Some((table, changes)) => table.after(state, &changes, t, store, metric)?,
             None => {
                 let centroids = Centroids::load(t, store, padded, metric)?;
-                let list_stamps = vec![state.stamp; centroids.ids.len()];
-                Table { state, centroids: Arc::new(centroids), list_stamps }
+                let lists = centroids.ids.iter().map(|_| Slot::new(state.stamp)).collect();
+                Table { state, centroids: Arc::new(centroids), lists }
             }
         };
         if table.centroids.ids.len() != state.clusters as usize {
@@ -178,13 +192,13 @@ impl Table {
             Arc::new(self.centroids.with(&changed, t, store, metric)?)
         };
         let mut stamps: std::collections::HashMap<ClusterId, u64> =
-            self.centroids.ids.iter().copied().zip(self.list_stamps.iter().copied()).collect();
+            self.centroids.ids.iter().copied().zip(self.lists.iter().map(|slot| slot.stamp)).collect();
         for (stamp, change) in changes {
             stamps.extend(change.centroids.iter().chain(&change.lists).map(|cluster| (*cluster, *stamp)));
         }
         let stamp_of = |id: &ClusterId| stamps.get(id).copied().unwrap_or(state.stamp);
-        let list_stamps = centroids.ids.iter().map(stamp_of).collect();
-        Ok(Table { state, centroids, list_stamps })
+        let lists = centroids.ids.iter().map(|id| Slot::new(stamp_of(id))).collect();
+        Ok(Table { state, centroids, lists })
     }
 
     /// Indexes of the `wanted` centroids that score best for a rotated query, the best first. By 8-bit numbers: about.
@@ -210,10 +224,16 @@ impl Table {
         t: &mut Transaction,
         store: StoreId,
     ) -> Result<Arc<List>> {
-        let cluster = self.centroids.ids[index];
-        cached(ListName::Cluster { stamp: self.list_stamps[index], cluster }, || {
+        let (slot, cluster) = (&self.lists[index], self.centroids.ids[index]);
+        let known = || slot.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(list) = known().upgrade() {
+            return Ok(list);
+        }
+        let list = cached(ListName::Cluster { stamp: slot.stamp, cluster }, || {
             Ok(List::load(t, store, ListKey::Cluster(cluster), words)?.list)
-        })
+        })?;
+        *known() = Arc::downgrade(&list);
+        Ok(list)
     }
 }
 
