@@ -60,6 +60,99 @@ def test_every_kind_of_matrix(ctx: Context, store: VectorStore, kind: str) -> No
     assert [row[0] for row in scores] == pytest.approx([1, 1])
 
 
+VECTORS = {
+    "list": lambda: ROWS[1],
+    "tuple": lambda: tuple(ROWS[1]),
+    "integers": lambda: [-4, 5.5, 6],
+    "array of float": lambda: array("f", ROWS[1]),
+    "array of double": lambda: array("d", ROWS[1]),
+    "float32": lambda: np.array(ROWS[1], dtype=np.float32),
+    "read only": lambda: read_only(np.array(ROWS[1], dtype=np.float32)),
+    "float64": lambda: np.array(ROWS[1]),
+    "float16": lambda: np.array(ROWS[1], dtype=np.float16),
+    "big endian": lambda: np.array(ROWS[1], dtype=">f4"),
+    "numbers of numpy": lambda: list(np.array(ROWS[1], dtype=np.float32)),
+    "strided": lambda: np.repeat(np.array(ROWS[1], dtype=np.float32), 2)[::2],
+    "memoryview": lambda: memoryview(np.array(ROWS[1], dtype=np.float32)),
+    "generator": lambda: (number for number in ROWS[1]),
+}
+
+
+@pytest.mark.parametrize("kind", VECTORS)
+def test_every_kind_of_vector(ctx: Context, store: VectorStore, kind: str) -> None:
+    store.upsert_arrays(ctx, ["a", "b"], ROWS, {"n": [1, 2]})
+    hit = store.query(ctx, VECTORS[kind](), 1)[0]
+    assert (hit.id, hit.payload) == ("b", {"n": 2})
+    assert hit.score == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        None,
+        7,
+        "abc",
+        b"abc",
+        {"a": 1.0},
+        [None, 1.0, 2.0],
+        ["1", 1.0, 2.0],
+        [[1.0], [2.0], [3.0]],
+        [float("nan"), 1.0, 2.0],
+        (1.0, float("inf"), 2.0),
+        [1e39, 1.0, 2.0],
+        [10**400, 1.0, 2.0],
+        np.array([1.0, np.nan, 2.0], dtype=np.float32),
+        np.array([1.0, -np.inf, 2.0], dtype=np.float32),
+        np.zeros((1, 3), dtype=np.float32),
+        np.zeros((), dtype=np.float32),
+        np.array(["a", "b", "c"]),
+        np.array([1j, 2j, 3j]),
+        [],
+        np.zeros(0, dtype=np.float32),
+    ],
+    ids=repr,
+)
+def test_what_is_no_vector_is_no_query(ctx: Context, store: VectorStore, wrong: object) -> None:
+    store.upsert_arrays(ctx, ["a", "b"], ROWS)
+    with pytest.raises(ValidationError):
+        store.query(ctx, wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros(3), np.zeros((1, 2, 3)), np.zeros((1, 2)), np.zeros((1, 0)), np.zeros((2, 3), dtype="U1")],
+)
+def test_what_is_no_matrix_is_no_query(ctx: Context, store: VectorStore, wrong: np.ndarray) -> None:
+    store.upsert_arrays(ctx, ["a", "b"], ROWS)
+    for matrix in (wrong, wrong.astype(np.float32) if wrong.dtype.kind == "f" else wrong):
+        with pytest.raises(ValidationError):
+            store.query_arrays(ctx, matrix, 1)
+
+
+def test_a_payload_that_is_none_stores_nothing(ctx: Context, store: VectorStore) -> None:
+    matrix = np.array(ROWS, dtype=np.float32)
+    for wrong in ({"a": float("nan")}, {"a": b"bytes"}, {"a": "\ud800"}, {1: object()}, object()):
+        with pytest.raises(ValidationError):
+            store.upsert_arrays(ctx, ["a", "b"], matrix, [{"fine": 1}, wrong])
+    assert store.count(ctx) == 0
+    store.upsert_arrays(ctx, ["a", "b"], matrix, [{1: "one", "t": (1, 2)}, {"n": np.float32(0.5)}])
+    assert [store.get(ctx, id).payload for id in "ab"] == [{"1": "one", "t": [1, 2]}, {"n": 0.5}]
+
+
+def test_ids_that_are_not_plain_texts(ctx: Context, store: VectorStore) -> None:
+    class Name(str):
+        pass
+
+    matrix = np.array(ROWS, dtype=np.float32)
+    for ids in ((Name("é"), "b"), np.array(["é", "b"]), iter(["é", "b"])):
+        store.upsert_arrays(ctx, ids, matrix)
+        assert store.query_arrays(ctx, matrix, 1)[0] == [["é"], ["b"]]
+    for wrong in (["a", ""], ["a", "x" * 5000], ["a", "\ud800"], ["a", None], ["a", b"b"], {"a", "b"}, "ab"):
+        with pytest.raises(ValidationError):
+            store.upsert_arrays(ctx, wrong, matrix)
+    assert store.count(ctx) == 2
+
+
 def test_integers_are_numbers(ctx: Context, store: VectorStore) -> None:
     store.upsert_arrays(ctx, ["a"], np.array([[1, 2]]))
     store.upsert_arrays(ctx, ["b"], [[1, 2]])
