@@ -14,7 +14,7 @@ use super::list::{Coded, List};
 use super::rabitq::Query;
 use super::shape::Shape;
 use super::shortlist::{Ranking, Scored, Shortlist};
-use super::state::{IndexState, RECALLS};
+use super::state::{RECALLS, Reach};
 use super::table::{ListName, Table, cached};
 use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore, counters};
 use crate::{Error, ErrorCode, Result, walk};
@@ -221,7 +221,7 @@ struct Plan<'a> {
     /// filter, when they are few.
     lists: Option<Vec<Arc<List>>>,
     errors: f32,
-    slack: f32,
+    reach: Reach,
 }
 
 impl<'a> Plan<'a> {
@@ -257,15 +257,19 @@ impl<'a> Plan<'a> {
             (None, None) => None,
         };
         let in_effect_exact = rows <= EXACT_ROWS_MAX || request.recall >= 1.0;
-        let (errors, slack) = if in_effect_exact {
-            (ERRORS_EXACT, f32::INFINITY)
+        let (errors, reach) = if in_effect_exact {
+            (ERRORS_EXACT, Reach::ALL)
         } else {
-            let IndexState { slack, .. } = table.state;
+            let learned = table.state.reach;
+            let slack = at_recall(learned.map(|reach| reach.slack), request.recall);
+            let lists_of_ten = at_recall(learned.map(|reach| reach.lists), request.recall);
+            // The more rows are wanted, the farther apart they lie.
+            let reach = Reach { slack, lists: lists_of_ten * (k as f32 / 10.0).max(1.0) };
             let errors = at_recall(ERRORS, request.recall);
             let errors = if lists.is_some() { errors.max(ERRORS_OF_WHOLE_LISTS) } else { errors };
-            (errors, at_recall(slack, request.recall))
+            (errors, reach)
         };
-        Ok(Self { request, shape, table, k, fresh, matches, lists, errors, slack })
+        Ok(Self { request, shape, table, k, fresh, matches, lists, errors, reach })
     }
 
     fn run(
@@ -492,7 +496,7 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Scans the next lists: as many as the request says or the slack asks for, and at least one.
+    /// Scans the next lists: as many as the request says or the learned reach asks for, and at least one.
     fn probe(&mut self, t: &mut Transaction, probes: &mut Probes, shortlist: &mut Shortlist) -> Result<()> {
         let plan = self.plan;
         let (table, words) = (&plan.table, plan.shape.words());
@@ -505,7 +509,8 @@ impl<'a> Search<'a> {
             self.code.prepare(&self.rotated, table.centroids.rotated.row(index));
             if probes.is_adaptive && probes.next >= PROBES_MIN {
                 let score = table.centroids.score(index, self.code.centroid_dot, plan.shape.config.metric);
-                if shortlist.kth_estimate() - score > plan.slack * self.code.distance {
+                let missing = shortlist.kth_estimate() - score;
+                if missing > plan.reach.slack * self.code.distance || probes.next as f32 >= plan.reach.lists {
                     break;
                 }
             }

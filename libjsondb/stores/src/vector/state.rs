@@ -55,7 +55,21 @@ impl Config {
     }
 }
 
-/// Recalls at which the search's slack is learned.
+/// How far a search goes, the nearest centroids first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Reach {
+    /// It ends at a centroid that is farther: (k-th estimate - centroid's score) above this many distances of query and centroid.
+    pub(super) slack: f32,
+    /// And, for 10 rows, after so many lists.
+    pub(super) lists: f32,
+}
+
+impl Reach {
+    /// Over all lists.
+    pub(super) const ALL: Reach = Reach { slack: f32::INFINITY, lists: f32::INFINITY };
+}
+
+/// Recalls for which the reach is learned.
 pub(super) const RECALLS: [f32; 3] = [0.9, 0.95, 0.99];
 
 /// The state of the index. Index transactions read and write it, so that of two that overlap one fails.
@@ -72,20 +86,20 @@ pub(super) struct IndexState {
     pub(super) clusters: u32,
     /// Rows in clusters, dead ones included.
     pub(super) indexed: u64,
-    /// Rows in clusters when the slack was learned.
+    /// Rows in clusters when the reach was learned.
     pub(super) learned: u64,
-    /// How much farther than the k-th hit a centroid may be for its list to be worth a look, for [`RECALLS`]; see `search`.
-    pub(super) slack: [f32; 3],
+    /// For [`RECALLS`].
+    pub(super) reach: [Reach; 3],
 }
 
 impl Default for IndexState {
     fn default() -> Self {
-        let slack = [f32::INFINITY; 3];
-        Self { version: 0, stamp: 0, generation: 0, next_cluster: 1, clusters: 0, indexed: 0, learned: 0, slack }
+        let reach = [Reach::ALL; 3];
+        Self { version: 0, stamp: 0, generation: 0, next_cluster: 1, clusters: 0, indexed: 0, learned: 0, reach }
     }
 }
 
-const STATE_BYTES: usize = 56;
+const STATE_BYTES: usize = 68;
 
 impl IndexState {
     pub(super) fn to_bytes(self) -> Vec<u8> {
@@ -97,7 +111,10 @@ impl IndexState {
         bytes.extend_from_slice(&self.clusters.to_le_bytes());
         bytes.extend_from_slice(&self.indexed.to_le_bytes());
         bytes.extend_from_slice(&self.learned.to_le_bytes());
-        self.slack.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        for reach in self.reach {
+            bytes.extend_from_slice(&reach.slack.to_le_bytes());
+            bytes.extend_from_slice(&reach.lists.to_le_bytes());
+        }
         bytes
     }
 
@@ -114,7 +131,8 @@ impl IndexState {
             clusters: short(24),
             indexed: long(28),
             learned: long(36),
-            slack: [44, 48, 52].map(|at| f32::from_bits(short(at))),
+            reach: [44, 52, 60]
+                .map(|at| Reach { slack: f32::from_bits(short(at)), lists: f32::from_bits(short(at + 4)) }),
         })
     }
 
@@ -198,7 +216,7 @@ mod tests {
             clusters: 5,
             indexed: 6,
             learned: 7,
-            slack: [0.5, -1.0, f32::INFINITY],
+            reach: [Reach { slack: -0.5, lists: 7.0 }, Reach { slack: 1.0, lists: 90.0 }, Reach::ALL],
         };
         assert_eq!(IndexState::from_bytes(&state.to_bytes()).unwrap(), state);
         let change = Change { is_rebuild: false, centroids: vec![1, 70_000], lists: vec![5] };

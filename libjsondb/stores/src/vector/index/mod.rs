@@ -8,7 +8,7 @@ mod gather;
 mod lease;
 mod rebuild;
 mod reshape;
-mod slack;
+mod reach;
 mod stats;
 mod tend;
 mod transaction;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::{CancelToken, PerProcess, StoreId, Transaction};
 
-use self::slack::Searched;
+use self::reach::Searched;
 use self::tend::Touched;
 use self::transaction::IndexTransaction;
 use super::shape::Shape;
@@ -131,9 +131,9 @@ fn learn(mut index: IndexTransaction, cancel: &CancelToken) -> Result<()> {
     let (words, store) = (shape.words(), shape.store);
     let lists = |t: &mut Transaction, index: usize| table.list(index, words, t, store);
     let searched = Searched { shape, centroids: &table.centroids, lists };
-    state.slack = t.untracked(|t| {
+    state.reach = t.untracked(|t| {
         let samples = searched.samples(t)?;
-        slack::learn(t, &searched, &samples, cancel)
+        reach::learn(t, &searched, &samples, cancel)
     })?;
     state.learned = state.indexed;
     index.commit(&Change::default())

@@ -11,7 +11,7 @@ use self::build::Built;
 use self::survey::Survey;
 use super::lease::Lease;
 use super::lost;
-use super::slack::{self, QUERIES, Sample, Searched};
+use super::reach::{self, QUERIES, Sample, Searched};
 use super::transaction::IndexTransaction;
 use crate::vector::VectorStore;
 use crate::vector::clustering;
@@ -91,7 +91,7 @@ impl VectorStore {
         let built = build::build(&mut reader, &shape, &survey, &centroids, cancel, progress)?;
         let lists = |_: &mut Transaction, index: usize| Ok(Arc::clone(&built.lists[index]));
         let searched = Searched { shape: &shape, centroids: &centroids, lists };
-        let slack = slack::learn(&mut reader, &searched, &samples, cancel)?;
+        let reach = reach::learn(&mut reader, &searched, &samples, cancel)?;
         let Some(mut index) = self.begin_index(database, Some(lease.owner()), cancel)? else {
             return Err(Error::new(ErrorCode::Conflict, "another took over the build of the index"));
         };
@@ -109,7 +109,7 @@ impl VectorStore {
         state.clusters = centroids.ids.len() as u32;
         state.indexed = built.rows as u64;
         state.learned = state.indexed;
-        state.slack = slack;
+        state.reach = reach;
         index.commit(&Change { is_rebuild: true, ..Change::default() })?;
         // It is done: nothing stops it any more.
         let _ = progress.advance(bytes).and_then(|()| progress.report());

@@ -1,7 +1,8 @@
 //! How far a search must go: learned from rows taken as queries.
 //!
-//! A search scans lists by falling score of their centroids, and ends when (k-th estimate - score) > slack * distance. Here it is done for sampled
-//! rows, to see what slack each of their neighbours takes to be found; the slack for a recall is what this share of the neighbours takes.
+//! A search scans lists by falling score of their centroids, and ends when (k-th estimate - score) > slack * distance, or after a number of lists. Here it
+//! is done for sampled rows, to see what it takes to find each of their neighbours. Of the pairs of slack and number that find as many as a recall
+//! asks for, the one that scans the fewest lists is taken.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use crate::vector::random::Random;
 use crate::vector::search::PROBES_MIN;
 use crate::vector::shape::Shape;
 use crate::vector::shortlist::Shortlist;
-use crate::vector::state::RECALLS;
+use crate::vector::state::{RECALLS, Reach};
 use crate::vector::table::Centroids;
 
 /// Rows taken as queries.
@@ -30,7 +31,9 @@ const ERRORS: f32 = 3.0;
 const LISTS_MIN: usize = 256;
 const LISTS_BEHIND: usize = 4;
 /// Searches lose some rows to estimates, and queries are not quite like rows: the part of the rows that may be missing that lists may miss.
-const LOST_BY_LISTS: f32 = 0.5;
+const LOST_BY_LISTS: f32 = 0.4;
+/// Numbers of lists that are tried, each so many times the one before.
+const LISTS_STEP: f32 = 1.25;
 
 /// A row as a query: its vector is rotated.
 pub(super) type Sample = (RowId, Vec<f32>);
@@ -43,26 +46,68 @@ pub(super) struct Searched<'a, L> {
     pub(super) lists: L,
 }
 
-/// The slack for each of [`RECALLS`]; infinite when there is nothing to learn from.
+/// A sampled search, list by list.
+struct Trace {
+    /// The slack that it takes to scan so many lists and one more.
+    slack: Vec<f32>,
+    /// For each neighbour, how many lists are scanned before the first that has it.
+    found: Vec<usize>,
+}
+
+impl Trace {
+    /// How many lists are scanned.
+    fn scanned(&self, reach: Reach) -> usize {
+        let end = (reach.lists.min(self.slack.len() as f32) as usize).max(PROBES_MIN).min(self.slack.len());
+        self.slack[..end].partition_point(|slack| *slack <= reach.slack)
+    }
+}
+
+/// The reach for each of [`RECALLS`]: everything when there is nothing to learn from.
 pub(super) fn learn<L>(
     t: &mut Transaction,
     searched: &Searched<'_, L>,
     samples: &[Sample],
     cancel: &CancelToken,
-) -> Result<[f32; 3]>
+) -> Result<[Reach; 3]>
 where
     L: Fn(&mut Transaction, usize) -> Result<Arc<List>>,
 {
-    let mut needs: Vec<f32> = Vec::new();
+    let mut traces = Vec::with_capacity(samples.len());
     for sample in samples {
         cancel.check()?;
-        searched.needs_of(t, sample, &mut needs)?;
+        traces.push(searched.trace(t, sample)?);
     }
-    needs.sort_unstable_by(f32::total_cmp);
-    Ok(RECALLS.map(|recall| {
-        let place = (needs.len() as f32 * (1.0 - LOST_BY_LISTS * (1.0 - recall))) as usize;
-        needs.get(place).copied().unwrap_or(f32::INFINITY)
-    }))
+    Ok(RECALLS.map(|recall| cheapest(&traces, 1.0 - LOST_BY_LISTS * (1.0 - recall))))
+}
+
+/// The reach that finds this share of all neighbours by the fewest lists.
+fn cheapest(traces: &[Trace], share: f32) -> Reach {
+    let neighbours: usize = traces.iter().map(|trace| trace.found.len()).sum();
+    let longest = traces.iter().map(|trace| trace.slack.len()).max().unwrap_or(0);
+    let wanted = (neighbours as f32 * share).ceil() as usize;
+    let (mut best, mut best_cost) = (Reach::ALL, usize::MAX);
+    let mut lists = PROBES_MIN as f32;
+    while neighbours > 0 {
+        // What it takes to find each neighbour that so many lists have.
+        let needs = |trace: &Trace| -> Vec<f32> {
+            let reached = trace.found.iter().filter(|found| (**found as f32) < lists);
+            reached.map(|found| trace.slack[*found]).collect()
+        };
+        let mut slacks: Vec<f32> = traces.iter().flat_map(needs).collect();
+        if slacks.len() >= wanted {
+            let (_, slack, _) = slacks.select_nth_unstable_by(wanted.max(1) - 1, f32::total_cmp);
+            let reach = Reach { slack: *slack, lists };
+            let cost = traces.iter().map(|trace| trace.scanned(reach)).sum();
+            if cost < best_cost {
+                (best, best_cost) = (reach, cost);
+            }
+        }
+        if lists > longest as f32 {
+            break;
+        }
+        lists = (lists * LISTS_STEP).ceil();
+    }
+    best
 }
 
 impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
@@ -82,26 +127,24 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
         Ok(samples)
     }
 
-    /// The slack that it takes to find each of a row's neighbours.
-    fn needs_of(&self, t: &mut Transaction, sample: &Sample, needs: &mut Vec<f32>) -> Result<()> {
+    /// A row's search, up to the last list that has one of its neighbours and some beyond.
+    fn trace(&self, t: &mut Transaction, sample: &Sample) -> Result<Trace> {
         let (row, vector) = sample;
         let order = self.ranked(vector);
-        let mut found = self.neighbours(t, sample, &order)?;
-        found.sort_unstable();
-        let Some(last) = found.last() else { return Ok(()) };
+        let found = self.neighbours(t, sample, &order)?;
+        let last = found.iter().max().copied().unwrap_or(0);
+        let end = ((last + 1) * LISTS_BEHIND).min(order.len());
         let mut shortlist = Shortlist::new(NEIGHBOURS, ERRORS, false);
-        let (mut code, mut slack, mut found) = (Query::default(), f32::NEG_INFINITY, found.iter().peekable());
-        for (rank, (score, index)) in order.iter().enumerate().take(last + 1) {
+        let (mut code, mut slack, mut slacks) = (Query::default(), f32::NEG_INFINITY, Vec::with_capacity(end));
+        for (rank, (score, index)) in order.iter().enumerate().take(end) {
             code.prepare(vector, self.centroids.rotated.row(*index));
             if rank >= PROBES_MIN && code.distance > 0.0 {
                 slack = slack.max((shortlist.kth_estimate() - score) / code.distance);
             }
-            while found.next_if(|found| **found == rank).is_some() {
-                needs.push(slack);
-            }
+            slacks.push(slack);
             shortlist.scan(&*(self.lists)(t, *index)?, &code, true, |other| other != *row);
         }
-        Ok(())
+        Ok(Trace { slack: slacks, found })
     }
 
     /// Score and index of each centroid, by falling score.
@@ -160,5 +203,33 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
             }
         }
         Ok(ranks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trace(slack: &[f32], found: &[usize]) -> Trace {
+        Trace { slack: slack.to_vec(), found: found.to_vec() }
+    }
+
+    #[test]
+    fn the_cheapest_reach_finds_what_was_asked_for() {
+        // Searches that are soon done, and one that is long in finding its last neighbour.
+        let short = || trace(&[-1.0, -1.0, -1.0, -1.0, 0.2, 0.4, 0.6, 0.8], &[0, 1, 2, 4]);
+        let long = trace(&[-1.0, -1.0, -1.0, -1.0, 0.1, 0.1, 0.1, 0.3], &[0, 5, 6, 7]);
+        let traces = [short(), short(), short(), long];
+        let share = |reach: Reach| {
+            let found = |trace: &Trace| trace.found.iter().filter(|found| **found < trace.scanned(reach)).count();
+            traces.iter().map(found).sum::<usize>() as f32 / 16.0
+        };
+        for wanted in [0.5, 0.8, 0.9, 1.0] {
+            let reach = cheapest(&traces, wanted);
+            assert!(share(reach) >= wanted, "{wanted}: {reach:?} finds {}", share(reach));
+        }
+        let all = cheapest(&traces, 1.0);
+        assert!(traces[0].scanned(all) < 8, "what the long one takes does not hold up the short ones: {all:?}");
+        assert_eq!(cheapest(&[], 0.9), Reach::ALL);
     }
 }
