@@ -14,7 +14,7 @@ use crate::vector::kernel::{Matrix, distance_squared, dot};
 const CANDIDATES_FOR_NEAREST: usize = 1;
 
 /// Candidates for the second list, at least. Among more, hardly a better one is found.
-const CANDIDATES_FOR_SECOND: usize = 24;
+const CANDIDATES_FOR_SECOND: usize = 16;
 
 /// Weight of the part of the second residual that is parallel to the first.
 const SOAR_WEIGHT: f32 = 1.0;

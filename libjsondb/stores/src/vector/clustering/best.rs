@@ -1,5 +1,11 @@
 //! The few largest of many scores.
 
+/// Scores compared together.
+const CHUNK: usize = 16;
+
+/// Scores of which the maximum of each 16th is taken.
+const BLOCK: usize = 16 * CHUNK;
+
 /// Collects the `limit` largest scores offered, and whatever is less than `margin` below the largest, with their ids. A
 /// score that is not a number is never among them.
 #[derive(Debug)]
@@ -9,6 +15,7 @@ pub(super) struct Best {
     /// A score has to be larger.
     threshold: f32,
     found: Vec<(f32, u32)>,
+    maxima: Vec<f32>,
     /// How many may be found before those that are out are removed.
     full: usize,
 }
@@ -16,7 +23,8 @@ pub(super) struct Best {
 impl Best {
     /// `limit` is at least 1.
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit, margin: 0.0, threshold: f32::NEG_INFINITY, found: Vec::new(), full: 2 * limit }
+        let (found, maxima) = (Vec::new(), Vec::new());
+        Self { limit, margin: 0.0, threshold: f32::NEG_INFINITY, found, maxima, full: 2 * limit }
     }
 
     /// Begins anew, with another margin.
@@ -29,7 +37,7 @@ impl Best {
 
     /// Offers scores of the ids `id_of(0)`, `id_of(1)`, ...
     pub(super) fn offer(&mut self, scores: &[f32], id_of: impl Fn(usize) -> u32) {
-        const CHUNK: usize = 16;
+        self.raise_threshold(scores);
         for (chunk, scores) in scores.chunks(CHUNK).enumerate() {
             // Of most chunks no score is good enough; that is seen at once, without a branch per score.
             if !scores.iter().fold(false, |any, score| any | (*score > self.threshold)) {
@@ -44,6 +52,27 @@ impl Best {
                 }
             }
         }
+    }
+
+    /// Sees what the best of these scores reach, so that few of the others are looked at one by one.
+    fn raise_threshold(&mut self, scores: &[f32]) {
+        self.maxima.clear();
+        for block in scores.chunks(BLOCK) {
+            let mut maxima = [f32::NEG_INFINITY; CHUNK];
+            for chunk in block.as_chunks::<CHUNK>().0 {
+                for (maximum, score) in maxima.iter_mut().zip(chunk) {
+                    *maximum = if *score > *maximum { *score } else { *maximum };
+                }
+            }
+            self.maxima.extend(maxima);
+        }
+        if self.maxima.len() < self.limit {
+            return;
+        }
+        let (above, reached, _) = self.maxima.select_nth_unstable_by(self.limit - 1, |a, b| b.total_cmp(a));
+        let largest = above.iter().fold(*reached, |largest, maximum| largest.max(*maximum));
+        let lowest = reached.min(largest - self.margin);
+        self.threshold = self.threshold.max(lowest.next_down());
     }
 
     /// The ids of those that are in, in no order.
