@@ -2,7 +2,7 @@
 //!
 //! Key: `f`, 0, first ordinal (u32). Value, up to about 2 KiB: for each block, as varints: its number less that of the block before
 //! (zigzag; the first less 0), the slots that have ordinals, and those of them whose rows are gone, as bits. The ordinals of a block
-//! rise with its slots. Ordinals are not used again: rows that are gone keep theirs until all is written anew.
+//! rise with its slots. Rows that are gone keep theirs until all is written anew.
 
 use std::ops::Bound;
 
@@ -10,7 +10,7 @@ use engine::{Direction, Placement, StoreId, Transaction, ValueRef};
 
 use super::super::row_set::RowSet;
 use super::{Census, Ordinal, Ordinals, unlike_written, varint};
-use crate::vector::keys::RowId;
+use crate::vector::keys::{RowId, SLOTS};
 use crate::{Error, ErrorCode, Result, walk};
 
 const PREFIX: [u8; 2] = [b'f', 0];
@@ -173,6 +173,28 @@ fn spread(bits: u64, mask: u64) -> u64 {
     spread
 }
 
+/// The rows that are not gone, with their ordinals, which rise.
+pub(super) fn live_rows(t: &mut Transaction, store: StoreId) -> Result<Vec<(Ordinal, RowId)>> {
+    let mut live = Vec::new();
+    visit(t, store, Direction::Forward, |chunk| {
+        let mut ordinal = chunk.first;
+        for block in &chunk.blocks {
+            for row in slots_of(block.number, block.slots) {
+                if block.gone >> row.slot() & 1 == 0 {
+                    live.push((ordinal, row));
+                }
+                ordinal = ordinal.checked_add(1).ok_or_else(unlike_written)?;
+            }
+        }
+        Ok(true)
+    })?;
+    Ok(live)
+}
+
+fn slots_of(block: u64, slots: u64) -> impl Iterator<Item = RowId> {
+    (0..SLOTS).filter(move |slot| slots >> slot & 1 == 1).map(move |slot| RowId::new(block, slot))
+}
+
 /// Notes which rows are gone: those that are not kept.
 pub(super) fn retain(
     t: &mut Transaction,
@@ -183,9 +205,7 @@ pub(super) fn retain(
     visit(t, store, Direction::Forward, |mut chunk| {
         let mut is_changed = false;
         for block in &mut chunk.blocks {
-            let mut rows = RowSet::default();
-            rows.add_slots(block.number, block.slots & !block.gone);
-            for row in rows.rows().filter(|row| !keep(*row)) {
+            for row in slots_of(block.number, block.slots & !block.gone).filter(|row| !keep(*row)) {
                 block.gone |= 1 << row.slot();
                 is_changed = true;
             }

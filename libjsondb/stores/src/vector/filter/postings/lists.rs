@@ -92,6 +92,16 @@ pub(super) fn collect(
     })
 }
 
+/// Shows the ordinals of a chunk, with the term.
+pub(super) fn each_of(key: &[u8], value: ValueRef<'_>, mut show: impl FnMut(&[u8], Ordinal)) -> Result<()> {
+    let (first, steps) = parts(key, value)?;
+    let term = &key[..key.len() - ORDINAL_BYTES];
+    each(first, steps, |ordinal| {
+        show(term, ordinal);
+        true
+    })
+}
+
 fn parts<'a>(key: &[u8], value: ValueRef<'a>) -> Result<(Ordinal, &'a [u8])> {
     match (key.last_chunk::<ORDINAL_BYTES>(), value) {
         (Some(first), ValueRef::Inline(steps)) => Ok((Ordinal::from_be_bytes(*first), steps)),

@@ -11,6 +11,7 @@
 //! byte per row for values that are not rare. A payload that cannot be read, that has more than 64 fields, or one with a name of more than
 //! 256 bytes, is met by every filter, and checked.
 
+mod compact;
 mod directory;
 mod lists;
 mod ordinals;
@@ -41,7 +42,7 @@ const GATHERED_MAX: usize = 1 << 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::vector) struct Census {
     pub(in crate::vector) live: u64,
-    /// Not there any more: their ordinals are in postings until all is written anew.
+    /// Not there any more: their ordinals are in postings until the rows are numbered anew, once they are most.
     pub(in crate::vector) gone: u64,
 }
 
@@ -110,7 +111,11 @@ pub(in crate::vector) fn retain(
     store: StoreId,
     keep: impl FnMut(RowId) -> bool,
 ) -> Result<Census> {
-    directory::retain(t, store, keep)
+    let census = directory::retain(t, store, keep)?;
+    if compact::is_due(census) {
+        compact::compact(t, store)?;
+    }
+    Ok(census)
 }
 
 /// Ordinals by term, before they are written.

@@ -3,8 +3,11 @@
 use super::super::fields::{Depth, Reader, Seen, read};
 use crate::btree::Scalar;
 
+/// All terms lie between these two.
+pub(super) const FIRST: [u8; 2] = [b'f', 1];
+pub(super) const END: [u8; 2] = [b'f', 3];
 /// Begins the terms of fields.
-const FIELD: [u8; 2] = [b'f', 1];
+const FIELD: [u8; 2] = FIRST;
 /// The term of rows that may have more than their terms say.
 pub(super) const UNREAD: [u8; 2] = [b'f', 2];
 /// Strings of more bytes are found by a hash.

@@ -142,6 +142,34 @@ fn rows_that_are_gone_are_found_no_more() {
     assert_eq!(again, Census { live: census.live + 100, gone: 0 });
 }
 
+/// A store whose rows are replaced again and again.
+#[test]
+fn rows_that_are_gone_do_not_pile_up() {
+    let mut subject = Subject::new();
+    let payload = |n: u64| match n % 50 {
+        0 => Value::Null,
+        1 => Value::from_iter((0..70).map(|f| (format!("f{f}"), json!(n)))),
+        _ => json!({"a": n % 7, "b": format!("b{}", n % 3), "c": [n]}),
+    };
+    let mut sizes = Vec::new();
+    for step in 0..24 {
+        subject.add(rows(step * 500..(step + 1) * 500, payload));
+        let is_kept = |row: RowId| row.0 >= rows(step * 500 + 100..step * 500 + 101, payload)[0].0.0;
+        subject.write(|t, store| retain(t, store, is_kept));
+        subject.rows.retain(|(row, _)| is_kept(*row));
+        sizes.push(subject.entries().iter().map(|entry| entry.key.len()).sum::<usize>());
+        for filter in
+            [json!({"a": 3}), json!({"b": {"$ne": "b1"}}), json!({"c": {"$exists": true}}), json!({"f1": 1})]
+        {
+            subject.check(&filter).unwrap();
+        }
+    }
+    let census = subject.write(|t, store| retain(t, store, |_| true));
+    assert_eq!(census.live, subject.rows.len() as u64);
+    assert!(census.gone < 6_000, "{census:?}");
+    assert!(sizes.windows(2).any(|pair| pair[1] < pair[0] / 2), "{sizes:?}");
+}
+
 #[test]
 fn rows_that_come_out_of_order_are_found_as_well() {
     let mut subject = Subject::new();
