@@ -35,7 +35,7 @@ const FRESH_MIN: u64 = 64;
 const DEAD_PART: u64 = 10;
 const DEAD_MIN: u64 = 1000;
 /// The part of the rows by which an index has grown when it is looked how far searches must go now.
-const LEARNED_PART: u64 = 4;
+const LEARNED_PART: u64 = 2;
 /// Rows in all up to which one cluster holds them, to be scanned as a whole.
 const FLAT_ROWS_MAX: u64 = 16_384;
 /// Index transactions that follow one commit.

@@ -18,6 +18,9 @@ const PRIMARY_MAX: usize = 128;
 const PRIMARY_MIN: usize = 12;
 /// A cluster that has become so large cannot be split, as its rows are the same: it is tried again, and packed, when it has grown by a part.
 const SPLITTABLE_MAX: usize = 1024;
+/// Clusters that wait to be looked at from which on only those twice as large are split: after a load there is more to do than a writer should wait for, and
+/// what is left is done as rows come to those clusters again, or by `optimize`.
+const BACKLOG: usize = 256;
 /// Splits and dissolutions in one transaction: some 20 milliseconds.
 const RESHAPED_MAX: usize = 16;
 /// Fewer clusters are not dissolved.
@@ -48,7 +51,8 @@ pub(super) fn tend(mut index: IndexTransaction, touched: &mut Touched, cancel: &
             let Loaded { list, loose, .. } = reshaping.load(cluster)?;
             let primary = primary_rows(&list);
             let loose_max = if primary > SPLITTABLE_MAX { primary / 8 } else { LOOSE_MAX };
-            if primary > PRIMARY_MAX && (primary <= SPLITTABLE_MAX || loose > loose_max) {
+            let primary_max = if touched.len() > BACKLOG { 2 * PRIMARY_MAX } else { PRIMARY_MAX };
+            if primary > primary_max && (primary <= SPLITTABLE_MAX || loose > loose_max) {
                 reshaping.split(cluster, &list, PRIMARY_MAX)?;
                 reshaped += 1;
             } else if primary < PRIMARY_MIN && reshaping.clusters() > CLUSTERS_MIN {
