@@ -35,7 +35,7 @@ const FRESH_MIN: u64 = 64;
 const DEAD_PART: u64 = 10;
 const DEAD_MIN: u64 = 1000;
 /// The part of the rows by which an index has grown when it is looked how far searches must go now.
-const LEARNED_PART: u64 = 2;
+const LEARNED_PART: u64 = 1;
 /// Rows in all up to which one cluster holds them, to be scanned as a whole.
 const FLAT_ROWS_MAX: u64 = 16_384;
 /// Index transactions that follow one commit.
@@ -84,12 +84,11 @@ impl VectorStore {
         cancel: &CancelToken,
     ) -> Result<bool> {
         let Some(mut index) = self.begin_index(database, None, cancel)? else { return Ok(false) };
-        if !touched.is_empty() {
-            return tend::tend(index, touched, cancel).map(|()| true);
-        }
         match due(&mut index)? {
-            Due::Nothing => Ok(false),
             Due::Drain => drain::drain(index, touched, cancel),
+            // When all have come that will.
+            _ if !touched.is_empty() => tend::tend(index, touched, cancel).map(|()| true),
+            Due::Nothing => Ok(false),
             Due::Vacuum => {
                 drop(index);
                 self.vacuum(database, touched, cancel).map(|()| true)
