@@ -39,8 +39,8 @@ class Ours(Peer):  # noqa: F821
 
     def sweep(self):
         # What is found by default first, then what other recalls cost, then numbers of clusters.
-        recalls = [{"target_recall": recall} for recall in (0.8, 0.9, 0.97, 0.98, 0.99, 0.995, 1.0)]
-        return [{}, *recalls, *({"nprobe": nprobe} for nprobe in (4, 8, 16, 32, 64, 128, 256))]
+        recalls = [{"target_recall": recall} for recall in (0.8, 0.9, 0.97, 0.98, 0.99, 0.995, 0.998, 0.999)]
+        return [{}, *recalls, *({"nprobe": nprobe} for nprobe in (8, 16, 32, 64, 128, 256))]
 
     def search(self, q, p, filt=None):
         return list(map(int, self.store.query_arrays(self.context, q[None], K, filt, **p)[0][0]))  # noqa: F821

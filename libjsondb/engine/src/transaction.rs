@@ -236,7 +236,7 @@ impl Transaction {
         for key in keys {
             self.delete(id, &key)?;
         }
-        for (name, sum) in self.counters_of(id)? {
+        for (name, sum) in self.counters(id)? {
             self.add_to_counter(id, &name, sum.wrapping_neg())?;
         }
         let key = catalog::entry_key(id);
@@ -245,8 +245,8 @@ impl Transaction {
         Ok(true)
     }
 
-    /// Counters of a store that are not 0.
-    fn counters_of(&mut self, store: StoreId) -> Result<Vec<(Vec<u8>, i64)>> {
+    /// Names and sums of a store's counters that are not 0, in order of name. Reading them conflicts with nothing.
+    pub fn counters(&mut self, store: StoreId) -> Result<Vec<(Vec<u8>, i64)>> {
         let prefix = catalog::counters_prefix(store);
         let snapshot = Arc::clone(self.state()?);
         let mut keys: BTreeSet<Vec<u8>> =

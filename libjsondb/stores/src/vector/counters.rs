@@ -31,9 +31,17 @@ pub(super) fn dead(t: &Transaction, store: StoreId) -> Result<u64> {
     count(t, store, DEAD)
 }
 
-/// Live rows that were given this centroid_id.
-pub(super) fn explicit(t: &Transaction, store: StoreId, centroid_id: u64) -> Result<u64> {
-    count(t, store, &explicit_name(centroid_id))
+/// How many live rows were given each centroid_id, in order of id.
+pub(super) fn explicit(t: &mut Transaction, store: StoreId) -> Result<Vec<(u64, u64)>> {
+    let mut counts = Vec::new();
+    for (name, count) in t.counters(store)? {
+        if let [b'e', id @ ..] = name.as_slice()
+            && let Ok(id) = id.try_into()
+        {
+            counts.push((u64::from_be_bytes(id), checked(count)?));
+        }
+    }
+    Ok(counts)
 }
 
 fn explicit_name(centroid_id: u64) -> [u8; 9] {
@@ -43,7 +51,11 @@ fn explicit_name(centroid_id: u64) -> [u8; 9] {
 }
 
 fn count(t: &Transaction, store: StoreId, name: &[u8]) -> Result<u64> {
-    u64::try_from(t.counter(store, name)?).map_err(|_| damaged("a count of rows is negative"))
+    checked(t.counter(store, name)?)
+}
+
+fn checked(count: i64) -> Result<u64> {
+    u64::try_from(count).map_err(|_| damaged("a count of rows is negative"))
 }
 
 /// Changes of the counters, added up so that a batch touches each once.

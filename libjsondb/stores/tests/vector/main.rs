@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod churn;
 mod clusters;
 mod filters;
+mod growth;
 mod inputs;
 mod metrics;
 mod queries;

@@ -18,7 +18,8 @@ fn large(fixture: &Fixture) -> (VectorStore, Vec<VectorItem>) {
     let store = fixture.store();
     let items = clustered(LARGE, DIMENSION, 1);
     store.upsert(&fixture.cancel, &items).unwrap();
-    assert!(store.stats(&fixture.cancel).unwrap().centroids.len() > 50, "a large batch is clustered at once");
+    store.optimize(&fixture.cancel).unwrap();
+    assert!(store.stats(&fixture.cancel).unwrap().centroids.len() > 50);
     (store, items)
 }
 

@@ -26,7 +26,7 @@ fn a_transaction_sees_its_own_writes_and_nobody_else_does() {
 }
 
 #[test]
-fn a_rolled_back_clustering_leaves_nothing() {
+fn a_rolled_back_batch_leaves_nothing() {
     let fixture = Fixture::new();
     let cancel = &fixture.cancel;
     let store = fixture.store();
@@ -34,7 +34,7 @@ fn a_rolled_back_clustering_leaves_nothing() {
     let transaction = fixture.begin(TransactionMode::ForWriting);
     let inside = store.with_session(Session::In(transaction.clone()));
     inside.upsert(cancel, &clustered(5_000, 6, 1)).unwrap();
-    assert!(inside.stats(cancel).unwrap().centroids.len() > 20);
+    assert_eq!(inside.count(cancel).unwrap(), 5_001);
     transaction.rollback(cancel).unwrap();
     let after = inside.with_session(Session::Auto(fixture.database.clone()));
     assert_eq!(after.stats(cancel).unwrap().centroids.len(), 1);
@@ -133,16 +133,38 @@ fn writers_of_one_item_conflict() {
 }
 
 #[test]
-fn a_clustering_conflicts_with_writers_that_used_the_old_one() {
+fn a_build_does_not_disturb_writers() {
     let fixture = Fixture::new();
     let cancel = &fixture.cancel;
     fixture.store().upsert(cancel, &clustered(5_000, 4, 6)).unwrap();
     let writer = fixture.begin(TransactionMode::ForWriting);
-    fixture.store_in(&writer).upsert(cancel, &[item("late", &[1.0; 4])]).unwrap();
+    let inside = fixture.store_in(&writer);
+    inside.upsert(cancel, &[item("late", &[1.0; 4]), item("item-000003", &[2.0; 4])]).unwrap();
+    inside.delete(cancel, &["item-000004"]).unwrap();
+    assert_eq!(inside.query(cancel, &query(&[1.0; 4], 20)).unwrap().len(), 20);
     fixture.store().optimize(cancel).unwrap();
-    assert_eq!(writer.commit(cancel).unwrap_err().code(), ErrorCode::Conflict);
-    fixture.store().upsert(cancel, &[item("late", &[1.0; 4])]).unwrap();
-    assert_eq!(fixture.store().count(cancel).unwrap(), 5_001);
+    writer.commit(cancel).unwrap();
+    let store = fixture.store();
+    assert_eq!(store.count(cancel).unwrap(), 5_000);
+    store.optimize(cancel).unwrap();
+    assert_eq!(store.query(cancel, &query(&[1.0; 4], 6_000)).unwrap().len(), 5_000);
+}
+
+#[test]
+fn rows_are_indexed_behind_the_commit_of_a_callers_transaction() {
+    let fixture = Fixture::new();
+    let cancel = &fixture.cancel;
+    let transaction = fixture.begin(TransactionMode::ForWriting);
+    let inside = fixture.store_in(&transaction);
+    inside.upsert(cancel, &clustered(1_000, 4, 61)).unwrap();
+    assert_eq!(inside.stats(cancel).unwrap().centroids[0].id, 0, "nothing is moved before the commit");
+    transaction.commit(cancel).unwrap();
+    let stats = fixture.store().stats(cancel).unwrap();
+    assert_eq!((stats.centroids.len(), stats.centroids[0].id, stats.centroids[0].count), (1, 1, 1_000));
+    let transaction = fixture.begin(TransactionMode::ForWriting);
+    fixture.store_in(&transaction).upsert(cancel, &clustered(500, 4, 62)).unwrap();
+    transaction.rollback(cancel).unwrap();
+    assert_eq!(fixture.store().stats(cancel).unwrap(), stats);
 }
 
 #[test]

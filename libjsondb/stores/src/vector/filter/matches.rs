@@ -74,11 +74,6 @@ impl Matches {
         Ok(Some(Arc::clone(self.codes.get_or_init(|| codes))))
     }
 
-    /// How many rows there are.
-    pub(in crate::vector) fn len(&self) -> u64 {
-        self.rows.len()
-    }
-
     pub(in crate::vector) fn contains(&self, row: RowId) -> bool {
         self.rows.contains(row)
     }
@@ -183,7 +178,7 @@ mod tests {
     fn rows_of(t: &mut Transaction, stamp: u64, value: serde_json::Value) -> Vec<u64> {
         let store = t.store("v").unwrap().unwrap().0;
         let found = Matches::find(t, store, stamp, &filter(value), 6).unwrap();
-        assert_eq!(found.len(), found.rows().count() as u64);
+        assert_eq!(found.rows.len(), found.rows().count() as u64);
         found.rows().map(|row| row.0).collect()
     }
 
