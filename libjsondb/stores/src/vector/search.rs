@@ -27,7 +27,7 @@ const EXACT_ROWS_MAX: u64 = 4096;
 /// Standard errors of estimates that are exact in effect: it fails for one row in three million.
 const ERRORS_EXACT: f32 = 5.0;
 /// Standard errors for [`RECALLS`].
-const ERRORS: [f32; 3] = [1.0, 1.2, 2.0];
+const ERRORS: [f32; 3] = [1.0, 1.3, 2.3];
 
 /// Standard errors, at the least, where all rows that count are scanned: it costs little, and nothing else is lost.
 const ERRORS_OF_WHOLE_LISTS: f32 = 2.0;

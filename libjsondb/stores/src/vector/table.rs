@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::clustering::{Finder, Index};
-use super::kernel::{Int8Query, Int8Rows, Matrix, dot};
+use super::kernel::{unit, Int8Query, Int8Rows, Matrix, dot};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
 use super::state::{Change, IndexState};
@@ -78,7 +78,20 @@ impl Centroids {
         self.ids.push(id);
         self.rotated.push(rotated);
         self.norms_squared.push(norm_squared);
-        self.int8.push_with(rotated, metric.bias(norm_squared));
+        match metric {
+            // By direction: a centroid is the shorter the more its rows differ, which does not make them worse.
+            Metric::Cosine => self.int8.push(&unit(rotated)),
+            Metric::Dot | Metric::L2 => self.int8.push_with(rotated, metric.bias(norm_squared)),
+        }
+    }
+
+    /// What centroids are ranked by, the product with the query given.
+    pub(super) fn rank(&self, index: usize, product: f32, metric: Metric) -> f32 {
+        let norm_squared = self.norms_squared[index];
+        match metric {
+            Metric::Cosine if norm_squared > 0.0 => product / norm_squared.sqrt(),
+            _ => self.score(index, product, metric),
+        }
     }
 
     /// Finds the clusters of rows.
@@ -201,7 +214,7 @@ impl Table {
         Ok(Table { state, centroids, lists })
     }
 
-    /// Indexes of the `wanted` centroids that score best for a rotated query, the best first. By 8-bit numbers: about.
+    /// Indexes of the `wanted` centroids that rank best for a rotated query, the best first. By 8-bit numbers: about.
     pub(super) fn nearest(&self, query: &[f32], wanted: usize) -> Vec<usize> {
         let mut scores = Vec::new();
         self.centroids.int8.scores(&Int8Query::new(query), &mut scores);
