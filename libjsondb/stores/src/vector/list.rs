@@ -61,6 +61,11 @@ impl List {
         self.len == 0
     }
 
+    /// Words of a code.
+    pub(super) fn words(&self) -> usize {
+        self.words
+    }
+
     /// Bytes it takes in memory.
     pub(super) fn bytes(&self) -> usize {
         self.rows.len() * Self::row_bytes(self.words)

@@ -237,7 +237,7 @@ impl<'a> Plan<'a> {
             cached(name, || load_fresh(t, store, words))?
         };
         let matches = match &request.filter {
-            Some(filter) if !request.exact => Some(Matches::find(t, store, stamp, filter, words)?),
+            Some(filter) if !request.exact => Some(Matches::find(t, store, (shape.config.id, stamp), filter, words)?),
             _ => None,
         };
         let lists = match (&request.explicit, &matches) {
@@ -251,8 +251,8 @@ impl<'a> Plan<'a> {
                 Some(ids.iter().map(list).collect::<Result<_>>()?)
             }
             (None, Some(matches)) => {
-                let base = Arc::clone(&table.centroids.base);
-                matches.codes(|| gather(t, shape, &base, matches.rows()))?.map(|list| vec![list])
+                let base = &table.centroids.base;
+                matches.codes(base, |rows| gather(t, shape, base, rows))?.map(|list| vec![list])
             }
             (None, None) => None,
         };

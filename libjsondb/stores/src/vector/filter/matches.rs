@@ -1,24 +1,25 @@
 //! The rows that pass a filter, found once per version of the index and kept in memory.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use engine::{Direction, PerProcess, Seq, StoreId, Transaction, ValueRef};
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::row_set::RowSet;
 use super::{Filter, postings};
 use crate::vector::entry;
 use crate::vector::keys::{self, KeyRange, RowId};
-use crate::vector::list::List;
+use crate::vector::list::{Coded, List};
 use crate::{Result, walk};
 
-/// Bytes of match sets kept in memory, of all stores of the process.
-const BYTES_MAX: u64 = 16 << 20;
+/// Bytes of match sets kept in memory, of all stores of the process; as many again of the newest of each filter.
+const BYTES_MAX: u64 = 8 << 20;
 /// Match sets kept in memory, about.
 const SETS: usize = 256;
-/// Up to so many rows their codes are kept with them.
+/// Up to so many rows, and bytes, their codes are kept with them.
 const CODES_MAX: u64 = 32_768;
+const CODES_BYTES_MAX: u64 = BYTES_MAX / 2;
 
 /// All indexed rows that pass a filter, and perhaps some that were deleted or came since. Whoever finds a row in it looks whether it has
 /// an entry.
@@ -28,71 +29,142 @@ pub(in crate::vector) struct Matches {
     /// The snapshot that it was found in: rows deleted before may be missing.
     seen: Seq,
     /// Of the rows, where they are few.
-    codes: OnceLock<Arc<List>>,
-    /// Bytes they take, with codes.
+    codes: OnceLock<Arc<Codes>>,
+    /// What was gathered for another version of the index.
+    before: Mutex<Option<Arc<Codes>>>,
+    has_codes: bool,
+    /// Bytes it takes, with codes.
     bytes: u64,
 }
 
+/// Codes of rows relative to `base`, by rising row.
+#[derive(Debug)]
+struct Codes {
+    base: Arc<[f32]>,
+    list: Arc<List>,
+}
+
 impl Matches {
-    /// The rows that pass, as the snapshot of `t` has them, in which the index has the version of this stamp. Codes have `words` words.
-    /// Reads do not count.
+    /// The rows that pass, as the snapshot of `t` has them, in which the index has the version of this stamp. `id` is the store's own among
+    /// all there are; its codes have `words` words. Reads do not count.
     pub(in crate::vector) fn find(
         t: &mut Transaction,
         store: StoreId,
-        stamp: u64,
+        (id, stamp): (u64, u64),
         filter: &Filter,
         words: usize,
     ) -> Result<Arc<Self>> {
         // Only itself sees what a transaction has written, and stamp 0 is that of every index before its first version.
         let is_shared = stamp != 0 && !t.has_writes();
-        let (cache, key) = (CACHE.get(), (stamp, filter.text.clone()));
-        if is_shared && let Some(known) = cache.0.get(&key).filter(|known| known.seen <= t.snapshot()) {
-            return Ok(known);
+        let (known, key) = (KNOWN.get(), (stamp, filter.text.clone()));
+        if is_shared && let Some(found) = known.sets.get(&key).filter(|found| found.seen <= t.snapshot()) {
+            return Ok(found);
         }
+        let newest = (id, filter.text.clone());
+        let before = known.newest.get(&newest).and_then(|before| before.gathered());
         let rows = t.untracked(|t| rows(t, store, filter))?;
-        let codes = if rows.len() <= CODES_MAX { rows.len() * List::row_bytes(words) as u64 } else { 0 };
-        let bytes = rows.bytes() as u64 + codes;
-        let found = Arc::new(Self { rows, seen: t.snapshot(), codes: OnceLock::new(), bytes });
+        let found = Arc::new(Self::new(rows, t.snapshot(), words, before));
         if is_shared {
-            cache.0.insert(key, Arc::clone(&found));
+            known.sets.insert(key, Arc::clone(&found));
+            known.newest.insert(newest, Arc::clone(&found));
         }
         Ok(found)
     }
 
-    /// The codes of all of the rows in one list, made by `gather` when they are first asked for; None when the rows are too many.
+    fn new(rows: RowSet, seen: Seq, words: usize, before: Option<Arc<Codes>>) -> Self {
+        let codes = rows.len() * List::row_bytes(words) as u64;
+        let has_codes = rows.len() <= CODES_MAX && codes <= CODES_BYTES_MAX;
+        let bytes = rows.bytes() as u64 + if has_codes { codes } else { 0 };
+        Self { rows, seen, codes: OnceLock::new(), before: Mutex::new(before), has_codes, bytes }
+    }
+
+    /// The codes of all of the rows relative to `base` in one list; None when the rows are too many. Those that are not known yet are
+    /// asked of `gather`, which gives them in the order of the rows.
     pub(in crate::vector) fn codes(
         &self,
-        gather: impl FnOnce() -> Result<List>,
+        base: &Arc<[f32]>,
+        gather: impl FnOnce(&mut dyn Iterator<Item = RowId>) -> Result<List>,
     ) -> Result<Option<Arc<List>>> {
-        if self.rows.len() > CODES_MAX {
+        if !self.has_codes {
             return Ok(None);
         }
         if let Some(known) = self.codes.get() {
-            return Ok(Some(Arc::clone(known)));
+            return Ok(Some(Arc::clone(&known.list)));
         }
-        let codes = Arc::new(gather()?);
-        Ok(Some(Arc::clone(self.codes.get_or_init(|| codes))))
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let list = match before.filter(|before| before.base == *base) {
+            Some(before) => before.list_of(&self.rows, gather)?,
+            None => gather(&mut self.rows.rows())?,
+        };
+        let gathered = Arc::new(Codes { base: Arc::clone(base), list: Arc::new(list) });
+        Ok(Some(Arc::clone(&self.codes.get_or_init(|| gathered).list)))
+    }
+
+    /// The codes, or those that they will be made from.
+    fn gathered(&self) -> Option<Arc<Codes>> {
+        let before = || self.before.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.codes.get().cloned().or_else(before)
     }
 
     pub(in crate::vector) fn contains(&self, row: RowId) -> bool {
         self.rows.contains(row)
     }
+}
 
-    /// The rows, rising.
-    pub(in crate::vector) fn rows(&self) -> impl Iterator<Item = RowId> + '_ {
-        self.rows.rows()
+impl Codes {
+    /// The codes of other rows: those that are here, and the rest as `gather` gives them.
+    fn list_of(
+        &self,
+        rows: &RowSet,
+        gather: impl FnOnce(&mut dyn Iterator<Item = RowId>) -> Result<List>,
+    ) -> Result<List> {
+        let here: RowSet = (0..self.list.len()).map(|index| self.list.row(index)).collect();
+        let added = gather(&mut rows.rows().filter(|row| !here.contains(*row)))?;
+        let words = self.list.words();
+        let (mut list, mut code) = (List::new(words), vec![0; words]);
+        let mut push = |from: &List, index: usize| {
+            from.copy_code(index, &mut code);
+            let (row, factors) = (from.row(index), from.factors(index));
+            list.push(Coded { row, is_primary: true, factors, code: &code });
+        };
+        let mut next = 0;
+        for index in (0..self.list.len()).filter(|index| rows.contains(self.list.row(*index))) {
+            while next < added.len() && added.row(next) < self.list.row(index) {
+                push(&added, next);
+                next += 1;
+            }
+            push(&self.list, index);
+        }
+        (next..added.len()).for_each(|next| push(&added, next));
+        Ok(list)
     }
 }
 
-/// By stamp of the index version, which no other index has, and text of the filter.
+/// By stamp of the index version, which no other index has, or by the store's id; and by the text of the filter.
 type Key = (u64, String);
+type Sets = Cache<Key, Arc<Matches>, Bytes>;
 
-struct Known(Cache<Key, Arc<Matches>, Bytes>);
+struct Known {
+    sets: Sets,
+    /// Of each filter and store the set found last, to take codes over from.
+    newest: Sets,
+}
 
 impl Default for Known {
     fn default() -> Self {
-        Self(Cache::with_weighter(SETS, BYTES_MAX, Bytes))
+        Self { sets: sets(), newest: sets() }
     }
+}
+
+fn sets() -> Sets {
+    // One shard: with several, each would have room for small sets only.
+    let options = OptionsBuilder::new()
+        .estimated_items_capacity(SETS)
+        .weight_capacity(BYTES_MAX)
+        .shards(1)
+        .build()
+        .unwrap_or_else(|error| unreachable!("all options are given: {error}"));
+    Cache::with_options(options, Bytes, DefaultHashBuilder::default(), DefaultLifecycle::default())
 }
 
 #[derive(Clone)]
@@ -104,7 +176,7 @@ impl Weighter<Key, Arc<Matches>> for Bytes {
     }
 }
 
-static CACHE: PerProcess<Known> = PerProcess::new();
+static KNOWN: PerProcess<Known> = PerProcess::new();
 
 /// By the postings, else by a look at all payloads.
 fn rows(t: &mut Transaction, store: StoreId, filter: &Filter) -> Result<RowSet> {
@@ -158,6 +230,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::vector::rabitq::Factors;
 
     fn put(t: &mut Transaction, store: StoreId, row: u64, payload: &str) {
         let bytes = entry::Entry::encode("id", 0, payload.as_bytes()).unwrap();
@@ -177,9 +250,8 @@ mod tests {
 
     fn rows_of(t: &mut Transaction, stamp: u64, value: serde_json::Value) -> Vec<u64> {
         let store = t.store("v").unwrap().unwrap().0;
-        let found = Matches::find(t, store, stamp, &filter(value), 6).unwrap();
-        assert_eq!(found.rows.len(), found.rows().count() as u64);
-        found.rows().map(|row| row.0).collect()
+        let found = Matches::find(t, store, (7, stamp), &filter(value), 6).unwrap();
+        found.rows.rows().map(|row| row.0).collect()
     }
 
     /// Ten rows, of which the last is too large to lie beside its key.
@@ -247,19 +319,76 @@ mod tests {
         t.commit().unwrap();
     }
 
+    /// Codes that say which rows they are of, and when they were made.
+    fn coded(rows: impl Iterator<Item = RowId>, time: f32) -> List {
+        let mut list = List::new(6);
+        for row in rows {
+            let factors = Factors { add: row.0 as f32, scale: time };
+            list.push(Coded { row, is_primary: true, factors, code: &[row.0; 6] });
+        }
+        list
+    }
+
     #[test]
     fn codes_are_gathered_once_and_not_for_too_many() {
         let (_folder, database) = subject();
         let mut t = database.begin(Mode::Read).unwrap();
         let store = t.store("v").unwrap().unwrap().0;
-        let matches = Matches::find(&mut t, store, 75, &filter(json!({"n": 1})), 6).unwrap();
-        let gathered = matches.codes(|| Ok(List::new(6))).unwrap().unwrap();
-        let again = matches.codes(|| panic!("gathered twice")).unwrap().unwrap();
+        let base: Arc<[f32]> = vec![0.0; 4].into();
+        let matches = Matches::find(&mut t, store, (8, 75), &filter(json!({"n": 1})), 6).unwrap();
+        let gathered = matches.codes(&base, |rows| Ok(coded(rows, 1.0))).unwrap().unwrap();
+        let again = matches.codes(&base, |_| panic!("gathered twice")).unwrap().unwrap();
         assert!(Arc::ptr_eq(&gathered, &again));
         assert!(matches.contains(RowId(1)) && !matches.contains(RowId(2)));
-        let mut rows = RowSet::default();
-        (0..CODES_MAX + 1).for_each(|row| rows.add(RowId(row)));
-        let many = Matches { rows, seen: t.snapshot(), codes: OnceLock::new(), bytes: 0 };
-        assert!(many.codes(|| panic!("too many")).unwrap().is_none());
+        for (count, words) in [(CODES_MAX + 1, 6), (CODES_MAX, 64)] {
+            let rows: RowSet = (0..count).map(RowId).collect();
+            let many = Matches::new(rows, t.snapshot(), words, None);
+            assert!(many.codes(&base, |_| panic!("too many")).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn the_largest_set_with_codes_is_kept() {
+        let rows: RowSet = (0..CODES_MAX).map(|row| RowId(row * 64)).collect();
+        let largest = Arc::new(Matches::new(rows, Seq(0), 6, None));
+        let sets = sets();
+        sets.insert((1, String::new()), Arc::clone(&largest));
+        assert!(largest.has_codes && sets.get(&(1, String::new())).is_some());
+    }
+
+    #[test]
+    fn a_new_version_of_the_index_takes_over_the_codes_it_can() {
+        let (_folder, database) = subject();
+        let base: Arc<[f32]> = vec![0.0; 4].into();
+        let ask = |stamp, base: &Arc<[f32]>, time: f32| {
+            let mut t = database.begin(Mode::Read).unwrap();
+            let store = t.store("v").unwrap().unwrap().0;
+            let wanted = filter(json!({"n": {"$gte": 3}}));
+            let matches = Matches::find(&mut t, store, (9, stamp), &wanted, 6).unwrap();
+            let list = matches.codes(base, |rows| Ok(coded(rows, time))).unwrap().unwrap();
+            (0..list.len())
+                .map(|index| {
+                    let mut code = [0; 6];
+                    list.copy_code(index, &mut code);
+                    assert_eq!(code, [list.row(index).0; 6]);
+                    (list.row(index).0, list.factors(index).scale)
+                })
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ask(81, &base, 1.0).len(), 7);
+        write(&database, |t, store| {
+            postings::retain(t, store, |row| row.0 != 5).unwrap();
+            for row in [10, 12] {
+                let payload = json!({ "n": row }).to_string();
+                put(t, store, row, &payload);
+                postings::add(t, store, [(RowId(row), payload)]).unwrap();
+            }
+        });
+        let old = |row| (row, 1.0);
+        let expected = [old(3), old(4), old(6), old(7), old(8), old(9), (10, 2.0), (12, 2.0)];
+        assert_eq!(ask(82, &base, 2.0), expected);
+        // Of an index that was built anew, with another base, nothing can be taken over.
+        let other: Arc<[f32]> = vec![1.0; 4].into();
+        assert!(ask(83, &other, 3.0).iter().all(|(_, time)| *time == 3.0));
     }
 }

@@ -68,6 +68,14 @@ impl RowSet {
     }
 }
 
+impl FromIterator<RowId> for RowSet {
+    fn from_iter<I: IntoIterator<Item = RowId>>(rows: I) -> Self {
+        let mut set = Self::default();
+        rows.into_iter().for_each(|row| set.add(row));
+        set
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
