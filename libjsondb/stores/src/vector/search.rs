@@ -256,7 +256,8 @@ impl<'a> Plan<'a> {
             }
             (None, None) => None,
         };
-        let in_effect_exact = rows <= EXACT_ROWS_MAX || request.recall >= 1.0;
+        let is_whole = request.nprobe.is_some_and(|nprobe| nprobe as usize >= table.centroids.ids.len());
+        let in_effect_exact = rows <= EXACT_ROWS_MAX || request.recall >= 1.0 || is_whole;
         let (errors, reach) = if in_effect_exact {
             (ERRORS_EXACT, Reach::ALL)
         } else {
