@@ -20,6 +20,7 @@ pub const TARGETS: &[Target] = &[
     ("index-specification", btree::fuzz::index_specification, btree::fuzz::index_specification_seeds),
     ("vector-layout", vector::fuzz::vector_layout, vector::fuzz::vector_layout_seeds),
     ("vector-filter", vector::fuzz::vector_filter, vector::fuzz::vector_filter_seeds),
+    ("vector-postings", vector::fuzz::vector_postings, vector::fuzz::vector_postings_seeds),
     ("vector-json", vector::fuzz::vector_json, vector::fuzz::vector_json_seeds),
     ("model-key", model_key, model_key_seeds),
     ("resume-token", resume_token, resume_token_seeds),

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::entry::Entry;
-use super::filter::Filter;
+use super::filter::{Filter, postings};
 use super::heap::Heap;
 use super::keys::{self, ListKey, RowId};
 use super::list::{Coded, List};
@@ -76,6 +76,14 @@ pub(crate) fn vector_layout_seeds() -> Vec<Vec<u8>> {
         list.pack(0..3),
         super::heap::block(DIMENSION, [[1.0, 2.0, 3.0], [0.0, -0.0, 1e30]].iter().map(<[f32; 3]>::as_slice)),
     ]
+}
+
+pub(crate) fn vector_postings(input: &[u8]) {
+    postings::fuzz::postings(input);
+}
+
+pub(crate) fn vector_postings_seeds() -> Vec<Vec<u8>> {
+    postings::fuzz::seeds()
 }
 
 /// A filter and a payload, a line each.

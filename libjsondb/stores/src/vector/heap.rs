@@ -129,6 +129,18 @@ impl Heap {
             .collect()
     }
 
+    /// Shows `visit` the rows of a block, in order.
+    pub(super) fn visit(
+        &self,
+        t: &mut Transaction,
+        store: StoreId,
+        block: u64,
+        mut visit: impl FnMut(RowId, Stored<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Some(value) = keys::load(t, store, &keys::vectors(block))? else { return Ok(()) };
+        self.rows(block, &value)?.into_iter().try_for_each(|(row, stored)| visit(row, stored))
+    }
+
     /// Rewrites a block without the rows for which `keep` is false; removes it when none is left. True when it had any such row.
     pub(super) fn retain(
         &self,

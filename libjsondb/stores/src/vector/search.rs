@@ -417,7 +417,7 @@ fn gather(
     let mut code = vec![0; shape.words()];
     for row in rows {
         if let Some(stored) = heap.read(t, shape.store, row)? {
-            let factors = shape.encode(&shape.rotated(&stored.to_vec()), base, &mut code);
+            let factors = shape.encode(&shape.rotated_stored(stored), base, &mut code);
             list.push(Coded { row, is_primary: true, factors, code: &code });
         }
     }

@@ -1,12 +1,18 @@
 //! What all work on one vector store needs to know of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use engine::StoreId;
 
+use super::heap::Stored;
 use super::kernel::dot;
 use super::rabitq::{self, Factors, Rotation};
 use super::state::Config;
+use super::types::Metric;
+
+/// Lengths by which vectors can be divided as they are.
+const USUAL_NORMS: Range<f32> = 1e-15..1e15;
 
 /// A store, its configuration, and the rotation that its codes are made with.
 #[derive(Clone)]
@@ -38,6 +44,20 @@ impl Shape {
     pub(super) fn rotated(&self, vector: &[f32]) -> Vec<f32> {
         let mut rotated = vec![0.0; self.rotation.padded()];
         self.rotation.apply(&self.prepared(vector), &mut rotated);
+        rotated
+    }
+
+    /// A stored vector prepared and rotated.
+    pub(super) fn rotated_stored(&self, stored: Stored<'_>) -> Vec<f32> {
+        let mut vector = stored.to_vec();
+        if self.config.metric == Metric::Cosine && USUAL_NORMS.contains(&stored.norm) {
+            let inverse = 1.0 / stored.norm;
+            vector.iter_mut().for_each(|number| *number *= inverse);
+        } else {
+            self.config.metric.prepare(&mut vector);
+        }
+        let mut rotated = vec![0.0; self.rotation.padded()];
+        self.rotation.apply(&vector, &mut rotated);
         rotated
     }
 

@@ -18,7 +18,7 @@ fn check(store: &VectorStore, known: &BTreeMap<String, VectorItem>, random: &mut
     let all: Vec<&VectorItem> = known.values().collect();
     for _ in 0..5.min(all.len()) {
         let item = all[(random.next() % all.len() as u64) as usize];
-        let hits = store.query(cancel, &QueryOptions { target_recall: Some(0.99), ..query(&item.vector, 3) }).unwrap();
+        let hits = store.query(cancel, &QueryOptions { target_recall: Some(1.0), ..query(&item.vector, 3) }).unwrap();
         assert!(hits.iter().any(|hit| hit.id == item.id), "{} is not found by its own vector", item.id);
         assert!(hits.iter().all(|hit| known.contains_key(&hit.id)));
     }

@@ -199,3 +199,15 @@ fn equal_vectors_can_be_optimized() {
     let hits = store.query(&fixture.cancel, &query(&[1.0, 2.0], 3)).unwrap();
     assert_eq!(ids(&hits), ["same-0000", "same-0001", "same-0002"]);
 }
+
+#[test]
+fn a_store_that_is_built_once_has_no_garbage() {
+    let fixture = Fixture::new();
+    let store = fixture.store_in_mode(0);
+    let cancel = &fixture.cancel;
+    clustered(6_000, 64, 61).chunks(500).for_each(|items| store.upsert(cancel, items).unwrap());
+    store.optimize(cancel).unwrap();
+    let compacted = fixture.database.compact(cancel, &mut stores::Progress::new(cancel, &mut |_, _| true)).unwrap();
+    let (before, after) = (compacted.before.bytes, compacted.after.bytes);
+    assert!(after * 10 > before * 9, "{before} bytes, of which {after} were needed");
+}

@@ -123,7 +123,7 @@ fn large_stores_answer_exactly_when_asked() {
         let expected = brute_force(&known, &vector, 20, |_| true);
         let exact = QueryOptions { exact: true, ..query(&vector, 20) };
         assert_same(&store.query(&fixture.cancel, &exact).unwrap(), &expected);
-        let all_probes = QueryOptions { nprobe: Some(u32::MAX), ..query(&vector, 20) };
+        let all_probes = QueryOptions { target_recall: Some(1.0), ..query(&vector, 20) };
         assert_same(&store.query(&fixture.cancel, &all_probes).unwrap(), &expected);
     }
 }

@@ -44,13 +44,13 @@ impl Fresh {
             vectors: Matrix::new(shape.rotation.padded()),
             gone: Vec::new(),
         };
-        let mut heap = Heap::new(shape.dimension());
+        let heap = Heap::new(shape.dimension());
         let mut payloads = 0;
         for (block, rows) in fresh_blocks(t, shape, rows_max)? {
             cancel.check()?;
             fresh.blocks.push(block);
             fresh.count += rows.len();
-            let is_whole = fresh.take(t, shape, &mut heap, &rows)?;
+            let is_whole = fresh.take(t, shape, &heap, &rows)?;
             if !is_whole {
                 fresh.gone.extend(&rows);
             }
@@ -64,16 +64,25 @@ impl Fresh {
     }
 
     /// Takes the rows of a block that are there; false when none is.
-    fn take(&mut self, t: &mut Transaction, shape: &Shape, heap: &mut Heap, rows: &[RowId]) -> Result<bool> {
+    fn take(&mut self, t: &mut Transaction, shape: &Shape, heap: &Heap, rows: &[RowId]) -> Result<bool> {
         let before = self.rows.len();
         for row in rows {
             if let Some(entry) = Entry::load(t, shape.store, *row)? {
-                let stored =
-                    heap.read(t, shape.store, *row)?.ok_or_else(|| damaged("a row has no vector"))?;
-                self.vectors.push(&shape.rotated(&stored.to_vec()));
                 self.rows.push(*row);
                 self.entries.push(entry);
             }
+        }
+        let (live, vectors) = (&self.rows[before..], &mut self.vectors);
+        if let Some(first) = live.first() {
+            heap.visit(t, shape.store, first.block(), |row, stored| {
+                if live.binary_search(&row).is_ok() {
+                    vectors.push(&shape.rotated_stored(stored));
+                }
+                Ok(())
+            })?;
+        }
+        if self.vectors.len() != self.rows.len() {
+            return Err(damaged("a row has no vector"));
         }
         Ok(self.rows.len() > before)
     }

@@ -122,7 +122,7 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
             let Some(index) = rows.get(random.below(rows.len() as u64) as usize) else { continue };
             let row = list.row(*index);
             if let Some(stored) = heap.read(t, self.shape.store, row)? {
-                samples.push((row, self.shape.rotated(&stored.to_vec())));
+                samples.push((row, self.shape.rotated_stored(stored)));
             }
         }
         Ok(samples)
@@ -178,7 +178,7 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
             let (mut heap, metric) = (Heap::new(self.shape.dimension()), self.shape.config.metric);
             ranking.settle(NEIGHBOURS, |row| {
                 let Some(stored) = heap.read(t, self.shape.store, row)? else { return Ok(None) };
-                let rotated = self.shape.rotated(&stored.to_vec());
+                let rotated = self.shape.rotated_stored(stored);
                 let rank = dot(vector, &rotated) + metric.bias(dot(&rotated, &rotated));
                 Ok(Some((rank, rank)))
             })?;

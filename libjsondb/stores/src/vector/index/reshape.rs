@@ -196,7 +196,7 @@ impl<'a> Reshaping<'a> {
             return Ok(None);
         }
         let stored = self.heap.read(self.t, self.shape.store, row)?;
-        Ok(stored.map(|stored| self.shape.rotated(&stored.to_vec())))
+        Ok(stored.map(|stored| self.shape.rotated_stored(stored)))
     }
 
     fn read_dead(&mut self) -> Result<()> {

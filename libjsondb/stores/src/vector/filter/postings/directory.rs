@@ -224,6 +224,15 @@ pub(super) fn retain(
     Ok(census)
 }
 
+/// For fuzzing: what is read is read again from what is written of it.
+#[cfg(any(test, feature = "fuzz"))]
+pub(super) fn check(key: &[u8], value: &[u8]) {
+    if let Ok(chunk) = Chunk::decode(key, ValueRef::Inline(value)) {
+        let again = Chunk::decode(&chunk.key(), ValueRef::Inline(&chunk.encode()));
+        assert!(again.is_ok_and(|again| again == chunk));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,8 @@
 
 mod compact;
 mod directory;
+#[cfg(any(test, feature = "fuzz"))]
+pub(in crate::vector) mod fuzz;
 mod lists;
 mod ordinals;
 mod plan;

@@ -24,6 +24,7 @@ use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, RowId};
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Centroids;
+use crate::vector::types::UsageMode;
 use crate::{Database, Error, ErrorCode, Progress, Result, Session, walk};
 
 /// Rows that k-means sees per cluster, as far as memory allows.
@@ -35,7 +36,8 @@ const ATTEMPTS_MAX: usize = 5;
 
 impl VectorStore {
     /// Builds the index anew: clusters that are even, codes without gaps, nothing left of deleted rows. Others read and write meanwhile. Inside a
-    /// transaction, what it has written is committed first, and it goes on with a fresh snapshot.
+    /// transaction, what it has written is committed first, and it goes on with a fresh snapshot. A store that is built once
+    /// ([`UsageMode::BuildOnceQueryMany`]) gives the space of what it was built from back at once.
     pub fn optimize(&self, cancel: &CancelToken) -> Result<()> {
         self.optimize_telling(cancel, &mut Progress::new(cancel, &mut |_, _| true))
     }
@@ -43,14 +45,30 @@ impl VectorStore {
     /// As [`VectorStore::optimize`], telling how far it is.
     pub fn optimize_telling(&self, cancel: &CancelToken, progress: &mut Progress<'_>) -> Result<()> {
         match &self.session {
-            Session::Auto(database) => self.rebuild(database, cancel, progress),
+            Session::Auto(database) => {
+                self.rebuild(database, cancel, progress)?;
+                self.give_space_back(database, cancel)
+            }
             Session::In(transaction) => {
                 self.check_writable(transaction)?;
                 transaction.commit_and_continue(cancel)?;
                 self.rebuild(transaction.database(), cancel, progress)?;
-                transaction.commit_and_continue(cancel)
+                transaction.commit_and_continue(cancel)?;
+                self.give_space_back(transaction.database(), cancel)
             }
         }
+    }
+
+    /// Frees what the build left behind, in a store that is built once.
+    fn give_space_back(&self, database: &Arc<Database>, cancel: &CancelToken) -> Result<()> {
+        let is_built_once = self.read(cancel, |t| {
+            let shape = self.shape(t)?;
+            Ok(shape.is_some_and(|shape| shape.config.usage_mode == UsageMode::BuildOnceQueryMany))
+        })?;
+        if is_built_once {
+            database.compact(cancel, &mut Progress::new(cancel, &mut |_, _| true))?;
+        }
+        Ok(())
     }
 
     /// Builds the index anew, under a lease.

@@ -7,6 +7,7 @@ use engine::{CancelToken, Direction, Transaction, ValueRef};
 use crate::vector::entry::parts;
 use crate::vector::heap::Heap;
 use crate::vector::index::gather;
+use crate::vector::index::vacuum::dead_rows;
 use crate::vector::kernel::Matrix;
 use crate::vector::keys::{self, KeyRange, RowId};
 use crate::vector::random::Random;
@@ -41,11 +42,7 @@ impl Survey {
         })?;
         let fresh = gather::fresh_blocks(t, shape, usize::MAX)?;
         let fresh = fresh.into_iter().map(|(block, rows)| (block, rows.len())).collect();
-        let mut dead = HashSet::new();
-        visit(t, shape, b'x', |key, _| {
-            dead.insert(RowId(keys::number_of(key)?));
-            Ok(())
-        })?;
+        let dead = dead_rows(t, shape)?;
         Ok(Self { blocks, fresh, dead, explicit: explicit(t, shape)? })
     }
 
@@ -85,7 +82,7 @@ impl Survey {
             // Of a block that lost rows, slots may be empty.
             if let Some(stored) = heap.read(t, shape.store, row)? {
                 rows.push(row);
-                vectors.push(&shape.rotated(&stored.to_vec()));
+                vectors.push(&shape.rotated_stored(stored));
             }
         }
         Ok((rows, vectors))
