@@ -1,5 +1,6 @@
 //! Queries: lists are scanned by estimate, the best rows scored exactly, their entries looked up.
 
+use std::collections::hash_map::Entry::Vacant;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
@@ -237,7 +238,9 @@ impl<'a> Plan<'a> {
             cached(name, || load_fresh(t, store, words))?
         };
         let matches = match &request.filter {
-            Some(filter) if !request.exact => Some(Matches::find(t, store, (shape.config.id, stamp), filter, words)?),
+            Some(filter) if !request.exact => {
+                Some(Matches::find(t, store, (shape.config.id, stamp), filter, words)?)
+            }
             _ => None,
         };
         let lists = match (&request.explicit, &matches) {
@@ -546,10 +549,10 @@ impl<'a> Search<'a> {
             let best = ranking.best(self.plan.k, TIES_MAX);
             let mut missing = 0;
             for scored in &best {
-                if !known.contains_key(&scored.row) {
+                if let Vacant(place) = known.entry(scored.row) {
                     let entry = Entry::load(t, store, scored.row)?.filter(|entry| self.plan.accepts(entry));
                     missing += usize::from(entry.is_none());
-                    known.insert(scored.row, entry);
+                    place.insert(entry);
                 }
             }
             if missing == 0 {

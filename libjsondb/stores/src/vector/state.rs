@@ -95,7 +95,16 @@ pub(super) struct IndexState {
 impl Default for IndexState {
     fn default() -> Self {
         let reach = [Reach::ALL; 3];
-        Self { version: 0, stamp: 0, generation: 0, next_cluster: 1, clusters: 0, indexed: 0, learned: 0, reach }
+        Self {
+            version: 0,
+            stamp: 0,
+            generation: 0,
+            next_cluster: 1,
+            clusters: 0,
+            indexed: 0,
+            learned: 0,
+            reach,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::clustering::{Finder, Index};
-use super::kernel::{unit, Int8Query, Int8Rows, Matrix, dot};
+use super::kernel::{Int8Query, Int8Rows, Matrix, dot, unit};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
 use super::state::{Change, IndexState};

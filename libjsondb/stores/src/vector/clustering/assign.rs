@@ -69,8 +69,9 @@ impl<'a> Finder<'a> {
         Ok(Self { centroids, index: Arc::new(Index::grouped(centroids, cancel)?) })
     }
 
-    /// The nearest centroid.
-    pub(in crate::vector) fn nearest(&self, vector: &[f32]) -> u32 {
+    /// The nearest centroid, sought alone.
+    #[cfg(test)]
+    fn nearest(&self, vector: &[f32]) -> u32 {
         let mut nearest = 0;
         let scratch = &mut Scratch::new(CANDIDATES_FOR_NEAREST);
         self.search(&[vector], scratch, |_, candidates| nearest = first_of(candidates));

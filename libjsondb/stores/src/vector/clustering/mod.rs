@@ -11,12 +11,10 @@ mod kmeans;
 mod means;
 mod parallel;
 mod refine;
-mod sample;
 mod seeds;
 mod split;
 
 pub(super) use assign::Finder;
 pub(super) use index::Index;
 pub(super) use kmeans::{centroids, cluster_count};
-pub(super) use sample::{Sample, sample_size};
 pub(super) use split::split_in_two;

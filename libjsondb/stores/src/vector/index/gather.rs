@@ -54,8 +54,8 @@ impl Fresh {
             if !is_whole {
                 fresh.gone.extend(&rows);
             }
-            payloads = payloads
-                + fresh.entries.iter().rev().take(rows.len()).map(|entry| entry.payload.len()).sum::<usize>();
+            payloads +=
+                fresh.entries.iter().rev().take(rows.len()).map(|entry| entry.payload.len()).sum::<usize>();
             if payloads > PAYLOAD_BYTES_MAX {
                 break;
             }

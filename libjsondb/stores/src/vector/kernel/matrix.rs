@@ -52,20 +52,6 @@ impl Matrix {
         self.data.extend_from_slice(row);
     }
 
-    /// Adds a row stored by [`encode`]; false, and nothing added, when it has another dimension.
-    pub(in crate::vector) fn push_encoded(&mut self, bytes: &[u8]) -> bool {
-        let (numbers, rest) = bytes.as_chunks::<4>();
-        if !rest.is_empty() || numbers.len() != self.dimension {
-            return false;
-        }
-        self.data.extend(numbers.iter().map(|number| f32::from_le_bytes(*number)));
-        true
-    }
-
-    pub(in crate::vector) fn push_zeros(&mut self) {
-        self.data.resize(self.data.len() + self.dimension, 0.0);
-    }
-
     pub(in crate::vector) fn clear(&mut self) {
         self.data.clear();
     }
@@ -99,9 +85,5 @@ mod tests {
             decoded.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
         );
         assert_eq!(decode(&[1, 2, 3]), None);
-        let mut matrix = Matrix::new(6);
-        assert!(matrix.push_encoded(&encode(&vector)));
-        assert!(!matrix.push_encoded(&encode(&vector[1..])));
-        assert_eq!(matrix.len(), 1);
     }
 }
