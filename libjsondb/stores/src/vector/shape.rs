@@ -40,13 +40,6 @@ impl Shape {
         prepared
     }
 
-    /// A vector prepared and rotated.
-    pub(super) fn rotated(&self, vector: &[f32]) -> Vec<f32> {
-        let mut rotated = vec![0.0; self.rotation.padded()];
-        self.rotation.apply(&self.prepared(vector), &mut rotated);
-        rotated
-    }
-
     /// A stored vector prepared and rotated.
     pub(super) fn rotated_stored(&self, stored: Stored<'_>) -> Vec<f32> {
         let mut vector = stored.to_vec();

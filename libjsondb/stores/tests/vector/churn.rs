@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::process::Command;
 use std::thread;
 
-use stores::{CancelToken, Database, DatabaseOptions, ErrorCode, QueryOptions, Session, VectorItem, VectorOptions, VectorStore};
+use stores::{
+    CancelToken, Database, DatabaseOptions, ErrorCode, QueryOptions, Session, VectorItem, VectorOptions,
+    VectorStore,
+};
 
 use crate::support::*;
 
@@ -13,12 +16,19 @@ const DIMENSION: usize = 12;
 const FOLDER: &str = "SOP_TEST_VECTOR_FOLDER";
 
 /// Every sampled row is its own nearest neighbour, and everything is found, once.
-fn check(store: &VectorStore, known: &BTreeMap<String, VectorItem>, random: &mut Random, cancel: &CancelToken) {
+fn check(
+    store: &VectorStore,
+    known: &BTreeMap<String, VectorItem>,
+    random: &mut Random,
+    cancel: &CancelToken,
+) {
     assert_eq!(store.count(cancel).unwrap(), known.len() as u64);
     let all: Vec<&VectorItem> = known.values().collect();
     for _ in 0..5.min(all.len()) {
         let item = all[(random.next() % all.len() as u64) as usize];
-        let hits = store.query(cancel, &QueryOptions { target_recall: Some(1.0), ..query(&item.vector, 3) }).unwrap();
+        let hits = store
+            .query(cancel, &QueryOptions { target_recall: Some(1.0), ..query(&item.vector, 3) })
+            .unwrap();
         assert!(hits.iter().any(|hit| hit.id == item.id), "{} is not found by its own vector", item.id);
         assert!(hits.iter().all(|hit| known.contains_key(&hit.id)));
     }
@@ -41,7 +51,10 @@ fn any_order_of_changes_leaves_every_row_findable() {
                     let mut items = clustered(count, DIMENSION, seed * 1_000 + step / 9);
                     for item in &mut items {
                         // Some replace others.
-                        item.id = format!("{:06}", if random.next().is_multiple_of(5) { random.next() % (next + 1) } else { next });
+                        item.id = format!(
+                            "{:06}",
+                            if random.next().is_multiple_of(5) { random.next() % (next + 1) } else { next }
+                        );
                         next += 1;
                         item.centroid_id = (random.next() % 40) as i64 - 37;
                     }
@@ -61,7 +74,8 @@ fn any_order_of_changes_leaves_every_row_findable() {
         }
         store.optimize(cancel).unwrap();
         check(&store, &known, &mut random, cancel);
-        let verification = fixture.database.verify(&mut stores::Progress::new(cancel, &mut |_, _| true)).unwrap();
+        let verification =
+            fixture.database.verify(&mut stores::Progress::new(cancel, &mut |_, _| true)).unwrap();
         assert!(verification.intact, "seed {seed}: {:?}", verification.findings);
     }
 }
@@ -84,7 +98,9 @@ fn maintenance_that_is_cut_off_at_any_point_loses_nothing() {
                 thread::sleep(std::time::Duration::from_micros(random.next() % 30_000));
                 cancel.cancel();
             });
-            for result in [store.upsert(&cancel, &items), store.delete(&cancel, &gone), store.optimize(&cancel)] {
+            for result in
+                [store.upsert(&cancel, &items), store.delete(&cancel, &gone), store.optimize(&cancel)]
+            {
                 if let Err(error) = result {
                     assert_eq!(error.code(), ErrorCode::Cancelled);
                 }

@@ -207,7 +207,8 @@ fn a_store_that_is_built_once_has_no_garbage() {
     let cancel = &fixture.cancel;
     clustered(6_000, 64, 61).chunks(500).for_each(|items| store.upsert(cancel, items).unwrap());
     store.optimize(cancel).unwrap();
-    let compacted = fixture.database.compact(cancel, &mut stores::Progress::new(cancel, &mut |_, _| true)).unwrap();
+    let compacted =
+        fixture.database.compact(cancel, &mut stores::Progress::new(cancel, &mut |_, _| true)).unwrap();
     let (before, after) = (compacted.before.bytes, compacted.after.bytes);
     assert!(after * 10 > before * 9, "{before} bytes, of which {after} were needed");
 }

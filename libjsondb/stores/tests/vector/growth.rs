@@ -9,7 +9,12 @@ use crate::support::*;
 const DIMENSION: usize = 32;
 
 /// Mean recall of the default query over some vectors.
-fn mean_recall(store: &VectorStore, fixture: &Fixture, known: &BTreeMap<String, VectorItem>, seed: u64) -> f64 {
+fn mean_recall(
+    store: &VectorStore,
+    fixture: &Fixture,
+    known: &BTreeMap<String, VectorItem>,
+    seed: u64,
+) -> f64 {
     let mut random = Random(seed);
     let all: Vec<&VectorItem> = known.values().collect();
     let mut sum = 0.0;
@@ -57,7 +62,11 @@ fn deleted_rows_are_never_seen_and_their_space_comes_back() {
     let stats = store.stats(cancel).unwrap();
     assert_eq!(stats.centroids.iter().map(|cluster| cluster.count).sum::<u64>(), 2_000);
     let small = stats.centroids.iter().filter(|cluster| cluster.count < 6).count();
-    assert!(small * 4 < stats.centroids.len(), "{small} of {} clusters are nearly empty", stats.centroids.len());
+    assert!(
+        small * 4 < stats.centroids.len(),
+        "{small} of {} clusters are nearly empty",
+        stats.centroids.len()
+    );
     let vector = &items[8_000].vector;
     let hits = store.query(cancel, &QueryOptions { exact: true, ..query(vector, 2_500) }).unwrap();
     assert_same(&hits, &brute_force(&known, vector, 2_500, |_| true));

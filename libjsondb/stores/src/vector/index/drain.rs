@@ -22,7 +22,11 @@ use crate::vector::table::Centroids;
 const ROWS_MAX: usize = 2048;
 
 /// Moves the oldest fresh rows, and adds to `touched` the clusters they came to. True when there may be more.
-pub(super) fn drain(mut index: IndexTransaction, touched: &mut Touched, cancel: &CancelToken) -> Result<bool> {
+pub(super) fn drain(
+    mut index: IndexTransaction,
+    touched: &mut Touched,
+    cancel: &CancelToken,
+) -> Result<bool> {
     let table = index.table()?;
     let IndexTransaction { t, shape, state } = &mut index;
     let (fresh, change) = t.untracked(|t| {
@@ -66,14 +70,30 @@ pub(super) fn drain(mut index: IndexTransaction, touched: &mut Touched, cancel: 
 }
 
 /// Adds the rows to the only cluster.
-fn append(t: &mut Transaction, shape: &Shape, cluster: ClusterId, centroid: &[f32], fresh: &Fresh) -> Result<()> {
+fn append(
+    t: &mut Transaction,
+    shape: &Shape,
+    cluster: ClusterId,
+    centroid: &[f32],
+    fresh: &Fresh,
+) -> Result<()> {
     let mut codes = List::new(shape.words());
-    fresh.rows.iter().zip(fresh.vectors.rows()).for_each(|(row, vector)| codes.push_vector(shape, *row, true, vector, centroid));
+    fresh
+        .rows
+        .iter()
+        .zip(fresh.vectors.rows())
+        .for_each(|(row, vector)| codes.push_vector(shape, *row, true, vector, centroid));
     list::append(t, shape.store, ListKey::Cluster(cluster), &codes)
 }
 
 /// Adds each row to the lists of two clusters; gives these.
-fn put_loose(t: &mut Transaction, shape: &Shape, centroids: &Centroids, fresh: &Fresh, cancel: &CancelToken) -> Result<BTreeSet<ClusterId>> {
+fn put_loose(
+    t: &mut Transaction,
+    shape: &Shape,
+    centroids: &Centroids,
+    fresh: &Fresh,
+    cancel: &CancelToken,
+) -> Result<BTreeSet<ClusterId>> {
     let places = centroids.finder(cancel)?.nearest_two(&fresh.vectors, cancel)?;
     let mut code = vec![0; shape.words()];
     let mut touched = BTreeSet::new();

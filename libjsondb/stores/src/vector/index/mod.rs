@@ -6,9 +6,9 @@
 mod drain;
 mod gather;
 mod lease;
+mod reach;
 mod rebuild;
 mod reshape;
-mod reach;
 mod stats;
 mod tend;
 mod transaction;

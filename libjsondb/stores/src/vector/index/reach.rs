@@ -87,8 +87,11 @@ fn cheapest(traces: &[Trace], share: f32) -> Reach {
     let longest = traces.iter().map(|trace| trace.slack.len()).max().unwrap_or(0);
     let wanted = (neighbours as f32 * share).ceil() as usize;
     let (mut best, mut best_cost) = (Reach::ALL, usize::MAX);
+    if neighbours == 0 {
+        return best;
+    }
     let mut lists = PROBES_MIN as f32;
-    while neighbours > 0 {
+    loop {
         // What it takes to find each neighbour that so many lists have.
         let needs = |trace: &Trace| -> Vec<f32> {
             let reached = trace.found.iter().filter(|found| (**found as f32) < lists);
@@ -136,7 +139,8 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
         let last = found.iter().max().copied().unwrap_or(0);
         let end = ((last + 1) * LISTS_BEHIND).min(order.len());
         let mut shortlist = Shortlist::new(NEIGHBOURS, ERRORS, false);
-        let (mut code, mut slack, mut slacks) = (Query::default(), f32::NEG_INFINITY, Vec::with_capacity(end));
+        let (mut code, mut slack, mut slacks) =
+            (Query::default(), f32::NEG_INFINITY, Vec::with_capacity(end));
         for (rank, (score, index)) in order.iter().enumerate().take(end) {
             code.prepare(vector, self.centroids.rotated.row(*index));
             if rank >= PROBES_MIN && code.distance > 0.0 {
@@ -226,7 +230,8 @@ mod tests {
         let long = trace(&[-1.0, -1.0, -1.0, -1.0, 0.1, 0.1, 0.1, 0.3], &[0, 5, 6, 7]);
         let traces = [short(), short(), short(), long];
         let share = |reach: Reach| {
-            let found = |trace: &Trace| trace.found.iter().filter(|found| **found < trace.scanned(reach)).count();
+            let found =
+                |trace: &Trace| trace.found.iter().filter(|found| **found < trace.scanned(reach)).count();
             traces.iter().map(found).sum::<usize>() as f32 / 16.0
         };
         for wanted in [0.5, 0.8, 0.9, 1.0] {
@@ -234,7 +239,10 @@ mod tests {
             assert!(share(reach) >= wanted, "{wanted}: {reach:?} finds {}", share(reach));
         }
         let all = cheapest(&traces, 1.0);
-        assert!(traces[0].scanned(all) < 8, "what the long one takes does not hold up the short ones: {all:?}");
+        assert!(
+            traces[0].scanned(all) < 8,
+            "what the long one takes does not hold up the short ones: {all:?}"
+        );
         assert_eq!(cheapest(&[], 0.9), Reach::ALL);
     }
 }

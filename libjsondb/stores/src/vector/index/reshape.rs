@@ -74,7 +74,11 @@ impl<'a> Reshaping<'a> {
         // A cluster may have come and gone.
         let centroids: BTreeSet<ClusterId> = new.into_keys().chain(gone).collect();
         changed.retain(|cluster| !centroids.contains(cluster));
-        Change { is_rebuild: false, centroids: centroids.into_iter().collect(), lists: changed.into_iter().collect() }
+        Change {
+            is_rebuild: false,
+            centroids: centroids.into_iter().collect(),
+            lists: changed.into_iter().collect(),
+        }
     }
 
     pub(super) fn clusters(&self) -> usize {
@@ -121,7 +125,8 @@ impl<'a> Reshaping<'a> {
         let mut placed = HashSet::new();
         for (row, vector) in primary.iter() {
             let (half, distance) = self.nearer_half(halves, vector);
-            let others = neighbours.iter_mut().map(|other| (distance_squared(vector, &other.centroid), other));
+            let others =
+                neighbours.iter_mut().map(|other| (distance_squared(vector, &other.centroid), other));
             match others.min_by(|a, b| a.0.total_cmp(&b.0)).filter(|other| other.0 < distance) {
                 Some((_, other)) => other.coming.push((row, vector.to_vec())),
                 None => self.push(&mut lists[half], halves[half], row, true, vector),
@@ -214,8 +219,9 @@ impl<'a> Reshaping<'a> {
         let known = known.filter(|(id, _)| !self.gone.contains(id));
         let all = known.chain(self.new.iter().map(|(id, centroid)| (*id, centroid.as_slice())));
         let others = all.filter(|(id, _)| *id != cluster);
-        let mut order: Vec<(f32, ClusterId)> =
-            others.map(|(id, centroid)| (dot(centroid, centroid) - 2.0 * dot(centroid, centre), id)).collect();
+        let mut order: Vec<(f32, ClusterId)> = others
+            .map(|(id, centroid)| (dot(centroid, centroid) - 2.0 * dot(centroid, centre), id))
+            .collect();
         let wanted = wanted.min(order.len());
         if wanted < order.len() {
             order.select_nth_unstable_by(wanted, |a, b| a.0.total_cmp(&b.0));
@@ -229,7 +235,13 @@ impl<'a> Reshaping<'a> {
         for cluster in self.nearest(cluster, NEIGHBOURS) {
             let Some(centroid) = self.centroid(cluster).map(<[f32]>::to_vec) else { continue };
             let list = self.load(cluster)?.list;
-            neighbours.push(Neighbour { cluster, centroid, list, leaving: HashSet::new(), coming: Vec::new() });
+            neighbours.push(Neighbour {
+                cluster,
+                centroid,
+                list,
+                leaving: HashSet::new(),
+                coming: Vec::new(),
+            });
         }
         Ok(neighbours)
     }
@@ -243,7 +255,11 @@ impl<'a> Reshaping<'a> {
     }
 
     /// Rows of a neighbour that are nearer to a new centroid, and to which. Estimates choose the few whose distances are taken.
-    fn leaving(&mut self, neighbour: &Neighbour, halves: [ClusterId; 2]) -> Result<Vec<(RowId, Vec<f32>, usize)>> {
+    fn leaving(
+        &mut self,
+        neighbour: &Neighbour,
+        halves: [ClusterId; 2],
+    ) -> Result<Vec<(RowId, Vec<f32>, usize)>> {
         let (add, scale, codes) = neighbour.list.columns();
         let own = dot(&neighbour.centroid, &neighbour.centroid);
         let (mut candidates, mut estimates) = (BTreeSet::new(), Vec::new());
@@ -254,7 +270,9 @@ impl<'a> Reshaping<'a> {
             let threshold = (dot(centroid, centroid) + own) / 2.0;
             // The product with the own centroid is known: its square and `add`.
             let gains = |index: &usize| estimates[*index] - add[*index] > threshold;
-            candidates.extend((0..neighbour.list.len()).filter(|index| neighbour.list.is_primary(*index)).filter(gains));
+            candidates.extend(
+                (0..neighbour.list.len()).filter(|index| neighbour.list.is_primary(*index)).filter(gains),
+            );
         }
         let mut leaving = Vec::new();
         for index in candidates {

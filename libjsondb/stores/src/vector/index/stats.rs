@@ -47,6 +47,8 @@ fn stats_of(t: &mut Transaction, shape: &Shape, cancel: &CancelToken) -> Result<
 
 /// Largest count over mean count: 1 is even, 0 nothing to compare.
 fn skew(clusters: &[CentroidStats]) -> f64 {
-    let (largest, sum) = clusters.iter().fold((0, 0), |(largest, sum), cluster| (cluster.count.max(largest), sum + cluster.count));
+    let (largest, sum) = clusters
+        .iter()
+        .fold((0, 0), |(largest, sum), cluster| (cluster.count.max(largest), sum + cluster.count));
     if sum == 0 { 0.0 } else { largest as f64 * clusters.len() as f64 / sum as f64 }
 }

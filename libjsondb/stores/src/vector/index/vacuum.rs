@@ -160,7 +160,12 @@ fn retain_fresh(t: &mut Transaction, shape: &Shape, dead: &HashSet<RowId>) -> Re
 }
 
 /// Removes the vectors of dead rows, and their marks.
-fn clear_blocks(t: &mut Transaction, shape: &Shape, blocks: &[&[RowId]], dead: &HashSet<RowId>) -> Result<()> {
+fn clear_blocks(
+    t: &mut Transaction,
+    shape: &Shape,
+    blocks: &[&[RowId]],
+    dead: &HashSet<RowId>,
+) -> Result<()> {
     let (heap, mut count) = (Heap::new(shape.dimension()), 0);
     for rows in blocks {
         if let Some(first) = rows.first() {

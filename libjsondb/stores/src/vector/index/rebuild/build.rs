@@ -8,7 +8,6 @@ use std::thread;
 use engine::{CancelToken, Transaction};
 
 use super::survey::Survey;
-use crate::{Progress, Result};
 use crate::vector::clustering::Finder;
 use crate::vector::heap::{Heap, Walk};
 use crate::vector::kernel::Matrix;
@@ -16,6 +15,7 @@ use crate::vector::keys::RowId;
 use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::table::Centroids;
+use crate::{Progress, Result};
 
 /// Indexes of the clusters of a row: the nearest, and a second one.
 type Place = (u32, Option<u32>);
@@ -133,11 +133,21 @@ impl Part {
 
 impl Shard {
     fn add(&mut self, shape: &Shape, centroids: &Centroids, part: &Part) {
-        for ((row, vector), (primary, secondary)) in part.rows.iter().zip(part.rotated.rows()).zip(&part.places) {
+        for ((row, vector), (primary, secondary)) in
+            part.rows.iter().zip(part.rotated.rows()).zip(&part.places)
+        {
             for cluster in [Some(*primary), *secondary].into_iter().flatten() {
                 let is_primary = cluster == *primary;
-                if let Some(list) = cluster.checked_sub(self.first).and_then(|index| self.lists.get_mut(index as usize)) {
-                    list.push_vector(shape, *row, is_primary, vector, centroids.rotated.row(cluster as usize));
+                if let Some(list) =
+                    cluster.checked_sub(self.first).and_then(|index| self.lists.get_mut(index as usize))
+                {
+                    list.push_vector(
+                        shape,
+                        *row,
+                        is_primary,
+                        vector,
+                        centroids.rotated.row(cluster as usize),
+                    );
                 }
             }
         }
