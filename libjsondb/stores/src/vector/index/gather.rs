@@ -50,12 +50,11 @@ impl Fresh {
             cancel.check()?;
             fresh.blocks.push(block);
             fresh.count += rows.len();
-            let is_whole = fresh.take(t, shape, &heap, &rows)?;
-            if !is_whole {
+            let before = fresh.entries.len();
+            if !fresh.take(t, shape, &heap, &rows)? {
                 fresh.gone.extend(&rows);
             }
-            payloads +=
-                fresh.entries.iter().rev().take(rows.len()).map(|entry| entry.payload.len()).sum::<usize>();
+            payloads += fresh.entries[before..].iter().map(|entry| entry.payload.len()).sum::<usize>();
             if payloads > PAYLOAD_BYTES_MAX {
                 break;
             }

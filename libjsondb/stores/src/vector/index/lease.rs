@@ -6,14 +6,15 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{CancelToken, Durability, Mode, Placement, StoreId, Transaction};
 
+use super::lost;
 use crate::vector::VectorStore;
 use crate::vector::keys::{self, damaged};
 use crate::{Database, ErrorCode, Result};
 
 /// After so long a lease of somebody who is gone counts no more.
-const TERM: Duration = Duration::from_secs(10);
+const TERM: Duration = Duration::from_secs(30);
 /// The holder renews it when so much is left.
-const RENEWED_AT: Duration = Duration::from_secs(6);
+const RENEWED_AT: Duration = Duration::from_secs(20);
 /// How long who waits for a lease pauses.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -77,12 +78,15 @@ impl<'a> Lease<'a> {
         self.owner
     }
 
-    /// Keeps the lease, if it is time to.
+    /// Keeps the lease, if it is time to. Conflict: it had run out, and another took it.
     pub(super) fn renew(&mut self, cancel: &CancelToken) -> Result<()> {
         if now() + (RENEWED_AT.as_millis() as u64) < self.until {
             return Ok(());
         }
-        let t = self.database.begin_engine(Mode::Write, cancel)?;
+        let mut t = self.database.begin_engine(Mode::Write, cancel)?;
+        if is_held_by_another(&mut t, self.store, Some(self.owner))? {
+            return Err(lost());
+        }
         self.put(t)
     }
 
@@ -113,5 +117,55 @@ impl Drop for Lease<'_> {
             Ok(())
         };
         let _ = give_back();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{DatabaseOptions, Session, VectorItem, VectorOptions};
+
+    fn put(database: &Arc<Database>, store: StoreId, until: u64) {
+        let mut t = database.begin_engine(Mode::Write, &CancelToken::new()).unwrap();
+        let bytes = [7u64.to_le_bytes(), until.to_le_bytes()].concat();
+        t.put(store, keys::LEASE, &bytes, Placement::Auto).unwrap();
+        t.commit().unwrap();
+    }
+
+    #[test]
+    fn a_lease_keeps_others_away_until_it_runs_out_or_is_given_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage_path = folder.path().to_str().unwrap().to_owned();
+        let database =
+            Database::open(DatabaseOptions { storage_path, ..DatabaseOptions::default() }).unwrap();
+        let session = Session::Auto(Arc::clone(&database));
+        let vectors = VectorStore::open(session, "v", VectorOptions::default()).unwrap();
+        let cancel = CancelToken::new();
+        assert!(Lease::take(&vectors, &database, &cancel).unwrap().is_none(), "there is no store yet");
+        vectors
+            .upsert(&cancel, &[VectorItem { id: "a".to_owned(), vector: vec![1.0], ..VectorItem::default() }])
+            .unwrap();
+        let begin = |owner| vectors.begin_index(&database, owner, &cancel).unwrap().is_some();
+
+        let earlier = vectors.begin_index(&database, None, &cancel).unwrap().unwrap();
+        let mut lease = Lease::take(&vectors, &database, &cancel).unwrap().unwrap();
+        let store = lease.store;
+        assert!(!begin(None) && begin(Some(lease.owner())));
+        let error = earlier.commit(&crate::vector::state::Change::default()).unwrap_err();
+        assert_eq!(error.code(), ErrorCode::Conflict, "who began before the lease was taken loses");
+        lease.until = 0;
+        lease.renew(&cancel).unwrap();
+        assert!(lease.until > now());
+
+        // Another took it, as it had run out.
+        put(&database, store, u64::MAX);
+        lease.until = 0;
+        assert_eq!(lease.renew(&cancel).unwrap_err().code(), ErrorCode::Conflict);
+        drop(lease);
+        assert!(!begin(None), "a lease of others is not given back");
+        put(&database, store, now().saturating_sub(1));
+        assert!(begin(None), "it has run out");
+        drop(Lease::take(&vectors, &database, &cancel).unwrap().unwrap());
+        assert!(begin(None), "it was given back");
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use engine::{CancelToken, Transaction};
 
 use super::survey::Survey;
+use crate::Result;
 use crate::vector::clustering::Finder;
 use crate::vector::heap::{Heap, Walk};
 use crate::vector::kernel::Matrix;
@@ -15,7 +16,6 @@ use crate::vector::keys::RowId;
 use crate::vector::list::List;
 use crate::vector::shape::Shape;
 use crate::vector::table::Centroids;
-use crate::{Progress, Result};
 
 /// Indexes of the clusters of a row: the nearest, and a second one.
 type Place = (u32, Option<u32>);
@@ -48,14 +48,14 @@ struct Part {
     places: Vec<Place>,
 }
 
-/// Walks over all vectors.
+/// Walks over all vectors; tells `done` after each part how many bytes of them it had.
 pub(super) fn build(
     t: &mut Transaction,
     shape: &Shape,
     survey: &Survey,
     centroids: &Centroids,
     cancel: &CancelToken,
-    progress: &mut Progress<'_>,
+    done: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Built> {
     if centroids.ids.is_empty() {
         return Ok(Built::default());
@@ -87,7 +87,7 @@ pub(super) fn build(
                 }
             });
             add_explicit(&mut explicit, shape, survey, centroids, &part);
-            progress.advance((part.rows.len() * shape.dimension() * 4) as u64)?;
+            done((part.rows.len() * shape.dimension() * 4) as u64)?;
             rows += part.rows.len();
             part.rows.clear();
             part.vectors.clear();

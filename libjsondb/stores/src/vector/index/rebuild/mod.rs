@@ -80,8 +80,7 @@ impl VectorStore {
     ) -> Result<()> {
         let Some(mut lease) = Lease::take(self, database, cancel)? else { return Ok(()) };
         for _ in 0..ATTEMPTS_MAX {
-            lease.renew(cancel)?;
-            match self.rebuild_once(database, &lease, cancel, progress) {
+            match self.rebuild_once(database, &mut lease, cancel, progress) {
                 Err(error) if error.is_retryable() => {}
                 result => return result,
             }
@@ -92,10 +91,11 @@ impl VectorStore {
     fn rebuild_once(
         &self,
         database: &Arc<Database>,
-        lease: &Lease<'_>,
+        lease: &mut Lease<'_>,
         cancel: &CancelToken,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
+        lease.renew(cancel)?;
         let mut reader = database.begin_engine(Mode::Read, cancel)?;
         let Some(shape) = self.shape(&mut reader)? else { return Ok(()) };
         let state = IndexState::read(&mut reader, shape.store)?;
@@ -106,10 +106,15 @@ impl VectorStore {
         progress.report()?;
         let (centroids, samples) = cluster(&mut reader, &shape, &survey, &state, cancel)?;
         progress.advance(bytes)?;
-        let built = build::build(&mut reader, &shape, &survey, &centroids, cancel, progress)?;
+        let mut goes_on = |bytes: u64| {
+            lease.renew(cancel)?;
+            Ok(progress.advance(bytes)?)
+        };
+        let built = build::build(&mut reader, &shape, &survey, &centroids, cancel, &mut goes_on)?;
         let lists = |_: &mut Transaction, index: usize| Ok(Arc::clone(&built.lists[index]));
         let searched = Searched { shape: &shape, centroids: &centroids, lists };
         let reach = reach::learn(&mut reader, &searched, &samples, cancel)?;
+        lease.renew(cancel)?;
         let Some(mut index) = self.begin_index(database, Some(lease.owner()), cancel)? else {
             return Err(Error::new(ErrorCode::Conflict, "another took over the build of the index"));
         };
