@@ -42,7 +42,8 @@ enum Purpose {
     Room,
     /// The caller wants one.
     Asked,
-    /// This process, the only one that has the folder open, is about to close it: nobody needs the log from before.
+    /// This process, the only one that has the folder open, is about to close it: nobody needs the log from before. A tree is made
+    /// only when much would be left to read; what nobody needs is removed in any case.
     Closing,
 }
 
@@ -75,24 +76,57 @@ impl Background {
     }
 }
 
-/// Marks the thread as ended, also when it panics.
-struct Running(Arc<Inner>);
+/// The thread, which is marked as ended also when it panics.
+struct Running {
+    inner: Arc<Inner>,
+    is_marked: bool,
+}
+
+impl Running {
+    fn work(mut self) {
+        loop {
+            let known = self.inner.current.load().manifest.name;
+            if self.inner.lock_replica().is_full() {
+                // What fails here fails again in `make_room`, where somebody is told.
+                let _ = self.inner.checkpoint(Purpose::Background, || Ok(()));
+            }
+            let unused = self.inner.lock_replica().take_unused();
+            drop(unused);
+            os::give_memory_back();
+            if self.ends_after(known) {
+                return;
+            }
+        }
+    }
+
+    /// True unless what was committed meanwhile is worth another checkpoint: no later commit may come to ask for it. (One that cannot be
+    /// made, or that another process makes, is not tried again.)
+    fn ends_after(&mut self, known: ManifestRef) -> bool {
+        // Under the lock: a commit that found the thread running is seen here.
+        let mut running = self.inner.background.lock();
+        *running = self.inner.current.load().manifest.name != known && self.inner.lock_replica().is_full();
+        self.is_marked = !*running;
+        self.is_marked
+    }
+}
 
 impl Drop for Running {
     fn drop(&mut self) {
-        *self.0.background.lock() = false;
-        self.0.background.ended.notify_all();
+        if !self.is_marked {
+            *self.inner.background.lock() = false;
+        }
+        self.inner.background.ended.notify_all();
     }
 }
 
 impl Inner {
     /// Starts a thread when it is time for a checkpoint, or when there are memtables to be freed, and none runs.
     pub(crate) fn checkpoint_when_full(self: &Arc<Inner>) {
-        let (is_full, has_unused) = {
+        let has_work = {
             let replica = self.lock_replica();
-            (replica.is_full(), replica.has_unused())
+            replica.is_full() || replica.has_unused()
         };
-        if !(is_full || has_unused) || self.check_usable().is_err() {
+        if !has_work || self.check_usable().is_err() {
             return;
         }
         let mut running = self.background.lock();
@@ -101,17 +135,9 @@ impl Inner {
         }
         *running = true;
         drop(running);
-        let guard = Running(Arc::clone(self));
+        let thread = Running { inner: Arc::clone(self), is_marked: false };
         // When no thread can be had, the next commit tries again, and `make_room` works without one.
-        let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || {
-            if is_full {
-                // What fails here fails again in `make_room`, where somebody is told.
-                let _ = guard.0.checkpoint(Purpose::Background, || Ok(()));
-            }
-            let unused = guard.0.lock_replica().take_unused();
-            drop(unused);
-            os::give_memory_back();
-        });
+        let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || thread.work());
     }
 
     /// Before a commit: waits for the checkpoint when too much is pending, and reports why it cannot be made. `still_wanted` is
@@ -152,12 +178,18 @@ impl Inner {
     pub(crate) fn tidy(&self) -> Result<()> {
         // A checkpoint that is being made here may take longer than a lock is waited for.
         self.background.wait();
-        let is_worth_it = {
-            let replica = self.lock_replica();
-            replica.position.offset >= LEFT_BYTES_MAX || replica.pending_bytes() >= LEFT_BYTES_MAX
-        };
+        let is_worth_it = self.leaves_much_to_read() || collect::leaves_garbage(self)?;
         let is_alone = || Ok(pin::survey(&folder::pin_folder(&self.folder))?.alive.len() <= 1);
         if is_worth_it && is_alone()? { self.checkpoint(Purpose::Closing, || Ok(())) } else { Ok(()) }
+    }
+
+    /// True when the next one to open the folder had to read many commits, or to begin in an older log file.
+    fn leaves_much_to_read(&self) -> bool {
+        let replica = self.lock_replica();
+        let position = &replica.position;
+        position.offset >= LEFT_BYTES_MAX
+            || replica.pending_bytes() >= LEFT_BYTES_MAX
+            || position.wal.header.first_seq.0 > replica.manifest().name.checkpoint.0 + 1
     }
 
     /// Makes one checkpoint, unless its purpose is reached without. `still_wanted` is asked while waiting for another process.
@@ -187,10 +219,12 @@ impl Inner {
         if is_planted(Bug::TrimLogBeforeCheckpoint) {
             collect::trim_log(self, frozen.seq)?;
         }
-        let replaced = if frozen.seq > base { self.replace_tree_in_space(&frozen, &sweep) } else { Ok(()) };
+        let is_due = frozen.seq > base && (purpose != Purpose::Closing || self.leaves_much_to_read());
+        let replaced = if is_due { self.replace_tree_in_space(&frozen, &sweep) } else { Ok(()) };
         let mut kept = if is_planted(Bug::TrimLogOneCheckpointEarly) { frozen.seq } else { base };
         if purpose == Purpose::Closing && replaced.is_ok() {
-            kept = frozen.seq;
+            // Whatever checkpoint is in force by now: nobody is late.
+            kept = Seq(u64::MAX);
             self.lock_log(still_wanted)?.rotate_when_grown(LEFT_BYTES_MAX)?;
         }
         drop(frozen);

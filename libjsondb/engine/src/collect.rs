@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::database::Inner;
 use crate::folder;
@@ -54,6 +55,21 @@ pub(crate) fn choose_victims(manifest: &Manifest, bytes_max: u64) -> Vec<Segment
     chosen.into_iter().map(|(_, id)| id).collect()
 }
 
+/// True when the folder has files that nobody needs once this process, the only one, has closed it: log files from before, and segments
+/// that were kept for older snapshots.
+pub(crate) fn leaves_garbage(inner: &Inner) -> Result<bool> {
+    if wal::list(&inner.folders.log.path)?.len() > 1 {
+        return Ok(true);
+    }
+    let (manifest, pending) = {
+        let replica = inner.lock_replica();
+        (Arc::clone(replica.manifest()), replica.value_segments())
+    };
+    let names = os::list(inner.pages.segments().folder())?;
+    let mut segments = names.iter().filter_map(|(name, _)| SegmentId::from_file_name(name));
+    Ok(segments.any(|id| !manifest.segments.contains_key(&id) && !pending.contains(&id)))
+}
+
 /// What was in the folder before a checkpoint took effect.
 pub(crate) struct Sweep {
     pins: PinSurvey,
@@ -82,8 +98,8 @@ impl Sweep {
         self.segments.contains(&id)
     }
 
-    /// Removes what nobody needs. `base` is the checkpoint before the one in force: the log behind it is kept for
-    /// processes that are a little late.
+    /// Removes what nobody needs. The log behind checkpoint `base` is kept: that of the checkpoint before for processes that
+    /// are a little late, in any case that of the one in force.
     pub(crate) fn run(&self, inner: &Inner, base: Seq) -> Result<()> {
         // A process found dead may have committed since this one last read the log, and may have written more than it could announce:
         // who opens the folder takes that over. And no file goes for a checkpoint of another one that is not durable yet.

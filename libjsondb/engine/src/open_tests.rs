@@ -100,3 +100,34 @@ fn damage_behind_an_announcement_set_back_is_not_taken_for_the_end() {
         }
     }
 }
+
+#[test]
+fn the_newest_checkpoint_is_in_force_whether_or_not_an_older_manifest_is_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, _) = ten_commits(&folder);
+    let database = open(&path).unwrap();
+    let reader = database.begin(Mode::Read).unwrap();
+    put(&database, 10);
+    database.checkpoint().unwrap();
+    put(&database, 11);
+    let mut manifests = crate::os::list(&path.join("man")).unwrap();
+    manifests.sort();
+    let names: Vec<PathBuf> = manifests.into_iter().map(|(name, _)| path.join("man").join(name)).collect();
+    let [older, newest] = &names[..] else { panic!("{names:?}") };
+    let check = || {
+        let beside = open(&path).unwrap();
+        assert_eq!(beside.info().unwrap().checkpoint, database.info().unwrap().checkpoint);
+        assert_eq!(keys(&beside), keys(&database));
+    };
+    check();
+    let bytes = std::fs::read(newest).unwrap();
+    std::fs::remove_file(newest).unwrap();
+    let missing = open(&path).map(drop).unwrap_err();
+    assert_eq!(missing.corrupt_at().map(|at| &at.file), Some(newest));
+    std::fs::write(newest, bytes).unwrap();
+    std::fs::write(older, b"damaged").unwrap();
+    check();
+    std::fs::remove_file(older).unwrap();
+    check();
+    drop(reader);
+}

@@ -79,10 +79,15 @@ impl ReadLimit {
 }
 
 impl Replica {
-    /// Builds the state from disk: the newest manifest, then the log behind it up to `limit`.
+    /// Builds the state from disk: a manifest, then the log behind it up to `limit`. The manifest that was in force when the newest log
+    /// file began is tried first, as there is none newer most of the time: so that file is read once.
     pub(crate) fn open(folders: ReplicaFolders, limit: ReadLimit, memtable_bytes: u64) -> Result<Replica> {
-        for _ in 0..OPEN_ATTEMPTS {
-            if let Some(mut replica) = Replica::at_newest_manifest(&folders, limit.durable(), memtable_bytes)?
+        for attempt in 0..OPEN_ATTEMPTS {
+            let start = match attempt {
+                0 => Replica::at_newest_file(&folders, limit.durable(), memtable_bytes)?,
+                _ => Replica::at_newest_manifest(&folders, limit.durable(), memtable_bytes)?,
+            };
+            if let Some(mut replica) = start
                 && replica.catch_up(limit)?
             {
                 replica.visible = replica.position.mark();
@@ -91,6 +96,27 @@ impl Replica {
         }
         let what = format!("{} changes too quickly to be opened: try again", folders.log.path.display());
         Err(Error::new(ErrorKind::Locked, what))
+    }
+
+    /// The state of the manifest that was in force when the newest log file began. None when that is not to be had, or older log files
+    /// are needed as well.
+    fn at_newest_file(
+        folders: &ReplicaFolders,
+        durable: LogEnd,
+        memtable_bytes: u64,
+    ) -> Result<Option<Replica>> {
+        let log = &folders.log.path;
+        let Some(newest) = wal::list(log)?.last().copied().filter(|newest| *newest >= durable.wal) else {
+            return Ok(None);
+        };
+        let Some(wal) = Wal::open(log, newest)? else { return Ok(None) };
+        let name = wal.header.manifest;
+        // A checkpoint in the file may have taken its place: then whatever is wrong with it does not matter.
+        let manifest = Manifest::load(&folders.manifests, &name).ok().flatten();
+        let is_enough = newest.0 <= name.checkpoint.0.saturating_add(1);
+        Ok(manifest
+            .filter(|_| is_enough)
+            .map(|manifest| Replica::at(folders, name, manifest, wal, memtable_bytes)))
     }
 
     /// The state of the newest manifest, before any later commit. None when a file vanished meanwhile.
@@ -122,7 +148,18 @@ impl Replica {
             );
         };
         let Some(wal) = Wal::open(&folders.log.path, *start)? else { return Ok(None) };
-        Ok(Some(Replica {
+        Ok(Some(Replica::at(folders, name, manifest, wal, memtable_bytes)))
+    }
+
+    /// The state of a manifest, before any commit behind it, at the start of a log file.
+    fn at(
+        folders: &ReplicaFolders,
+        name: ManifestRef,
+        manifest: Manifest,
+        wal: Wal,
+        memtable_bytes: u64,
+    ) -> Replica {
+        Replica {
             folders: folders.clone(),
             position: Position::at_start(wal),
             visible: Mark::default(),
@@ -134,7 +171,7 @@ impl Replica {
             forgotten: Vec::new(),
             memtable_bytes,
             batch: Batch::default(),
-        }))
+        }
     }
 
     /// Reads and applies frames up to the limit. False when a file on the way was removed by a later checkpoint: open anew.

@@ -216,3 +216,51 @@ fn the_last_to_close_leaves_little_to_read() {
     assert_eq!(database.info().unwrap().checkpoint, seq);
     database.verify().unwrap();
 }
+
+/// Files of the log and of segments.
+fn log_and_segments(folder: &Path) -> (usize, Vec<PathBuf>) {
+    let logs = files(folder, "log").iter().filter(|path| path.extension().is_some()).count();
+    (logs, files(folder, "seg"))
+}
+
+#[test]
+fn the_last_to_close_removes_what_only_older_snapshots_and_late_processes_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    let mut random = Random::new(2);
+    fill(&database, 0, 2000, &random.bytes(100));
+    database.checkpoint().unwrap();
+    let reader = database.begin(Mode::Read).unwrap();
+    for _ in 0..3 {
+        fill(&database, 0, 2000, &random.bytes(100));
+        database.checkpoint().unwrap();
+    }
+    reader.rollback();
+    let before = log_and_segments(folder.path());
+    let (seq, checkpoint) = database.info().map(|info| (info.seq, info.checkpoint)).unwrap();
+    assert_eq!(seq, checkpoint, "little is left to read");
+    database.close().unwrap();
+    let after = log_and_segments(folder.path());
+    assert_eq!(after.0, 1);
+    assert!(after.1.len() < before.1.len(), "{before:?} {after:?}");
+    assert!(folder_bytes(folder.path()) < 2 * 2000 * 120);
+    let database = Database::open(folder.path(), &small()).unwrap();
+    assert_eq!(count(&database).unwrap(), 2000);
+    assert_eq!(database.info().unwrap().checkpoint, checkpoint, "closing needed no tree");
+    database.verify().unwrap();
+}
+
+#[test]
+fn closing_keeps_what_an_open_transaction_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = Database::open(folder.path(), &small()).unwrap();
+    fill(&database, 0, 2000, b"old");
+    database.checkpoint().unwrap();
+    let reader = database.begin(Mode::Read).unwrap();
+    fill(&database, 0, 2000, b"new");
+    database.checkpoint().unwrap();
+    let held = files(folder.path(), "seg").len();
+    database.close().unwrap();
+    assert_eq!(files(folder.path(), "seg").len(), held);
+    drop(reader);
+}

@@ -42,6 +42,23 @@ fn a_disk_that_is_full_while_a_run_is_written_ends_the_transaction_and_nothing_e
 }
 
 #[test]
+fn what_is_committed_during_a_checkpoint_is_merged_without_a_later_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = process_of_runs(folder.path());
+    for round in 0..40u8 {
+        let mut transaction = begin(&process);
+        let store = transaction.ensure_store("s", b"").unwrap();
+        for key in 0..1000u32 {
+            transaction.put(store, &key.to_be_bytes(), &[round; 50], Placement::Auto).unwrap();
+        }
+        transaction.commit().unwrap();
+    }
+    process.background.wait();
+    assert!(!process.lock_replica().is_full());
+    assert_eq!(load(&process, 999).unwrap(), Some(vec![39; 50]));
+}
+
+#[test]
 fn a_child_forked_while_a_run_is_written_waits_for_nothing_and_harms_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let process = process_of_runs(folder.path());

@@ -11,7 +11,7 @@ use crate::ValueRef;
 pub(crate) struct MemCursor<'a> {
     index: &'a Index,
     window: Window,
-    current: Option<(u32, &'a Version)>,
+    current: Option<(u32, Version)>,
 }
 
 impl<'a> MemCursor<'a> {
@@ -21,7 +21,7 @@ impl<'a> MemCursor<'a> {
 
     /// Key, and value or tombstone.
     pub(crate) fn current(&self) -> Option<(&'a [u8], Option<ValueRef<'a>>)> {
-        self.current.map(|(node, version)| (self.index.key(node), self.index.value(version)))
+        self.current.as_ref().map(|(node, version)| (self.index.key(*node), self.index.value(version)))
     }
 
     /// Moves to the first key at or after (after: when excluded) the bound.
@@ -64,12 +64,12 @@ impl<'a> MemCursor<'a> {
         self.index.last_before(|node| self.index.compare(node, &probe) != Order::Greater)
     }
 
-    fn visible(&self, node: u32) -> Option<(u32, &'a Version)> {
+    fn visible(&self, node: u32) -> Option<(u32, Version)> {
         let version = self.index.newest_upto(node, self.window.upto)?;
         (version.seq > self.window.after).then_some((node, version))
     }
 
-    fn first_visible(&self, mut node: u32) -> Option<(u32, &'a Version)> {
+    fn first_visible(&self, mut node: u32) -> Option<(u32, Version)> {
         while node != NONE {
             if let Some(found) = self.visible(node) {
                 return Some(found);
@@ -79,7 +79,7 @@ impl<'a> MemCursor<'a> {
         None
     }
 
-    fn last_visible(&self, mut node: u32) -> Option<(u32, &'a Version)> {
+    fn last_visible(&self, mut node: u32) -> Option<(u32, Version)> {
         while node != NONE {
             if let Some(found) = self.visible(node) {
                 return Some(found);

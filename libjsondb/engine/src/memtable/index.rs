@@ -6,7 +6,7 @@
 
 use std::cmp::Ordering as Order;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::batch::Kind;
 use super::chunks::Chunks;
@@ -57,35 +57,68 @@ pub(super) struct Place {
     pub(super) len: u32,
 }
 
-/// A key.
+/// A [`Place`] that was written once, before anything led to it.
+#[derive(Default)]
+struct PlaceCell([AtomicU32; 3]);
+
+impl PlaceCell {
+    fn set(&self, place: Place) {
+        for (part, value) in self.0.iter().zip([place.block, place.offset, place.len]) {
+            part.store(value, Ordering::Relaxed);
+        }
+    }
+
+    fn get(&self) -> Place {
+        let [block, offset, len] = self.0.each_ref().map(|part| part.load(Ordering::Relaxed));
+        Place { block, offset, len }
+    }
+}
+
+/// A key. It fills a line of the processor's cache: a search meets many of them. What does not change is written before anything leads to
+/// the node, by a store that releases it: so plain loads see it.
+#[derive(Default)]
+#[repr(align(64))]
 pub(super) struct Node {
-    head: Head,
-    key: Place,
+    head: [AtomicU64; 3],
+    key: PlaceCell,
     /// Its newest version.
     pub(super) newest: AtomicU32,
     /// The next node on each level; on the lowest that of the next key.
     near: [AtomicU32; NEAR_LEVELS],
     /// Number of the first link of the levels above.
-    far: u32,
+    far: AtomicU32,
+}
+
+/// What a node is made with.
+pub(super) struct NewNode<'a> {
+    pub(super) probe: &'a Probe<'a>,
+    pub(super) key: Place,
+    pub(super) newest: u32,
+    pub(super) far: u32,
 }
 
 impl Node {
-    pub(super) fn new(probe: &Probe<'_>, key: Place, newest: u32, far: u32) -> Node {
-        Node { head: probe.head, key, newest: AtomicU32::new(newest), near: Default::default(), far }
+    fn set(&self, new: &NewNode<'_>) {
+        for (word, value) in self.head.iter().zip(new.probe.head.0) {
+            word.store(value, Ordering::Relaxed);
+        }
+        self.key.set(new.key);
+        self.newest.store(new.newest, Ordering::Relaxed);
+        self.far.store(new.far, Ordering::Relaxed);
+    }
+
+    fn head(&self) -> Head {
+        Head(self.head.each_ref().map(|word| word.load(Ordering::Relaxed)))
     }
 
     /// Of a level above the near ones.
     fn far_link(&self, level: usize) -> u32 {
-        self.far + (level - NEAR_LEVELS) as u32
+        self.far.load(Ordering::Relaxed) + (level - NEAR_LEVELS) as u32
     }
 }
 
-/// A node fills a line of the processor's cache: a search meets many of them.
-#[derive(Default)]
-#[repr(align(64))]
-struct Line(OnceLock<Node>);
-
 /// What a commit set a key to.
+#[derive(Clone, Copy)]
 pub(super) struct Version {
     pub(super) seq: Seq,
     pub(super) value: Place,
@@ -97,21 +130,58 @@ pub(super) struct Version {
     pub(super) jump: u32,
 }
 
+/// A [`Version`] that was written once, before its node led to it.
+#[derive(Default)]
+pub(super) struct VersionCell {
+    seq: AtomicU64,
+    value: PlaceCell,
+    /// The kind in the lowest two bits, the depth above.
+    depth_and_kind: AtomicU64,
+    older: AtomicU32,
+    jump: AtomicU32,
+}
+
+/// As numbers in a [`VersionCell`].
+const KINDS: [Kind; 3] = [Kind::Removed, Kind::Inline, Kind::Blob];
+
+impl VersionCell {
+    pub(super) fn set(&self, version: &Version) {
+        self.seq.store(version.seq.0, Ordering::Relaxed);
+        self.value.set(version.value);
+        let depth_and_kind = u64::from(version.depth) << 2 | version.kind as u64;
+        self.depth_and_kind.store(depth_and_kind, Ordering::Relaxed);
+        self.older.store(version.older, Ordering::Relaxed);
+        self.jump.store(version.jump, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Version {
+        let depth_and_kind = self.depth_and_kind.load(Ordering::Relaxed);
+        Version {
+            seq: Seq(self.seq.load(Ordering::Relaxed)),
+            value: self.value.get(),
+            kind: KINDS.get((depth_and_kind & 3) as usize).copied().unwrap_or(Kind::Removed),
+            depth: (depth_and_kind >> 2) as u32,
+            older: self.older.load(Ordering::Relaxed),
+            jump: self.jump.load(Ordering::Relaxed),
+        }
+    }
+}
+
 /// The node before all keys; as a link: there is no next one.
 pub(super) const NONE: u32 = 0;
 
 pub(super) struct Index {
     pub(super) table: Table,
-    nodes: Chunks<Line>,
-    pub(super) versions: Chunks<OnceLock<Version>>,
+    nodes: Chunks<Node>,
+    pub(super) versions: Chunks<VersionCell>,
     pub(super) far: Chunks<AtomicU32>,
     /// Keys and values of a commit each.
     pub(super) blocks: Chunks<OnceLock<Box<[u8]>>>,
 }
 
 /// Memory of a node with its slots of the hash table, of a version, and of a block beside its bytes.
-pub(super) const NODE_BYTES: u64 = size_of::<Line>() as u64 + 24;
-pub(super) const VERSION_BYTES: u64 = size_of::<OnceLock<Version>>() as u64;
+pub(super) const NODE_BYTES: u64 = size_of::<Node>() as u64 + 24;
+pub(super) const VERSION_BYTES: u64 = size_of::<VersionCell>() as u64;
 pub(super) const BLOCK_BYTES: u64 = size_of::<OnceLock<Box<[u8]>>>() as u64 + 16;
 
 impl Default for Index {
@@ -124,27 +194,30 @@ impl Default for Index {
             blocks: Chunks::default(),
         };
         let empty = Place { block: 0, offset: 0, len: 0 };
-        index.make_node(NONE, Node::new(&Probe::new(&[]), empty, 0, 0), LEVELS);
+        let first = NewNode { probe: &Probe::new(&[]), key: empty, newest: 0, far: 0 };
+        index.make_node(NONE, &first, LEVELS);
         index
     }
 }
 
 impl Index {
     /// A node on so many levels, to which no link leads yet.
-    pub(super) fn make_node(&self, number: u32, node: Node, levels: usize) {
+    pub(super) fn make_node(&self, number: u32, new: &NewNode<'_>, levels: usize) {
+        let node = self.nodes.make(number);
+        node.set(new);
         for level in NEAR_LEVELS..levels {
             self.far.make(node.far_link(level));
         }
-        // Numbers are used once.
-        let _ = self.nodes.make(number).0.set(node);
     }
 
+    /// A node that a link or the table led to.
     pub(super) fn node(&self, number: u32) -> Option<&Node> {
-        self.nodes.get(number)?.0.get()
+        self.nodes.get(number)
     }
 
-    pub(super) fn version(&self, number: u32) -> Option<&Version> {
-        self.versions.get(number)?.get()
+    /// A version that a node or a newer one led to.
+    pub(super) fn version(&self, number: u32) -> Option<Version> {
+        self.versions.get(number).map(VersionCell::get)
     }
 
     fn bytes(&self, place: Place) -> &[u8] {
@@ -154,7 +227,7 @@ impl Index {
     }
 
     pub(super) fn key(&self, number: u32) -> &[u8] {
-        self.node(number).map_or(&[], |node| self.bytes(node.key))
+        self.node(number).map_or(&[], |node| self.bytes(node.key.get()))
     }
 
     pub(super) fn value(&self, version: &Version) -> Option<ValueRef<'_>> {
@@ -176,12 +249,12 @@ impl Index {
         self.table.find(hash, |number| self.compare(number, probe) == Order::Equal)
     }
 
-    pub(super) fn newest(&self, node: u32) -> Option<&Version> {
+    pub(super) fn newest(&self, node: u32) -> Option<Version> {
         self.version(self.node(node)?.newest.load(Ordering::Acquire))
     }
 
     /// The newest version of a node that is not newer than `upto`.
-    pub(super) fn newest_upto(&self, node: u32, upto: Seq) -> Option<&Version> {
+    pub(super) fn newest_upto(&self, node: u32, upto: Seq) -> Option<Version> {
         let mut version = self.newest(node)?;
         while version.seq > upto {
             if version.depth == 0 {
@@ -195,13 +268,14 @@ impl Index {
 
     pub(super) fn compare(&self, node: u32, probe: &Probe<'_>) -> Order {
         let Some(node) = self.node(node) else { return Order::Less };
-        node.head.cmp(&probe.head).then_with(|| {
-            let len = node.key.len as usize;
+        node.head().cmp(&probe.head).then_with(|| {
+            let key = node.key.get();
+            let len = key.len as usize;
             if len.max(probe.key.len()) <= HEAD_LEN {
                 // What differs is zeros at the end.
                 len.cmp(&probe.key.len())
             } else {
-                self.bytes(node.key).cmp(probe.key)
+                self.bytes(key).cmp(probe.key)
             }
         })
     }
@@ -242,6 +316,6 @@ mod tests {
 
     #[test]
     fn a_node_fills_one_line() {
-        assert_eq!(size_of::<Line>(), 64);
+        assert_eq!(size_of::<Node>(), 64);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::batch::{Batch, Kind};
-use super::index::{Index, LEVELS, NEAR_LEVELS, NONE, Node, Place, Probe, Version};
+use super::index::{Index, LEVELS, NEAR_LEVELS, NONE, NewNode, Node, Place, Probe, Version};
 use super::table::KeyHash;
 use crate::Seq;
 
@@ -73,10 +73,10 @@ impl Index {
         writer.versions += 1;
         let newest = node.map(|node| node.newest.load(Ordering::Relaxed));
         let (depth, older, jump) = match newest.and_then(|newest| Some((newest, self.version(newest)?))) {
-            Some((newest, version)) => (version.depth + 1, newest, self.jump_from(newest, version)),
+            Some((newest, version)) => (version.depth + 1, newest, self.jump_from(newest, &version)),
             None => (0, number, number),
         };
-        let _ = self.versions.make(number).set(Version { seq, value, kind, depth, older, jump });
+        self.versions.make(number).set(&Version { seq, value, kind, depth, older, jump });
         number
     }
 
@@ -93,7 +93,7 @@ impl Index {
         self.find_path(&mut writer.path, probe);
         let (number, levels) = (writer.nodes, writer.random_levels());
         writer.nodes += 1;
-        self.make_node(number, Node::new(probe, key, version, writer.far), levels);
+        self.make_node(number, &NewNode { probe, key, newest: version, far: writer.far }, levels);
         writer.far += levels.saturating_sub(NEAR_LEVELS) as u32;
         // From the lowest level on readers meet it: its own link is there before.
         for (level, before) in writer.path.iter_mut().enumerate().take(levels) {

@@ -123,7 +123,7 @@ impl Memtable {
     /// The newest version of a key inside `window`, value or tombstone; None when this memtable has none.
     pub(crate) fn find(&self, key: &[u8], window: Window) -> Option<Option<ValueRef<'_>>> {
         let version = self.index.newest_upto(self.index.find(key)?, window.upto)?;
-        (version.seq > window.after).then(|| self.index.value(version))
+        (version.seq > window.after).then(|| self.index.value(&version))
     }
 
     /// The commit that last wrote a key, if this memtable holds one.

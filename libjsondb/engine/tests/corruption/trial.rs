@@ -113,12 +113,13 @@ impl<'a> Trial<'a> {
                 keep(database.checkpoint(), &mut refused);
                 refused.extend(content.ask(&database)?);
             }
-            database.close().unwrap();
+            // The last to close makes a checkpoint where it is worth one.
+            keep(database.close(), &mut refused);
         }
         // Also when it was refused: that must not have changed anything.
         if let Some(database) = keep(open(&self.folder), &mut refused) {
             refused.extend(content.ask(&database)?);
-            database.close().unwrap();
+            keep(database.close(), &mut refused);
         }
         Ok(refused)
     }
