@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::clustering::{Finder, Index};
-use super::kernel::{Int8Query, Int8Rows, Matrix, dot, unit};
+use super::kernel::{Int8Query, Int8Rows, Matrix, dot};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
 use super::state::{Change, IndexState};
@@ -78,11 +78,12 @@ impl Centroids {
         self.ids.push(id);
         self.rotated.push(rotated);
         self.norms_squared.push(norm_squared);
-        match metric {
-            // By direction: a centroid is the shorter the more its rows differ, which does not make them worse.
-            Metric::Cosine => self.int8.push(&unit(rotated)),
-            Metric::Dot | Metric::L2 => self.int8.push_with(rotated, metric.bias(norm_squared)),
-        }
+        // Cosine: by direction. A centroid is the shorter the more its rows differ, which does not make them worse.
+        let factor = match metric {
+            Metric::Cosine if norm_squared > 0.0 => 1.0 / norm_squared.sqrt(),
+            _ => 1.0,
+        };
+        self.int8.push_scaled(rotated, factor, metric.bias(norm_squared));
     }
 
     /// What centroids are ranked by, the product with the query given.

@@ -69,12 +69,19 @@ impl Int8Rows {
 
     /// Adds a row whose scores are its products plus `add`.
     pub(in crate::vector) fn push_with(&mut self, row: &[f32], add: f32) {
+        self.push_scaled(row, 1.0, add);
+    }
+
+    /// Adds a row whose scores are its products times `factor` plus `add`.
+    pub(in crate::vector) fn push_scaled(&mut self, row: &[f32], factor: f32, add: f32) {
         let (group, lane) = (self.len / GROUP, self.len % GROUP);
         if lane == 0 {
             self.blocks.resize((group + 1) * self.blocks_per_group, Block([0; 4 * GROUP]));
             self.factors.push(Factors { bias: [0; GROUP], scale: [0.0; GROUP], add: [0.0; GROUP] });
         }
-        let query = Int8Query::new(row);
+        let mut query = Int8Query::new(row);
+        query.scale *= factor;
+        query.squared_norm *= factor * factor;
         let mut sum = 0i32;
         for (block, numbers) in self.blocks[group * self.blocks_per_group..].iter_mut().zip(&query.numbers) {
             for (to, number) in block.0[lane * 4..][..4].iter_mut().zip(numbers) {
