@@ -315,6 +315,13 @@ uint64_t sop_handle_count(void);
 // The UUID text by which the functions of 2.0.17 name the object of a handle. Free it with freeString.
 int32_t sop_handle_uuid(uint64_t handle, char **out);
 
+// A progress function for those that cannot be called from a thread of this library: give it as progress, and as user_data the address of
+// three uint64_t, 0 at first: bytes done, bytes to do in all, and one that stops the call once it is not 0. They stay where they are
+// until the call ends, and are read and written as a whole.
+int32_t sop_progress_to_cell(void *user_data,
+                             uint64_t bytes_done,
+                             uint64_t bytes_total);
+
 // Checks all that is stored in a database without changing anything, and goes on after a finding. Others may use it meanwhile; it is not opened.
 // Writes {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"stores":[...],"entries":0,"pages":0,"values":0,
 // "bytes":0,"log":{...}}. Damage is no error of this function. progress may be NULL. Free the text with freeString.

@@ -2,6 +2,7 @@
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 use stores::{BackupCheck, CancelToken, Database, Progress, Result};
@@ -15,6 +16,26 @@ use crate::strings::{Out, input, to_json};
 /// ends with SOP_ERROR_CODE_CANCELLED. Called on the thread of the call; it may call any function of this library.
 pub type SopProgress =
     Option<unsafe extern "C" fn(user_data: *mut c_void, bytes_done: u64, bytes_total: u64) -> i32>;
+
+/// A progress function for those that cannot be called from a thread of this library: give it as progress, and as user_data the address of
+/// three uint64_t, 0 at first: bytes done, bytes to do in all, and one that stops the call once it is not 0. They stay where they are
+/// until the call ends, and are read and written as a whole.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_progress_to_cell(
+    user_data: *mut c_void,
+    bytes_done: u64,
+    bytes_total: u64,
+) -> i32 {
+    let numbers = user_data.cast::<AtomicU64>();
+    if numbers.is_null() || !numbers.is_aligned() {
+        return 0;
+    }
+    // SAFETY: the caller's part.
+    let [done, total, stop] = unsafe { [&*numbers, &*numbers.add(1), &*numbers.add(2)] };
+    done.store(bytes_done, Ordering::Relaxed);
+    total.store(bytes_total, Ordering::Relaxed);
+    i32::from(stop.load(Ordering::Relaxed) != 0)
+}
 
 /// Runs a long call with the caller's progress function.
 ///

@@ -50,6 +50,14 @@ _HANDLE = c_uint64
 PROGRESS = ctypes.CFUNCTYPE(c_int32, c_void_p, c_uint64, c_uint64)
 _PROGRESS = (PROGRESS, c_void_p)
 
+
+class ProgressCell(ctypes.Structure):
+    """How far a long call is, written by the library; a stop that is not 0 ends the call."""
+
+    _fields_ = [("done", c_uint64), ("total", c_uint64), ("stop", c_uint64)]
+
+
+
 _OF_HANDLE = (_CONTEXT, _HANDLE)
 
 # Texts one after the other, and the length of each.
@@ -123,6 +131,7 @@ _UNCHECKED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "sop_last_error": (c_void_p, ()),
     "sop_handle_release": (None, (_HANDLE,)),
     "sop_handle_count": (c_uint64, ()),
+    "sop_progress_to_cell": (c_int32, (c_void_p, c_uint64, c_uint64)),
     "freeString": (None, (c_void_p,)),
     "createContext": (_CONTEXT, ()),
     "cancelContext": (None, (_CONTEXT,)),
@@ -190,6 +199,9 @@ def unusable(path: str | os.PathLike[str], why: str) -> ImportError:
 
 
 native: Any = _load()
+
+# Writes to a ProgressCell.
+PROGRESS_TO_CELL = ctypes.cast(native.sop_progress_to_cell, PROGRESS)
 
 
 def take_text(pointer: int | None) -> str | None:

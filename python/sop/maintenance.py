@@ -5,6 +5,7 @@ All of it can be turned into JSON with `dataclasses.asdict`; the command line, `
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from ._folder import Folder
 from ._json import encode_text
-from ._library import PROGRESS, call_json, native
+from ._library import PROGRESS_TO_CELL, ProgressCell, call_json, native
 from .context import Context, context_id
 from .errors import ValidationError
 
@@ -216,7 +217,7 @@ def run(ask: Callable[..., Any], function: Any, progress: Progress | None, *argu
             told = call.tell(progress, told)
         call.tell(progress, told)
     except BaseException:
-        call.stopped = True
+        call.cell.stop = 1
         call.join()
         raise
     call.join()
@@ -231,27 +232,23 @@ class _LongCall(threading.Thread):
         self.ask = ask
         self.function = function
         self.arguments = arguments
-        self.figures = (0, 0)
-        self.stopped = False
+        # Written by the library itself: it never waits for the GIL, which a daemon thread does not outlive.
+        self.cell = ProgressCell()
         self.ended = threading.Event()
         self.answer: Any = None
         self.error: BaseException | None = None
 
     def run(self) -> None:
         try:
-            self.answer = self.ask(self.function, *self.arguments, PROGRESS(self._told), None)
+            self.answer = self.ask(self.function, *self.arguments, PROGRESS_TO_CELL, ctypes.byref(self.cell))
         except BaseException as error:
             self.error = error
         finally:
             self.ended.set()
 
-    def _told(self, _data: Any, done: int, total: int) -> int:
-        self.figures = (done, total)
-        return int(self.stopped)
-
     def tell(self, progress: Progress | None, told: tuple[int, int]) -> tuple[int, int]:
         """Passes on the newest figures, if they are new."""
-        figures = self.figures
+        figures = (self.cell.done, self.cell.total)
         if progress is not None and figures != told:
             progress(*figures)
         return figures

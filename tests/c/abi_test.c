@@ -398,6 +398,12 @@ static void test_stores(const char *folder)
     EXPECT(0, sop_vector_open(0, database, TEXT("{\"name\": \"auto\", \"usage_mode\": 1}"), &vectors));
     EXPECT(0, sop_vector_upsert(0, vectors, TEXT("[{\"id\": \"a\", \"vector\": [1, 0], \"payload\": {\"n\": 1}}]")));
     EXPECT(0, sop_vector_optimize(0, vectors, NULL, NULL));
+    uint64_t cell[3] = {0, 0, 0};
+    EXPECT(0, sop_database_verify(0, database, sop_progress_to_cell, cell, &text));
+    has(text, "\"intact\":true");
+    CHECK(cell[0] > 0 && cell[0] == cell[1], "%" PRIu64 " of %" PRIu64 " bytes", cell[0], cell[1]);
+    cell[2] = 1;
+    EXPECT(SOP_ERROR_CODE_CANCELLED, sop_database_verify(0, database, sop_progress_to_cell, cell, &text));
     EXPECT(0, sop_vector_stats(0, vectors, &text));
     has(text, "\"usage_mode\":1");
     EXPECT(SOP_ERROR_CODE_ITEM_NOT_FOUND, sop_vector_get(0, vectors, TEXT("b"), &text));

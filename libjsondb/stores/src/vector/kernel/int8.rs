@@ -63,6 +63,7 @@ impl Int8Rows {
     }
 
     /// Adds a row.
+    #[cfg(test)]
     pub(in crate::vector) fn push(&mut self, row: &[f32]) {
         self.push_with(row, 0.0);
     }

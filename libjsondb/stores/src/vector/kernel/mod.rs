@@ -20,7 +20,9 @@ use std::sync::OnceLock;
 
 pub(super) use int8::{Int8Query, Int8Rows};
 pub(super) use matrix::{Matrix, decode, encode};
-pub(super) use norm::{cosine, make_unit, norm, unit};
+#[cfg(test)]
+pub(super) use norm::unit;
+pub(super) use norm::{cosine, make_unit, norm};
 
 /// The bytes of an f32 at any address, in the order of this processor.
 type Float = [u8; 4];

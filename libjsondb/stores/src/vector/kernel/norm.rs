@@ -18,6 +18,7 @@ pub(in crate::vector) fn norm(vector: &[f32]) -> f64 {
 }
 
 /// The vector scaled to length 1; the zero vector stays as it is.
+#[cfg(test)]
 pub(in crate::vector) fn unit(vector: &[f32]) -> Vec<f32> {
     let mut scaled = vector.to_vec();
     make_unit(&mut scaled);
