@@ -53,10 +53,15 @@ fn with_progress(s: Step, call: impl FnOnce(SopProgress, *mut c_void)) {
         *left = left.saturating_sub(1);
         i32::from(*left == 0)
     }
-    let mut left = s.twist;
-    let (progress, data): (SopProgress, _) =
-        if s.twist == 0 { (None, null_mut()) } else { (Some(report), (&raw mut left).cast()) };
+    let (mut left, mut cell) = (s.twist, [0, 0, u64::from(s.twist == 2)]);
+    let (progress, data): (SopProgress, _) = match s.twist {
+        0 => (None, null_mut()),
+        1 => (Some(sop_progress_to_cell), null_mut()),
+        2 | 3 => (Some(sop_progress_to_cell), (&raw mut cell).cast()),
+        _ => (Some(report), (&raw mut left).cast()),
+    };
     call(progress, data);
+    assert!(cell[0] <= cell[1]);
 }
 
 /// A long call on a database.
