@@ -57,7 +57,6 @@ class ProgressCell(ctypes.Structure):
     _fields_ = [("done", c_uint64), ("total", c_uint64), ("stop", c_uint64)]
 
 
-
 _OF_HANDLE = (_CONTEXT, _HANDLE)
 
 # Texts one after the other, and the length of each.
