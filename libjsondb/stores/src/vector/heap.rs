@@ -97,6 +97,25 @@ impl Heap {
         self.stored(&self.buffer).map(Some)
     }
 
+    /// The row that is at this place, from 0, among those that a block has; None when it has fewer.
+    pub(super) fn nth(
+        &mut self,
+        t: &mut Transaction,
+        store: StoreId,
+        block: u64,
+        place: usize,
+    ) -> Result<Option<RowId>> {
+        let key = keys::vectors(block);
+        let Some(len) = t.get_part(store, &key, 0, 0, &mut self.buffer)? else { return Ok(None) };
+        if len.is_multiple_of(self.stride) {
+            return Ok((place < len / self.stride).then(|| RowId::new(block, place)));
+        }
+        let trailer = len.checked_sub(TRAILER).ok_or_else(wrong_length)?;
+        t.get_part(store, &key, trailer, TRAILER, &mut self.buffer)?;
+        let slots = bitmap(&self.buffer)?;
+        Ok((0..SLOTS).filter(|slot| slots >> slot & 1 == 1).nth(place).map(|slot| RowId::new(block, slot)))
+    }
+
     fn stored<'a>(&self, bytes: &'a [u8]) -> Result<Stored<'a>> {
         if bytes.len() != self.stride {
             return Err(wrong_length());

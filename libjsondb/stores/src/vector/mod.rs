@@ -172,7 +172,12 @@ impl VectorStore {
                 rotation
             }
         };
-        Ok(Some(Shape { store, config, rotation }))
+        let database = match &self.session {
+            Session::Auto(database) => database,
+            Session::In(transaction) => transaction.database(),
+        };
+        let folder = xxhash_rust::xxh3::xxh3_64(database.folder().as_os_str().as_encoded_bytes());
+        Ok(Some(Shape { store, config, rotation, home: folder ^ config.id }))
     }
 
     /// Fails when the store was opened with another metric than it has.

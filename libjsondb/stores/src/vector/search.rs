@@ -42,7 +42,7 @@ pub(super) const PROBES_MIN: usize = 4;
 const TIES_MAX: usize = 1024;
 
 /// Cells of a result array: ids and scores of all queries of a call.
-const RESULT_CELLS_MAX: usize = 1 << 27;
+const RESULT_CELLS_MAX: usize = 1 << 25;
 
 const THREADS_MAX: usize = 64;
 
@@ -142,6 +142,7 @@ impl VectorStore {
             if dimension != shape.dimension() {
                 return Err(self.dimension_mismatch(shape.dimension(), dimension, "the query"));
             }
+            queries.chunks_exact(dimension).try_for_each(|query| shape.check_length(query, "the query"))?;
             let found = t.untracked(|t| {
                 let rows = counters::rows(t, shape.store)?;
                 let k = request.k.min(usize::try_from(rows).unwrap_or(usize::MAX));
@@ -234,12 +235,12 @@ impl<'a> Plan<'a> {
             Arc::new(load_fresh(t, store, words)?)
         } else {
             let added = counters::added(t, store)?;
-            let name = ListName::Fresh { store: shape.config.id, stamp, added };
+            let name = ListName::Fresh { store: shape.home, stamp, added };
             cached(name, || load_fresh(t, store, words))?
         };
         let matches = match &request.filter {
             Some(filter) if !request.exact => {
-                Some(Matches::find(t, store, (shape.config.id, stamp), filter, words)?)
+                Some(Matches::find(t, store, (shape.home, stamp), filter, words)?)
             }
             _ => None,
         };

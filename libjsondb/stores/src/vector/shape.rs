@@ -6,10 +6,11 @@ use std::sync::Arc;
 use engine::StoreId;
 
 use super::heap::Stored;
-use super::kernel::dot;
+use super::kernel::{dot, norm};
 use super::rabitq::{self, Factors, Rotation};
 use super::state::Config;
 use super::types::Metric;
+use crate::{Error, ErrorCode, Result};
 
 /// Lengths by which vectors can be divided as they are.
 const USUAL_NORMS: Range<f32> = 1e-15..1e15;
@@ -20,12 +21,28 @@ pub(super) struct Shape {
     pub(super) store: StoreId,
     pub(super) config: Config,
     pub(super) rotation: Arc<Rotation>,
+    /// Tells this store from all others, copies of its folder included.
+    pub(super) home: u64,
 }
+
+/// Products of longer vectors are not numbers any more.
+const LENGTH_MAX: f64 = 1e15;
 
 impl Shape {
     /// Numbers per vector.
     pub(super) fn dimension(&self) -> usize {
         self.config.dimension as usize
+    }
+
+    /// Fails for a vector that is too long for the metric.
+    pub(super) fn check_length(&self, vector: &[f32], what: &str) -> Result<()> {
+        let length = norm(vector);
+        if self.config.metric == Metric::Cosine || length <= LENGTH_MAX {
+            return Ok(());
+        }
+        let message =
+            format!("{what}: its length is {length:e}; with this metric it is at most {LENGTH_MAX:e}");
+        Err(Error::new(ErrorCode::Validation, message))
     }
 
     /// Words of a code.

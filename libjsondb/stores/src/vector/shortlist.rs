@@ -166,7 +166,8 @@ impl Shortlist {
     pub(super) fn into_ranking(self) -> Ranking {
         let floor = self.floor;
         let mut candidates = self.candidates;
-        candidates.retain(|candidate| candidate.bound >= floor);
+        // A bound that is not a number says nothing.
+        candidates.retain(|candidate| candidate.bound >= floor || candidate.bound.is_nan());
         Ranking { heap: candidates.into(), seen: HashSet::default(), scored: Vec::new() }
     }
 }
@@ -212,6 +213,7 @@ impl Ranking {
                 continue;
             }
             if let Some((score, rank)) = score(row)? {
+                let rank = if rank.is_nan() { f32::NEG_INFINITY } else { rank };
                 let place = self.scored.partition_point(|other| other.rank >= rank);
                 self.scored.insert(place, Scored { row, score, rank });
             }

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
-use engine::{CancelToken, Direction, PerProcess, StoreId, Transaction};
+use engine::{CancelToken, Direction, PerProcess, StoreId, Transaction, Value};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -112,19 +112,24 @@ impl Centroids {
     }
 
     fn load(t: &mut Transaction, store: StoreId, padded: usize, metric: Metric) -> Result<Self> {
+        let mut found: Vec<(ClusterId, Value)> = Vec::new();
+        walk::visit(t, store, KeyRange::all(b'c').span(), Direction::Forward, |key, value| {
+            found.push((keys::cluster_of_centroid(key)?, value.to_value()));
+            Ok(true)
+        })?;
         let mut centroids = Self::new(padded);
         let mut centroid = Vec::new();
-        walk::visit(t, store, KeyRange::all(b'c').span(), Direction::Forward, |key, value| {
-            let engine::ValueRef::Inline(bytes) = value else {
-                return Err(damaged("a centroid is not in its place"));
-            };
-            decode(bytes, padded, &mut centroid)?;
-            match keys::cluster_of_centroid(key)? {
+        for (id, value) in found {
+            match value {
+                Value::Inline(bytes) => decode(&bytes, padded, &mut centroid)?,
+                // Of many numbers.
+                value @ Value::Blob(_) => decode(&t.load(&value)?, padded, &mut centroid)?,
+            }
+            match id {
                 BASE => centroids.base = centroid.as_slice().into(),
                 id => centroids.push(id, &centroid, metric),
             }
-            Ok(true)
-        })?;
+        }
         Ok(centroids)
     }
 
@@ -172,6 +177,14 @@ impl Table {
     ) -> Result<Arc<Table>> {
         let state = IndexState::read(t, store)?;
         let cache = CACHE.get();
+        if state.version == 0 {
+            // Of every store, whatever its dimension.
+            return Ok(Arc::new(Table {
+                state,
+                centroids: Arc::new(Centroids::new(padded)),
+                lists: Vec::new(),
+            }));
+        }
         if let Some(table) = cache.table(state.stamp) {
             return Ok(table);
         }

@@ -139,6 +139,7 @@ impl VectorStore {
                 config.write(t, store)?;
             }
             let shape = self.shape(t)?.ok_or_else(|| damaged("its configuration is gone"))?;
+            rows.iter().try_for_each(|row| shape.check_length(row.vector, row.id))?;
             self.put_rows(t, &shape, &rows, cancel)
         })
     }

@@ -38,7 +38,8 @@ pub(super) fn drain(
                 let (cluster, centroid) = (state.next_cluster, mean(&fresh.vectors));
                 state.next_cluster += 1;
                 state.clusters = 1;
-                change.centroids.push(cluster);
+                // The base is another one as well.
+                change.is_rebuild = true;
                 for id in [BASE, cluster] {
                     t.put(shape.store, &keys::centroid(id), &encode(&centroid), Placement::Auto)?;
                 }
@@ -66,7 +67,10 @@ pub(super) fn drain(
     state.indexed += fresh.rows.len() as u64;
     let stamp = index.state.stamp;
     index.commit(&change)?;
-    touched.extend(change.lists.iter().filter(|cluster| has_its_turn(**cluster, stamp)));
+    // Where rows come together, all are.
+    let are_apart = change.lists.len() * 4 > fresh.rows.len();
+    let looked_at = |cluster: &&ClusterId| !are_apart || has_its_turn(**cluster, stamp);
+    touched.extend(change.lists.iter().filter(looked_at));
     Ok(fresh.count >= ROWS_MAX || !touched.is_empty())
 }
 

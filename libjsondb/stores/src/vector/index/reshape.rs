@@ -169,10 +169,17 @@ impl<'a> Reshaping<'a> {
             for ((row, vector), (first, second)) in members.iter().zip(places) {
                 let place = if is_primary { Some(first) } else { second };
                 let Some(place) = place.map(|place| place as usize) else { continue };
+                let heir = ListKey::Cluster(heirs[place]);
+                if !is_primary
+                    && self.t.get_with(self.shape.store, &heir.loose(row), |code| code.is_some())?
+                {
+                    // It is there as one of the nearest.
+                    continue;
+                }
                 let mut code = vec![0; self.shape.words()];
                 let factors = self.shape.encode(vector, centroids.row(place), &mut code);
                 let coded = Coded { row, is_primary, factors, code: &code };
-                list::put_loose(self.t, self.shape.store, ListKey::Cluster(heirs[place]), coded)?;
+                list::put_loose(self.t, self.shape.store, heir, coded)?;
                 touched.insert(heirs[place]);
             }
         }

@@ -15,6 +15,8 @@ use crate::{Error, ErrorCode, Result, walk};
 
 const PREFIX: [u8; 2] = [b'f', 0];
 const CHUNK_BYTES: usize = 2 << 10;
+/// Of a block, with rows that are gone, at the most: a chunk stays beside its key.
+const BLOCK_BYTES_MAX: usize = 30;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Block {
@@ -101,7 +103,7 @@ impl Appender {
                     self.bytes = 0;
                 }
                 self.chunk.blocks.push(Block { number, slots: slot, gone: 0 });
-                self.bytes += 8;
+                self.bytes += BLOCK_BYTES_MAX;
             }
         }
         let ordinal = self.next;

@@ -20,7 +20,7 @@ use crate::vector::entry::parts;
 use crate::vector::filter::postings;
 use crate::vector::heap::Heap;
 use crate::vector::kernel::{Matrix, encode};
-use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, RowId};
+use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, RowId, damaged};
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Centroids;
@@ -150,9 +150,13 @@ fn cluster(
 ) -> Result<(Centroids, Vec<Sample>)> {
     let mut centroids = Centroids::new(shape.rotation.padded());
     let count = clustering::cluster_count(survey.rows() as u64);
-    let size = (count * SAMPLE_PER_CLUSTER).clamp(4096, SAMPLE_NUMBERS_MAX / shape.rotation.padded());
+    let limit = (SAMPLE_NUMBERS_MAX / shape.rotation.padded()).max(256);
+    let size = (count * SAMPLE_PER_CLUSTER).max(4096).min(limit);
     let (rows, sample) = survey.sample(t, shape, size, cancel)?;
     if rows.is_empty() {
+        if survey.rows() > 0 {
+            return Err(damaged("no row that is there could be read"));
+        }
         return Ok((centroids, Vec::new()));
     }
     centroids.base = mean(&sample).into();

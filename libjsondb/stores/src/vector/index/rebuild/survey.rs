@@ -75,11 +75,10 @@ impl Survey {
                 block = blocks.next();
             }
             let Some((block, _)) = block else { break };
-            let row = RowId::new(*block, place - first);
+            let Some(row) = heap.nth(t, shape.store, *block, place - first)? else { continue };
             if self.dead.contains(&row) {
                 continue;
             }
-            // Of a block that lost rows, slots may be empty.
             if let Some(stored) = heap.read(t, shape.store, row)? {
                 rows.push(row);
                 vectors.push(&shape.rotated_stored(stored));
