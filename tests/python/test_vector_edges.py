@@ -1,4 +1,4 @@
-"""Vector stores at their edges: long vectors, stores emptied and grown again, stores of several dimensions."""
+"""Vector stores at their edges: long vectors, stores emptied and grown again, several dimensions."""
 
 from __future__ import annotations
 
