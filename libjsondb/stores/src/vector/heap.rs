@@ -86,9 +86,7 @@ impl Heap {
             return Ok(None);
         };
         if !len.is_multiple_of(self.stride) {
-            let trailer = len.checked_sub(TRAILER).ok_or_else(wrong_length)?;
-            t.get_part(store, &key, trailer, TRAILER, &mut self.buffer)?;
-            match place_in(&self.buffer, row.slot())? {
+            match place_in(self.slots(t, store, &key, len)?, row.slot()) {
                 Some(compacted) => place = compacted,
                 None => return Ok(None),
             }
@@ -110,10 +108,15 @@ impl Heap {
         if len.is_multiple_of(self.stride) {
             return Ok((place < len / self.stride).then(|| RowId::new(block, place)));
         }
-        let trailer = len.checked_sub(TRAILER).ok_or_else(wrong_length)?;
-        t.get_part(store, &key, trailer, TRAILER, &mut self.buffer)?;
-        let slots = bitmap(&self.buffer)?;
+        let slots = self.slots(t, store, &key, len)?;
         Ok((0..SLOTS).filter(|slot| slots >> slot & 1 == 1).nth(place).map(|slot| RowId::new(block, slot)))
+    }
+
+    /// The slots that a block of this length, which has lost rows, still has.
+    fn slots(&mut self, t: &mut Transaction, store: StoreId, key: &[u8], len: usize) -> Result<u64> {
+        let trailer = len.checked_sub(TRAILER).ok_or_else(wrong_length)?;
+        t.get_part(store, key, trailer, TRAILER, &mut self.buffer)?;
+        bitmap(&self.buffer)
     }
 
     fn stored<'a>(&self, bytes: &'a [u8]) -> Result<Stored<'a>> {
@@ -211,10 +214,9 @@ fn bitmap(trailer: &[u8]) -> Result<u64> {
 }
 
 /// Where a slot's row is among those that a block still has.
-fn place_in(trailer: &[u8], slot: usize) -> Result<Option<usize>> {
-    let slots = bitmap(trailer)?;
+fn place_in(slots: u64, slot: usize) -> Option<usize> {
     let before = slots & ((1 << slot) - 1);
-    Ok((slots >> slot & 1 == 1).then_some(before.count_ones() as usize))
+    (slots >> slot & 1 == 1).then_some(before.count_ones() as usize)
 }
 
 fn wrong_length() -> crate::Error {

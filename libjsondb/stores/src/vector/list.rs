@@ -4,7 +4,7 @@ use std::ops::{Bound, Range};
 
 use engine::{Direction, Placement, StoreId, Transaction, ValueRef};
 
-use super::keys::{self, ListKey, RowId, damaged};
+use super::keys::{self, KeyRange, ListKey, RowId, damaged};
 use super::rabitq::Factors;
 use super::shape::Shape;
 use crate::{Result, walk};
@@ -250,27 +250,35 @@ impl List {
         }
     }
 
-    /// A list from the database.
-    pub(super) fn load(t: &mut Transaction, store: StoreId, key: ListKey, words: usize) -> Result<Loaded> {
-        let mut loaded = Loaded { list: List::new(words), values: 0, loose: 0 };
-        let (range, mut blobs) = (key.range(), Vec::new());
+    /// The codes of all values of a range, whose keys `look` is shown.
+    pub(super) fn load_range(
+        t: &mut Transaction,
+        store: StoreId,
+        range: &KeyRange,
+        words: usize,
+        mut look: impl FnMut(&[u8]),
+    ) -> Result<List> {
+        let (mut list, mut blobs) = (List::new(words), Vec::new());
         walk::visit(t, store, range.span(), Direction::Forward, |key, value| {
-            let is_loose = ListKey::is_loose(&key[range.start.len()..]);
+            look(key);
             match value {
-                ValueRef::Inline(bytes) => loaded.list.unpack(bytes)?,
+                ValueRef::Inline(bytes) => list.unpack(bytes)?,
+                // The transaction is busy while it walks.
                 ValueRef::Blob(_) => blobs.push(value.to_value()),
-            }
-            if is_loose {
-                loaded.loose += 1
-            } else {
-                loaded.values += 1
             }
             Ok(true)
         })?;
-        for blob in blobs {
-            loaded.list.unpack(&t.load(&blob)?)?;
-        }
-        Ok(loaded)
+        blobs.iter().try_for_each(|blob| list.unpack(&t.load(blob)?))?;
+        Ok(list)
+    }
+
+    /// A list from the database.
+    pub(super) fn load(t: &mut Transaction, store: StoreId, key: ListKey, words: usize) -> Result<Loaded> {
+        let (range, mut loose) = (key.range(), 0);
+        let list = Self::load_range(t, store, &range, words, |key| {
+            loose += usize::from(ListKey::is_loose(&key[range.start.len()..]));
+        })?;
+        Ok(Loaded { list, loose })
     }
 
     /// Puts this list into the place of what the key has.
@@ -299,8 +307,6 @@ impl List {
 /// A list as it lies in the database.
 pub(super) struct Loaded {
     pub(super) list: List,
-    /// Values that pack many rows.
-    pub(super) values: usize,
     /// Values of one row.
     pub(super) loose: usize,
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
 
-use engine::{CancelToken, Direction, Mode, StoreId, Transaction, ValueRef};
+use engine::{CancelToken, Mode, StoreId, Transaction};
 
 use super::entry::{Entry, payload};
 use super::filter::{Filter, Matches};
@@ -18,7 +18,7 @@ use super::shortlist::{Ranking, Scored, Shortlist};
 use super::state::{RECALLS, Reach};
 use super::table::{ListName, Table, cached};
 use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore, counters};
-use crate::{Error, ErrorCode, Result, walk};
+use crate::{Error, ErrorCode, Result};
 
 /// Recall that is aimed at when nothing else is said.
 pub(super) const RECALL_DEFAULT: f32 = 0.95;
@@ -396,18 +396,7 @@ impl<'a> Plan<'a> {
 
 /// The codes of all rows that are in no cluster yet.
 pub(super) fn load_fresh(t: &mut Transaction, store: StoreId, words: usize) -> Result<List> {
-    let (mut fresh, mut blobs) = (List::new(words), Vec::new());
-    walk::visit(t, store, KeyRange::all(b'n').span(), Direction::Forward, |_, value| {
-        match value {
-            ValueRef::Inline(bytes) => fresh.unpack(bytes)?,
-            ValueRef::Blob(_) => blobs.push(value.to_value()),
-        }
-        Ok(true)
-    })?;
-    for blob in blobs {
-        fresh.unpack(&t.load(&blob)?)?;
-    }
-    Ok(fresh)
+    List::load_range(t, store, &KeyRange::all(b'n'), words, |_| ())
 }
 
 /// The codes of rows relative to the base.
