@@ -210,17 +210,15 @@ def run(ask: Callable[..., Any], function: Any, progress: Progress | None, *argu
     if progress is not None and not callable(progress):
         raise ValidationError(f"progress must be callable, not {type(progress).__name__}")
     call = _LongCall(ask, function, arguments)
-    call.start()
     try:
+        call.start()
         told = (0, 0)
         while not call.ended.wait(_INTERVAL):
             told = call.tell(progress, told)
         call.tell(progress, told)
     except BaseException:
-        call.cell.stop = 1
-        call.join()
+        call.stop()
         raise
-    call.join()
     if call.error is not None:
         raise call.error
     return call.answer
@@ -234,17 +232,27 @@ class _LongCall(threading.Thread):
         self.arguments = arguments
         # Written by the library itself: it never waits for the GIL, which a daemon thread does not outlive.
         self.cell = ProgressCell()
+        self.begun = threading.Event()
         self.ended = threading.Event()
         self.answer: Any = None
         self.error: BaseException | None = None
 
     def run(self) -> None:
+        self.begun.set()
         try:
+            if self.cell.stop:
+                return  # before it began; nobody waits for it
             self.answer = self.ask(self.function, *self.arguments, PROGRESS_TO_CELL, ctypes.byref(self.cell))
         except BaseException as error:
             self.error = error
         finally:
             self.ended.set()
+
+    def stop(self) -> None:
+        """Ends the call and waits for that. Ctrl-C may have come while the thread was being started."""
+        self.cell.stop = 1
+        if self.begun.wait(_INTERVAL):
+            self.ended.wait()
 
     def tell(self, progress: Progress | None, told: tuple[int, int]) -> tuple[int, int]:
         """Passes on the newest figures, if they are new."""

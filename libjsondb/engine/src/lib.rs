@@ -56,6 +56,9 @@ mod per_process;
 mod pin;
 mod planted;
 mod progress;
+#[cfg(all(feature = "recording", not(test)))]
+#[path = "../tests/common/random.rs"]
+mod random;
 mod range;
 mod read_set;
 mod replica;
@@ -72,6 +75,9 @@ mod wait;
 mod write_set;
 mod writers;
 
+#[cfg(test)]
+use common as random;
+
 pub use backup::{Backup, BackupCheck};
 pub use cancel::CancelToken;
 pub use catalog::Store;
@@ -80,6 +86,9 @@ pub use database::Database;
 pub use error::{ConflictAt, CorruptAt, Error, ErrorKind, Result};
 pub use info::{DiskUse, Files, Info};
 pub use os::process_generation;
+#[cfg(feature = "recording")]
+#[doc(hidden)]
+pub use os::{faults, trace};
 pub use per_process::PerProcess;
 pub use progress::Progress;
 pub use transaction::{Transaction, Tried};

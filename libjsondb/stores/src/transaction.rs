@@ -1,6 +1,7 @@
 //! One transaction: active until a commit, a rollback or a broken engine call ends it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
@@ -146,7 +147,8 @@ impl Transaction {
     pub fn commit(&self, cancel: &CancelToken) -> Result<()> {
         self.commit_state(&mut *self.lock()?, cancel)?;
         for work in self.take_after_commit().into_values() {
-            work(cancel);
+            // The commit stands, whatever becomes of what follows it.
+            let _ = catch_unwind(AssertUnwindSafe(|| work(cancel)));
         }
         Ok(())
     }
@@ -443,6 +445,24 @@ mod tests {
         assert_eq!(max_time_from_minutes(f64::INFINITY), LONGEST_MAX_TIME);
         assert_eq!(max_time_from_minutes(61.0), LONGEST_MAX_TIME);
         assert_eq!(max_time_from_minutes(0.5), Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_panic_in_what_follows_a_commit_is_not_the_commits() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage_path = folder.path().to_str().unwrap().to_owned();
+        let options = crate::DatabaseOptions { storage_path, ..crate::DatabaseOptions::default() };
+        let (database, cancel) = (Database::open(options).unwrap(), CancelToken::new());
+        let begin =
+            || Transaction::begin(&database, TransactionMode::ForWriting, DEFAULT_MAX_TIME, &cancel).unwrap();
+        let transaction = begin();
+        transaction.with(&cancel, |engine| Ok(engine.ensure_store("s", b"")?)).unwrap();
+        let (told, followed) = std::sync::mpsc::channel();
+        transaction.after_commit("a", |_| panic!("what follows"));
+        transaction.after_commit("b", move |_| told.send(()).unwrap());
+        transaction.commit(&cancel).unwrap();
+        followed.try_recv().expect("the others follow all the same");
+        assert!(begin().with(&cancel, |engine| Ok(engine.store("s")?.is_some())).unwrap());
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! anybody has seen and that was not committed relaxed. Then the database must go on working. `SOP_COUNT` sets the number of images, `SOP_SEED` the first history.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -277,18 +276,6 @@ fn is_log_free(root: &Path) -> bool {
     is_free
 }
 
-fn materialize(image: &Image, folder: &Path) {
-    for sub in ["log", "man", "seg", "pin", "tmp"] {
-        fs::create_dir_all(folder.join(sub)).unwrap();
-    }
-    for (path, content) in &image.files {
-        let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let path = folder.join(path);
-        fs::write(&path, &content[..used]).unwrap();
-        fs::File::options().write(true).open(&path).unwrap().set_len(content.len() as u64).unwrap();
-    }
-}
-
 /// Whether a commit may be the last one in what came back.
 fn judge(image: &Image, number: u64) -> std::result::Result<(), String> {
     let stored = image.commits.iter().filter(|(_, knowledge)| **knowledge == Knowledge::Stored);
@@ -310,7 +297,7 @@ fn check(
     folder: &Path,
     random: &mut Random,
 ) -> std::result::Result<(), String> {
-    materialize(image, folder);
+    image.write_to(folder).unwrap();
     let fail = |what: &str, error: crate::Error| format!("{what}: {error}");
     let database = Database::open(folder, &options()).map_err(|error| fail("open", error))?;
     let found = state(&database).map_err(|error| fail("read", error))?;
@@ -330,15 +317,6 @@ fn check(
     let found = state(&database).map_err(|error| fail("read again", error))?;
     database.close().map_err(|error| fail("close again", error))?;
     if found == model { Ok(()) } else { Err("what was committed after the recovery is not there".to_owned()) }
-}
-
-/// Empties a folder for the next image.
-fn clear(folder: &Path) {
-    for sub in ["log", "man", "seg", "pin", "tmp"] {
-        // The first image finds none.
-        let _ = fs::remove_dir_all(folder.join(sub));
-    }
-    let _ = fs::remove_file(folder.join("FORMAT"));
 }
 
 /// The images of one history: at each boundary of a sync, and at random places.
@@ -362,7 +340,7 @@ impl Images<'_> {
             }
         }
         for _ in 0..IMAGES_ELSEWHERE {
-            let cut = self.random.below(self.history.trace.len() as u64 + 1) as usize;
+            let cut = self.random.below(self.history.trace.operations() as u64 + 1) as usize;
             self.check_random(cut);
         }
     }
@@ -379,10 +357,9 @@ impl Images<'_> {
     fn check(&mut self, cut: usize, fate: &mut dyn FnMut() -> Fate) {
         let image = self.history.trace.image(cut, fate);
         if let Err(error) = check(self.history, &image, self.folder, &mut self.random) {
-            let count = self.history.trace.len();
+            let count = self.history.trace.operations();
             panic!("seed {}, cut after {cut} of {count} operations: {error}", self.seed);
         }
-        clear(self.folder);
         self.done += 1;
     }
 }

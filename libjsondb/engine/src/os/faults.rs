@@ -1,6 +1,6 @@
 //! Calls to the operating system that fail, or look at what happens, because a test wants it.
 //!
-//! Compiled for the engine's own tests only.
+//! Compiled for tests only: the engine's own, and with the feature `recording` those of others.
 
 use std::cell::Cell;
 use std::io;
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// How a call fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
+pub enum Fault {
     /// With this error number, and nothing is done.
     Error(i32),
     /// A read or write does half of what it was asked, as a signal or a full pipe may cause: no error.
@@ -20,14 +20,15 @@ pub(crate) enum Fault {
 
 /// Which calls fail, and how.
 #[derive(Clone, Debug)]
-pub(crate) struct Faults {
+pub struct Faults {
     /// Only calls of this kind on files of this extension; None: all.
-    pub(crate) only: Option<(&'static str, &'static str)>,
+    pub only: Option<(&'static str, &'static str)>,
     /// How many such calls succeed before.
-    pub(crate) after: u64,
+    pub after: u64,
     /// How many fail then.
-    pub(crate) count: u64,
-    pub(crate) fault: Fault,
+    pub count: u64,
+    /// How they fail.
+    pub fault: Fault,
 }
 
 /// Told before a sync of a log file begins.
@@ -67,22 +68,22 @@ fn entry<T>(root: &Path, act: impl FnOnce(&mut Watched) -> T) -> T {
 }
 
 /// Makes calls below `root` fail.
-pub(crate) fn set(root: &Path, faults: Faults) {
+pub fn set(root: &Path, faults: Faults) {
     entry(root, |watched| watched.faults = Some(faults));
 }
 
 /// Ends it. Gives how many calls were still to fail.
-pub(crate) fn clear(root: &Path) -> u64 {
+pub fn clear(root: &Path) -> u64 {
     entry(root, |watched| watched.faults.take()).map_or(0, |faults| faults.count)
 }
 
 /// Has `observer` told whenever a sync of a log file below `root` begins.
-pub(crate) fn observe(root: &Path, observer: impl Fn() + Send + Sync + 'static) {
+pub fn observe(root: &Path, observer: impl Fn() + Send + Sync + 'static) {
     entry(root, |watched| watched.observer = Some(Arc::new(observer)));
 }
 
 /// Forgets everything about `root`.
-pub(crate) fn forget(root: &Path) {
+pub fn forget(root: &Path) {
     let forgotten: Vec<Watched> = watched().extract_if(.., |watched| watched.root == root).collect();
     // The observer may hold a database, whose end makes calls of its own: not while the list is locked.
     drop(forgotten);

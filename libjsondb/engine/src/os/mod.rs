@@ -9,9 +9,9 @@ use fs2::FileExt as _;
 
 use crate::{Error, Result};
 
-#[cfg(test)]
-pub(crate) mod faults;
-#[cfg(not(test))]
+#[cfg(any(test, feature = "recording"))]
+pub mod faults;
+#[cfg(not(any(test, feature = "recording")))]
 mod faults {
     //! Calls fail only when they do.
 
@@ -24,8 +24,8 @@ mod faults {
     }
 }
 mod fork;
-#[cfg(test)]
-pub(crate) mod trace;
+#[cfg(any(test, feature = "recording"))]
+pub mod trace;
 
 /// Makes a call to the operating system; one that a signal interrupted is made again.
 fn attempt<T>(action: &str, path: &Path, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
@@ -58,7 +58,7 @@ pub(crate) struct File {
     _lockable: Option<fork::Lockable>,
     file: fs::File,
     path: PathBuf,
-    #[cfg(test)]
+    #[cfg(any(test, feature = "recording"))]
     inode: trace::Inode,
 }
 
@@ -68,7 +68,7 @@ impl File {
             _lockable: None,
             file,
             path: path.to_owned(),
-            #[cfg(test)]
+            #[cfg(any(test, feature = "recording"))]
             inode: trace::opened(path),
         }
     }
@@ -179,7 +179,7 @@ impl File {
                 Ok(0) => Err(io::ErrorKind::WriteZero.into()),
                 count => count,
             })?;
-            #[cfg(test)]
+            #[cfg(any(test, feature = "recording"))]
             trace::written(&self.path, self.inode, at, &rest[..count]);
             written += count;
         }
@@ -188,10 +188,10 @@ impl File {
 
     /// Makes the file's bytes and length durable (fdatasync; F_FULLFSYNC on macOS, FlushFileBuffers on Windows).
     pub(crate) fn sync(&self) -> Result<()> {
-        #[cfg(test)]
+        #[cfg(any(test, feature = "recording"))]
         let number = trace::sync_begins(&self.path, self.inode);
         let synced = call("sync", &self.path, || self.file.sync_data());
-        #[cfg(test)]
+        #[cfg(any(test, feature = "recording"))]
         match synced {
             Ok(()) => trace::synced(&self.path, number),
             Err(_) => trace::sync_failed(&self.path, self.inode),
@@ -283,7 +283,7 @@ pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
 /// Removes a file; one that is already gone is fine.
 pub(crate) fn remove(path: &Path) -> Result<()> {
     find("remove", path, || fs::remove_file(path))?;
-    #[cfg(test)]
+    #[cfg(any(test, feature = "recording"))]
     trace::removed(path);
     Ok(())
 }
@@ -291,9 +291,9 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 /// Gives a file another name, which takes the place of a file of that name. Not durable before its folder is synced.
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     let rename = || call("rename into place", to, || fs::rename(from, to));
-    #[cfg(test)]
+    #[cfg(any(test, feature = "recording"))]
     return trace::renamed(from, to, rename);
-    #[cfg(not(test))]
+    #[cfg(not(any(test, feature = "recording")))]
     rename()
 }
 
@@ -305,7 +305,7 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
         let file = call("open the folder", folder, || fs::File::open(folder))?;
         call("sync the folder", folder, || file.sync_all())?;
     }
-    #[cfg(test)]
+    #[cfg(any(test, feature = "recording"))]
     trace::folder_synced(folder);
     #[cfg(not(unix))]
     let _ = folder;

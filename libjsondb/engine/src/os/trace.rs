@@ -1,20 +1,22 @@
 //! A record of what the engine asked of the file system, so that tests can rebuild what a power cut may leave of it.
 //!
-//! Compiled for the engine's own tests only. The model is pessimistic: a write (and the length it gives its file) is durable after a
+//! Compiled for tests only: the engine's own, and with the feature `recording` those of others. The model is pessimistic: a write (and the length it gives its file) is durable after a
 //! sync of its file that began later, a name after a sync of its folder, nothing else is; what is not durable may be there or not, in any
 //! combination, torn at 512 bytes. What was not durable when a sync of its file failed stays so: the kernel reports such a failure
 //! once and may drop the bytes, and a later sync that succeeds says nothing about them.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::common::Random;
+use crate::random::Random;
 
 const SECTOR: usize = 512;
 
 /// A file, whatever its name.
-pub(crate) type Inode = u64;
+pub type Inode = u64;
 
 #[derive(Clone, Debug)]
 enum Operation {
@@ -52,7 +54,7 @@ enum Operation {
 
 /// What the test knows of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Knowledge {
+pub enum Knowledge {
     /// It was begun: from now on it may be there.
     Begun,
     /// It was acknowledged, or somebody has seen it: it must be there.
@@ -63,8 +65,10 @@ pub(crate) enum Knowledge {
 
 /// What becomes of something that was not durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub enum Fate {
+    /// It is there.
     Kept,
+    /// It is not.
     Gone,
     /// Some sectors of a write; the number tells which. A name is kept or gone by its lowest bit.
     Torn(u64),
@@ -72,7 +76,7 @@ pub(crate) enum Fate {
 
 /// Everything that happened below one folder.
 #[derive(Default)]
-pub(crate) struct Trace {
+pub struct Trace {
     root: PathBuf,
     operations: Vec<Operation>,
     names: HashMap<PathBuf, Inode>,
@@ -98,19 +102,19 @@ fn split(path: &Path) -> (PathBuf, String) {
 }
 
 /// Records everything below `root`, which is empty, from now on.
-pub(crate) fn start(root: &Path) {
+pub fn start(root: &Path) {
     traces().push(Trace { root: root.to_owned(), ..Trace::default() });
 }
 
 /// Ends the recording.
-pub(crate) fn finish(root: &Path) -> Trace {
+pub fn finish(root: &Path) -> Trace {
     let mut traces = traces();
     let index = traces.iter().position(|trace| trace.root == root).expect("a trace was started");
     traces.remove(index)
 }
 
 /// Notes what the test knows of a commit from now on.
-pub(crate) fn note(root: &Path, commit: u64, knowledge: Knowledge) {
+pub fn note(root: &Path, commit: u64, knowledge: Knowledge) {
     with(root, |trace| trace.operations.push(Operation::Commit(commit, knowledge)));
 }
 
@@ -180,18 +184,41 @@ pub(super) fn renamed<E>(from: &Path, to: &Path, rename: impl FnOnce() -> Result
 }
 
 /// What a power cut left: the files by path below the root, and what was known of the commits by then.
-pub(crate) struct Image {
-    pub(crate) files: BTreeMap<PathBuf, Vec<u8>>,
-    pub(crate) commits: BTreeMap<u64, Knowledge>,
+pub struct Image {
+    /// By path below the root.
+    pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// By number.
+    pub commits: BTreeMap<u64, Knowledge>,
+}
+
+impl Image {
+    /// Makes a folder that holds these files and no others.
+    pub fn write_to(&self, folder: &Path) -> io::Result<()> {
+        if folder.exists() {
+            fs::remove_dir_all(folder)?;
+        }
+        for sub in ["log", "man", "seg", "pin", "tmp"] {
+            fs::create_dir_all(folder.join(sub))?;
+        }
+        for (path, content) in &self.files {
+            // What ends in zeros takes no room on disk.
+            let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            let mut file = fs::File::create(folder.join(path))?;
+            file.write_all(&content[..used])?;
+            file.set_len(content.len() as u64)?;
+        }
+        Ok(())
+    }
 }
 
 impl Trace {
-    pub(crate) fn len(&self) -> usize {
+    /// How many operations there are.
+    pub fn operations(&self) -> usize {
         self.operations.len()
     }
 
     /// Syncs of files and folders since the test noted something of this commit.
-    pub(crate) fn syncs_after(&self, commit: u64) -> usize {
+    pub fn syncs_after(&self, commit: u64) -> usize {
         let noted =
             |operation: &&Operation| !matches!(operation, Operation::Commit(noted, _) if *noted == commit);
         let is_sync = |operation: &&Operation| {
@@ -201,7 +228,7 @@ impl Trace {
     }
 
     /// Places right before and after a sync, where most depends on the order.
-    pub(crate) fn sync_boundaries(&self) -> Vec<usize> {
+    pub fn sync_boundaries(&self) -> Vec<usize> {
         let is_sync = |operation: &Operation| {
             matches!(
                 operation,
@@ -240,7 +267,7 @@ impl Trace {
 
     /// What may be left when the power goes after `count` operations. `fate` is asked about everything that is not durable, once
     /// for each write and name.
-    pub(crate) fn image(&self, count: usize, fate: &mut dyn FnMut() -> Fate) -> Image {
+    pub fn image(&self, count: usize, fate: &mut dyn FnMut() -> Fate) -> Image {
         let mut contents: HashMap<Inode, Vec<u8>> = HashMap::new();
         let mut names: BTreeMap<PathBuf, Inode> = BTreeMap::new();
         let mut commits = BTreeMap::new();

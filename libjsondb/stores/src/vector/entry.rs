@@ -1,10 +1,10 @@
 //! What is kept of a row beside its vector. A row without an entry is gone, whatever else still names it.
 
-use engine::{StoreId, Transaction};
+use engine::{Direction, StoreId, Transaction, ValueRef};
 use serde_json::value::RawValue;
 
-use super::keys::{self, RowId, damaged};
-use crate::{Error, ErrorCode, Result};
+use super::keys::{self, KeyRange, RowId, damaged};
+use crate::{Error, ErrorCode, Result, walk};
 
 /// Set in the length of the id when a centroid_id follows.
 const EXPLICIT: u16 = 1 << 15;
@@ -44,6 +44,25 @@ impl Entry {
     pub(super) fn load(t: &mut Transaction, store: StoreId, row: RowId) -> Result<Option<Self>> {
         t.get_with(store, &keys::entry(row), |bytes| bytes.map(Self::decode).transpose())?
     }
+}
+
+/// Shows the entries of all rows to `look`: those that lie beside their keys by rising row, then the large ones.
+pub(super) fn visit(
+    t: &mut Transaction,
+    store: StoreId,
+    mut look: impl FnMut(RowId, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut large = Vec::new();
+    walk::visit(t, store, KeyRange::all(b'p').span(), Direction::Forward, |key, entry| {
+        let row = RowId(keys::number_of(key)?);
+        match entry {
+            ValueRef::Inline(entry) => look(row, entry)?,
+            // Not to be read while the walk holds its pages.
+            blob @ ValueRef::Blob(_) => large.push((row, blob.to_value())),
+        }
+        Ok(true)
+    })?;
+    large.into_iter().try_for_each(|(row, entry)| look(row, &t.load(&entry)?))
 }
 
 /// Item id, centroid_id and payload of an entry.

@@ -52,8 +52,18 @@ pub struct VectorStore {
     name: String,
     engine_name: String,
     options: VectorOptions,
+    /// Of the database's path: copies of a folder are other stores.
+    folder: u64,
     /// For vectors of the dimension it is for: making it takes longer than a query.
     rotation: Mutex<Option<(u32, Arc<Rotation>)>>,
+}
+
+fn hash_of_folder(session: &Session) -> u64 {
+    let database = match session {
+        Session::Auto(database) => database,
+        Session::In(transaction) => transaction.database(),
+    };
+    xxhash_rust::xxh3::xxh3_64(database.folder().as_os_str().as_encoded_bytes())
 }
 
 /// Number of rows and options of a store.
@@ -79,14 +89,16 @@ impl VectorStore {
     pub fn open(session: Session, name: &str, options: VectorOptions) -> Result<Self> {
         check_options(&options)?;
         let engine_name = engine_name(StoreKind::Vector, name)?;
-        Ok(Self { session, name: name.to_owned(), engine_name, options, rotation: Mutex::default() })
+        let folder = hash_of_folder(&session);
+        Ok(Self { session, name: name.to_owned(), engine_name, options, folder, rotation: Mutex::default() })
     }
 
     /// The same store in another session.
     pub fn with_session(&self, session: Session) -> Self {
         let rotation = Mutex::new(self.rotation().clone());
         let (name, engine_name) = (self.name.clone(), self.engine_name.clone());
-        Self { session, name, engine_name, options: self.options, rotation }
+        let folder = hash_of_folder(&session);
+        Self { session, name, engine_name, options: self.options, folder, rotation }
     }
 
     /// Name of the store.
@@ -172,12 +184,7 @@ impl VectorStore {
                 rotation
             }
         };
-        let database = match &self.session {
-            Session::Auto(database) => database,
-            Session::In(transaction) => transaction.database(),
-        };
-        let folder = xxhash_rust::xxh3::xxh3_64(database.folder().as_os_str().as_encoded_bytes());
-        Ok(Some(Shape { store, config, rotation, home: folder ^ config.id }))
+        Ok(Some(Shape { store, config, rotation, home: self.folder ^ config.id }))
     }
 
     /// Fails when the store was opened with another metric than it has.

@@ -2,19 +2,22 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use engine::{Direction, PerProcess, Seq, StoreId, Transaction, ValueRef};
+use engine::{PerProcess, Seq, StoreId, Transaction};
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::row_set::RowSet;
 use super::{Filter, postings};
+use crate::Result;
 use crate::vector::entry;
-use crate::vector::keys::{self, KeyRange, RowId};
+use crate::vector::keys::{self, RowId};
 use crate::vector::list::{Coded, List};
-use crate::{Result, walk};
 
-/// Bytes of match sets kept in memory, of all stores of the process; as many again of the newest of each filter.
+/// Bytes of match sets kept in memory, of all stores of the process; as many again of the newest of each filter. A single set may be larger: 16 bytes
+/// for each block of vectors that it has rows of.
 const BYTES_MAX: u64 = 8 << 20;
+/// What the cache counts of a set at the most: it keeps none that is as large as all its room.
+const WEIGHT_MAX: u64 = BYTES_MAX / 10 * 9;
 /// Match sets kept in memory, about.
 const SETS: usize = 256;
 /// Up to so many rows, and bytes, their codes are kept with them.
@@ -66,7 +69,9 @@ impl Matches {
         let found = Arc::new(Self::new(rows, t.snapshot(), words, before));
         if is_shared {
             known.sets.insert(key, Arc::clone(&found));
-            known.newest.insert(newest, Arc::clone(&found));
+            if found.has_codes {
+                known.newest.insert(newest, Arc::clone(&found));
+            }
         }
         Ok(found)
     }
@@ -172,7 +177,8 @@ struct Bytes;
 
 impl Weighter<Key, Arc<Matches>> for Bytes {
     fn weight(&self, key: &Key, matches: &Arc<Matches>) -> u64 {
-        key.1.len() as u64 + matches.bytes + 128
+        // Were a large one not kept, every query would find it anew.
+        (key.1.len() as u64 + matches.bytes + 128).min(WEIGHT_MAX)
     }
 }
 
@@ -200,22 +206,13 @@ fn check(t: &mut Transaction, store: StoreId, filter: &Filter, rows: &RowSet) ->
 }
 
 fn look_at_all(t: &mut Transaction, store: StoreId, filter: &Filter) -> Result<RowSet> {
-    let (mut passed, mut large) = (RowSet::default(), Vec::new());
-    walk::visit(t, store, KeyRange::all(b'p').span(), Direction::Forward, |key, entry| {
-        let row = RowId(keys::number_of(key)?);
-        match entry {
-            ValueRef::Inline(entry) if passes(filter, entry)? => passed.add(row),
-            ValueRef::Inline(_) => {}
-            // Not to be read while the walk holds its pages.
-            blob @ ValueRef::Blob(_) => large.push((row, blob.to_value())),
-        }
-        Ok(true)
-    })?;
-    for (row, entry) in large {
-        if passes(filter, &t.load(&entry)?)? {
+    let mut passed = RowSet::default();
+    entry::visit(t, store, |row, entry| {
+        if passes(filter, entry)? {
             passed.add(row);
         }
-    }
+        Ok(())
+    })?;
     Ok(passed)
 }
 
@@ -354,6 +351,20 @@ mod tests {
         let sets = sets();
         sets.insert((1, String::new()), Arc::clone(&largest));
         assert!(largest.has_codes && sets.get(&(1, String::new())).is_some());
+    }
+
+    /// Every query would find it anew.
+    #[test]
+    fn a_set_larger_than_the_room_for_all_is_kept() {
+        let rows: RowSet = (0..BYTES_MAX / 16 + 1000).map(|row| RowId(row * 64)).collect();
+        let huge = Arc::new(Matches::new(rows, Seq(0), 6, None));
+        assert!(huge.bytes > BYTES_MAX);
+        let sets = sets();
+        sets.insert((1, String::new()), Arc::clone(&huge));
+        assert!(sets.get(&(1, String::new())).is_some());
+        sets.insert((2, String::new()), huge);
+        assert!(sets.get(&(1, String::new())).is_none(), "it takes the place of all others");
+        assert!(sets.get(&(2, String::new())).is_some());
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //! what keeps the index right is that its state counts as read.
 
 use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::{CancelToken, Durability, Mode, Placement, StoreId, Transaction};
@@ -15,6 +17,8 @@ use crate::{Database, ErrorCode, Result};
 const TERM: Duration = Duration::from_secs(30);
 /// The holder renews it when so much is left.
 const RENEWED_AT: Duration = Duration::from_secs(20);
+/// How long the keeper of a lease pauses between two looks at it.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long who waits for a lease pauses.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -31,9 +35,11 @@ pub(super) struct Lease<'a> {
     until: u64,
 }
 
-/// True while somebody else than `owner` holds the lease. Counts as read: whoever takes it makes others fail that began before.
+/// True while somebody else than `owner` holds the lease. Counts as read: whoever takes it makes others fail that began before. Not for its owner, who may
+/// renew it meanwhile.
 pub(super) fn is_held_by_another(t: &mut Transaction, store: StoreId, owner: Option<Owner>) -> Result<bool> {
-    Ok(read(t, store)?.is_some_and(|(holder, until)| Some(holder) != owner && is_running(until)))
+    let held = if owner.is_some() { t.untracked(|t| read(t, store))? } else { read(t, store)? };
+    Ok(held.is_some_and(|(holder, until)| Some(holder) != owner && is_running(until)))
 }
 
 /// Owner (u64) and end of the term (milliseconds, u64), both little endian.
@@ -76,7 +82,7 @@ impl<'a> Lease<'a> {
                 }
             }
             cancel.check()?;
-            std::thread::sleep(PAUSE);
+            thread::sleep(PAUSE);
         }
     }
 
@@ -84,8 +90,26 @@ impl<'a> Lease<'a> {
         self.owner
     }
 
+    /// Does what may take longer than the term, with a thread beside it that keeps the lease. Should that fail, others may build, too: one of
+    /// the two will find that the index has changed.
+    pub(super) fn keep<R>(&mut self, cancel: &CancelToken, work: impl FnOnce() -> R) -> R {
+        let (working, ended) = mpsc::channel::<()>();
+        thread::scope(|scope| {
+            let keeper = move || {
+                while ended.recv_timeout(RENEWAL_PAUSE) == Err(RecvTimeoutError::Timeout) {
+                    let _ = self.renew(cancel);
+                }
+            };
+            // Where the system has no more threads, the term has to do.
+            let _ = thread::Builder::new().spawn_scoped(scope, keeper);
+            let result = work();
+            drop(working);
+            result
+        })
+    }
+
     /// Keeps the lease, if it is time to. Conflict: it had run out, and another took it.
-    pub(super) fn renew(&mut self, cancel: &CancelToken) -> Result<()> {
+    fn renew(&mut self, cancel: &CancelToken) -> Result<()> {
         if now() + (RENEWED_AT.as_millis() as u64) < self.until {
             return Ok(());
         }
@@ -132,8 +156,12 @@ mod tests {
     use crate::{DatabaseOptions, Session, VectorItem, VectorOptions};
 
     fn put(database: &Arc<Database>, store: StoreId, until: u64) {
+        put_as(database, store, Owner(7), until);
+    }
+
+    fn put_as(database: &Arc<Database>, store: StoreId, owner: Owner, until: u64) {
         let mut t = database.begin_engine(Mode::Write, &CancelToken::new()).unwrap();
-        let bytes = [7u64.to_le_bytes(), until.to_le_bytes()].concat();
+        let bytes = [owner.0.to_le_bytes(), until.to_le_bytes()].concat();
         t.put(store, keys::LEASE, &bytes, Placement::Auto).unwrap();
         t.commit().unwrap();
     }
@@ -155,13 +183,29 @@ mod tests {
 
         let earlier = vectors.begin_index(&database, None, &cancel).unwrap().unwrap();
         let mut lease = Lease::take(&vectors, &database, &cancel).unwrap().unwrap();
-        let store = lease.store;
+        let (store, owner) = (lease.store, lease.owner);
         assert!(!begin(None) && begin(Some(lease.owner())));
         let error = earlier.commit(&crate::vector::state::Change::default()).unwrap_err();
         assert_eq!(error.code(), ErrorCode::Conflict, "who began before the lease was taken loses");
         lease.until = 0;
         lease.renew(&cancel).unwrap();
         assert!(lease.until > now());
+
+        // However long a build takes, others stay away: the thread beside it is waited for here.
+        put_as(&database, store, lease.owner, now() + 10);
+        lease.until = now() + 10;
+        lease.keep(&cancel, || {
+            let is_kept = || {
+                let mut t = database.begin_engine(Mode::Read, &cancel).unwrap();
+                read(&mut t, store).unwrap().is_some_and(|(_, until)| until > now() + 15_000)
+            };
+            let mut mine = vectors.begin_index(&database, Some(owner), &cancel).unwrap().unwrap();
+            while !is_kept() {
+                thread::sleep(PAUSE);
+            }
+            mine.state.generation += 1;
+            mine.commit(&crate::vector::state::Change::default()).expect("a renewal is in nobody's way");
+        });
 
         // Another took it, as it had run out.
         put(&database, store, now() + 20_000);

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use engine::{CancelToken, Placement, Transaction};
 
+use super::tend::primary_rows;
 use super::vacuum::dead_rows;
 use crate::Result;
 use crate::vector::clustering::{Finder, split_in_two};
@@ -119,6 +120,7 @@ impl<'a> Reshaping<'a> {
         let Some((left, right)) = halves.filter(|(left, right)| is_apart(left, right)) else {
             return self.fold(cluster);
         };
+        self.forget(list, &primary);
         let mut neighbours = self.neighbours(cluster)?;
         let halves = [self.add(left)?, self.add(right)?];
         let mut lists = [List::new(self.shape.words()), List::new(self.shape.words())];
@@ -159,6 +161,7 @@ impl<'a> Reshaping<'a> {
         cancel: &CancelToken,
     ) -> Result<BTreeSet<ClusterId>> {
         let (primary, secondary) = (self.members(list, true)?, self.members(list, false)?);
+        self.forget(list, &primary);
         let heirs = self.nearest(cluster, HEIRS);
         let mut centroids = Matrix::new(self.shape.rotation.padded());
         heirs.iter().filter_map(|heir| self.centroid(*heir)).for_each(|centroid| centroids.push(centroid));
@@ -200,6 +203,12 @@ impl<'a> Reshaping<'a> {
             }
         }
         Ok(members)
+    }
+
+    /// Deleted rows of a list that goes are in no cluster any more: those nearest to it that are not among its members.
+    fn forget(&mut self, list: &List, primary: &Members) {
+        let gone = primary_rows(list) - primary.rows.len();
+        self.state.indexed = self.state.indexed.saturating_sub(gone as u64);
     }
 
     /// The rotated vector of a row; None when it is gone.

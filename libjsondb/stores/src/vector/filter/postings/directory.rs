@@ -175,25 +175,36 @@ fn spread(bits: u64, mask: u64) -> u64 {
     spread
 }
 
-/// The rows that are not gone, with their ordinals, which rise.
-pub(super) fn live_rows(t: &mut Transaction, store: StoreId) -> Result<Vec<(Ordinal, RowId)>> {
-    let mut live = Vec::new();
+/// The ordinals of rows that are not gone; and, in their order, the blocks and the slots of them that these are.
+pub(super) fn live(t: &mut Transaction, store: StoreId) -> Result<(Ordinals, Vec<(u64, u64)>)> {
+    let (mut live, mut blocks) = (Ordinals::none(count(t, store)?), Vec::new());
     visit(t, store, Direction::Forward, |chunk| {
         let mut ordinal = chunk.first;
         for block in &chunk.blocks {
             for row in slots_of(block.number, block.slots) {
-                if block.gone >> row.slot() & 1 == 0 {
-                    live.push((ordinal, row));
+                if block.gone >> row.slot() & 1 == 0 && !live.add(ordinal) {
+                    return Err(unlike_written());
                 }
                 ordinal = ordinal.checked_add(1).ok_or_else(unlike_written)?;
             }
+            blocks.push((block.number, block.slots & !block.gone));
         }
         Ok(true)
     })?;
-    Ok(live)
+    Ok((live, blocks))
 }
 
-fn slots_of(block: u64, slots: u64) -> impl Iterator<Item = RowId> {
+/// Removes all.
+pub(super) fn clear(t: &mut Transaction, store: StoreId) -> Result<()> {
+    let mut keys = Vec::new();
+    visit(t, store, Direction::Forward, |chunk| {
+        keys.push(chunk.key());
+        Ok(true)
+    })?;
+    keys.iter().try_for_each(|key| Ok(t.delete(store, key)?))
+}
+
+pub(super) fn slots_of(block: u64, slots: u64) -> impl Iterator<Item = RowId> {
     (0..SLOTS).filter(move |slot| slots >> slot & 1 == 1).map(move |slot| RowId::new(block, slot))
 }
 

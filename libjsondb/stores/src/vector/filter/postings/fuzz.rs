@@ -13,7 +13,7 @@ pub(in crate::vector) fn postings(input: &[u8]) {
     let (key, value) = rest.split_at(rest.len().min(usize::from(*len)));
     directory::check(key, value);
     let mut ordinals = 0;
-    let _ = lists::each_of(key, ValueRef::Inline(value), |_, _| ordinals += 1);
+    let _ = lists::each_of(key, ValueRef::Inline(value), |_| ordinals += 1);
     assert!(ordinals <= value.len() + 1);
     let mut terms = Terms::default();
     let met = terms.read(rest).inspect(|term| assert!(term.starts_with(b"f"))).count();

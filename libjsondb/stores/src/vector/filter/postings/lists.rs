@@ -92,14 +92,18 @@ pub(super) fn collect(
     })
 }
 
-/// Shows the ordinals of a chunk, with the term.
-pub(super) fn each_of(key: &[u8], value: ValueRef<'_>, mut show: impl FnMut(&[u8], Ordinal)) -> Result<()> {
+/// Shows the ordinals of a chunk.
+pub(super) fn each_of(key: &[u8], value: ValueRef<'_>, mut show: impl FnMut(Ordinal)) -> Result<()> {
     let (first, steps) = parts(key, value)?;
-    let term = &key[..key.len() - ORDINAL_BYTES];
     each(first, steps, |ordinal| {
-        show(term, ordinal);
+        show(ordinal);
         true
     })
+}
+
+/// The term of a chunk.
+pub(super) fn term_of(key: &[u8]) -> Result<&[u8]> {
+    key.split_last_chunk::<ORDINAL_BYTES>().map(|(term, _)| term).ok_or_else(unlike_written)
 }
 
 fn parts<'a>(key: &[u8], value: ValueRef<'a>) -> Result<(Ordinal, &'a [u8])> {

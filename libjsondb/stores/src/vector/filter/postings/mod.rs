@@ -39,6 +39,8 @@ type Ordinal = u32;
 
 /// Terms that are gathered before they are written: what bounds the memory of a build.
 const GATHERED_MAX: usize = 1 << 16;
+/// Ordinals in memory at once while rows are numbered anew.
+const MOVED_MAX: usize = 1 << 20;
 
 /// Rows that have an ordinal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,7 +117,7 @@ pub(in crate::vector) fn retain(
 ) -> Result<Census> {
     let census = directory::retain(t, store, keep)?;
     if compact::is_due(census) {
-        compact::compact(t, store)?;
+        compact::compact(t, store, MOVED_MAX)?;
     }
     Ok(census)
 }

@@ -62,6 +62,31 @@ impl Ordinals {
     }
 }
 
+/// Ordinals, and how many smaller ones there are.
+pub(super) struct Ranks {
+    ordinals: Ordinals,
+    /// For each word, how many are in those before it.
+    before: Vec<Ordinal>,
+}
+
+impl Ranks {
+    pub(super) fn new(ordinals: Ordinals) -> Self {
+        let mut count = 0;
+        let before = ordinals.words.iter().map(|word| {
+            count += word.count_ones();
+            count - word.count_ones()
+        });
+        Self { before: before.collect(), ordinals }
+    }
+
+    /// How many smaller ordinals there are; None for one that is not among them.
+    pub(super) fn rank(&self, ordinal: Ordinal) -> Option<Ordinal> {
+        let (index, bit) = ((ordinal / BITS) as usize, 1 << (ordinal % BITS));
+        let word = self.ordinals.words.get(index).filter(|word| **word & bit != 0)?;
+        Some(self.before[index] + (word & (bit - 1)).count_ones())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,5 +109,19 @@ mod tests {
         assert_eq!(one.word_at(129), 1);
         assert_eq!(one.word_at(1000), 0);
         assert!(Ordinals::none(0).complement().is_empty());
+    }
+
+    #[test]
+    fn ranks_are_places_in_order() {
+        let mut set = Ordinals::none(200);
+        let ordinals = [0, 5, 63, 64, 127, 199];
+        assert!(ordinals.iter().all(|ordinal| set.add(*ordinal)));
+        let ranks = Ranks::new(set);
+        for (rank, ordinal) in (0..).zip(ordinals) {
+            assert_eq!(ranks.rank(ordinal), Some(rank));
+        }
+        for other in [1, 62, 65, 198, 200, 5000] {
+            assert_eq!(ranks.rank(other), None);
+        }
     }
 }

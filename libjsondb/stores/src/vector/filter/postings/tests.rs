@@ -170,6 +170,26 @@ fn rows_that_are_gone_do_not_pile_up() {
     assert!(sizes.windows(2).any(|pair| pair[1] < pair[0] / 2), "{sizes:?}");
 }
 
+/// So many rows that not all of their postings fit into memory.
+#[test]
+fn rows_numbered_anew_term_by_term_are_those_that_were() {
+    for at_once in [1, 300, 4000] {
+        let mut subject = Subject::new();
+        let payload = |n: u64| json!({"a": n % 7, "b": format!("b{}", n % 300), "c": [n]});
+        subject.add(rows(0..3_000, payload));
+        let is_kept = |row: RowId| row.slot() % 5 == 1;
+        subject.write(|t, store| retain(t, store, is_kept));
+        subject.rows.retain(|(row, _)| is_kept(*row));
+        subject.write(|t, store| compact::compact(t, store, at_once));
+        let census = subject.write(|t, store| retain(t, store, |_| true));
+        assert_eq!(census, Census { live: subject.rows.len() as u64, gone: 0 });
+        subject.add(rows(3_000..3_100, payload));
+        for filter in [json!({"a": 3}), json!({"b": {"$gte": "b27"}}), json!({"c": {"$exists": true}})] {
+            subject.check(&filter).unwrap();
+        }
+    }
+}
+
 #[test]
 fn rows_that_come_out_of_order_are_found_as_well() {
     let mut subject = Subject::new();

@@ -5,22 +5,22 @@ mod survey;
 
 use std::sync::Arc;
 
-use engine::{CancelToken, Direction, Mode, Placement, Transaction, ValueRef};
+use engine::{CancelToken, Direction, Mode, Placement, Transaction};
 
 use self::build::Built;
 use self::survey::Survey;
-use super::lease::Lease;
+use super::lease::{Lease, Owner};
 use super::lost;
 use super::reach::{self, QUERIES, Sample, Searched};
 use super::transaction::IndexTransaction;
 use crate::vector::VectorStore;
 use crate::vector::clustering;
 use crate::vector::counters::Counts;
-use crate::vector::entry::parts;
+use crate::vector::entry;
 use crate::vector::filter::postings;
 use crate::vector::heap::Heap;
 use crate::vector::kernel::{Matrix, encode};
-use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, RowId, damaged};
+use crate::vector::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use crate::vector::shape::Shape;
 use crate::vector::state::{Change, IndexState};
 use crate::vector::table::Centroids;
@@ -79,23 +79,25 @@ impl VectorStore {
         progress: &mut Progress<'_>,
     ) -> Result<()> {
         let Some(mut lease) = Lease::take(self, database, cancel)? else { return Ok(()) };
-        for _ in 0..ATTEMPTS_MAX {
-            match self.rebuild_once(database, &mut lease, cancel, progress) {
-                Err(error) if error.is_retryable() => {}
-                result => return result,
+        let owner = lease.owner();
+        lease.keep(cancel, || {
+            for _ in 0..ATTEMPTS_MAX {
+                match self.rebuild_once(database, owner, cancel, progress) {
+                    Err(error) if error.is_retryable() => {}
+                    result => return result,
+                }
             }
-        }
-        Err(Error::new(ErrorCode::Conflict, "others changed the index all the time; optimize again"))
+            Err(Error::new(ErrorCode::Conflict, "others changed the index all the time; optimize again"))
+        })
     }
 
     fn rebuild_once(
         &self,
         database: &Arc<Database>,
-        lease: &mut Lease<'_>,
+        owner: Owner,
         cancel: &CancelToken,
         progress: &mut Progress<'_>,
     ) -> Result<()> {
-        lease.renew(cancel)?;
         let mut reader = database.begin_engine(Mode::Read, cancel)?;
         let Some(shape) = self.shape(&mut reader)? else { return Ok(()) };
         let state = IndexState::read(&mut reader, shape.store)?;
@@ -106,16 +108,12 @@ impl VectorStore {
         progress.report()?;
         let (centroids, samples) = cluster(&mut reader, &shape, &survey, &state, cancel)?;
         progress.advance(bytes)?;
-        let mut goes_on = |bytes: u64| {
-            lease.renew(cancel)?;
-            Ok(progress.advance(bytes)?)
-        };
+        let mut goes_on = |bytes: u64| Ok(progress.advance(bytes)?);
         let built = build::build(&mut reader, &shape, &survey, &centroids, cancel, &mut goes_on)?;
         let lists = |_: &mut Transaction, index: usize| Ok(Arc::clone(&built.lists[index]));
         let searched = Searched { shape: &shape, centroids: &centroids, lists };
         let reach = reach::learn(&mut reader, &searched, &samples, cancel)?;
-        lease.renew(cancel)?;
-        let Some(mut index) = self.begin_index(database, Some(lease.owner()), cancel)? else {
+        let Some(mut index) = self.begin_index(database, Some(owner), cancel)? else {
             return Err(Error::new(ErrorCode::Conflict, "another took over the build of the index"));
         };
         if index.state.version != state.version {
@@ -174,18 +172,7 @@ fn cluster(
 fn write_postings(reader: &mut Transaction, t: &mut Transaction, shape: &Shape) -> Result<()> {
     postings::clear(t, shape.store)?;
     let mut builder = postings::Builder::new(t, shape.store)?;
-    let mut large = Vec::new();
-    walk::visit(reader, shape.store, KeyRange::all(b'p').span(), Direction::Forward, |key, entry| {
-        let row = RowId(keys::number_of(key)?);
-        match entry {
-            ValueRef::Inline(entry) => builder.add(t, row, parts(entry)?.2)?,
-            blob @ ValueRef::Blob(_) => large.push((row, blob.to_value())),
-        }
-        Ok(true)
-    })?;
-    for (row, entry) in large {
-        builder.add(t, row, parts(&reader.load(&entry)?)?.2)?;
-    }
+    entry::visit(reader, shape.store, |row, bytes| builder.add(t, row, entry::parts(bytes)?.2))?;
     builder.finish(t)
 }
 

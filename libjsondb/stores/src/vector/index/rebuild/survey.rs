@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use engine::{CancelToken, Direction, Transaction, ValueRef};
 
-use crate::vector::entry::parts;
+use crate::vector::entry;
 use crate::vector::heap::Heap;
 use crate::vector::index::gather;
 use crate::vector::index::vacuum::dead_rows;
@@ -32,13 +32,13 @@ impl Survey {
     pub(super) fn new(t: &mut Transaction, shape: &Shape) -> Result<Self> {
         let stride = Heap::new(shape.dimension()).stride();
         let mut blocks = Vec::new();
-        visit(t, shape, b'v', |key, value| {
+        walk::visit(t, shape.store, KeyRange::all(b'v').span(), Direction::Forward, |key, value| {
             let len = match value {
                 ValueRef::Inline(bytes) => bytes.len(),
                 ValueRef::Blob(blob) => blob.len() as usize,
             };
             blocks.push((keys::number_of(key)?, len / stride));
-            Ok(())
+            Ok(true)
         })?;
         let fresh = gather::fresh_blocks(t, shape, usize::MAX)?;
         let fresh = fresh.into_iter().map(|(block, rows)| (block, rows.len())).collect();
@@ -88,36 +88,15 @@ impl Survey {
     }
 }
 
-fn visit(
-    t: &mut Transaction,
-    shape: &Shape,
-    prefix: u8,
-    mut look: impl FnMut(&[u8], ValueRef<'_>) -> Result<()>,
-) -> Result<()> {
-    walk::visit(t, shape.store, KeyRange::all(prefix).span(), Direction::Forward, |key, value| {
-        look(key, value).map(|()| true)
-    })
-}
-
 /// The rows that were given a centroid_id.
 fn explicit(t: &mut Transaction, shape: &Shape) -> Result<BTreeMap<RowId, u64>> {
-    let (mut explicit, mut blobs) = (BTreeMap::new(), Vec::new());
-    visit(t, shape, b'p', |key, value| {
-        let row = RowId(keys::number_of(key)?);
-        match value {
-            ValueRef::Inline(bytes) => match parts(bytes)?.1 {
-                0 => {}
-                id => drop(explicit.insert(row, id)),
-            },
-            ValueRef::Blob(_) => blobs.push((row, value.to_value())),
-        }
-        Ok(())
-    })?;
-    for (row, blob) in blobs {
-        match parts(&t.load(&blob)?)?.1 {
+    let mut explicit = BTreeMap::new();
+    entry::visit(t, shape.store, |row, bytes| {
+        match entry::parts(bytes)?.1 {
             0 => {}
             id => drop(explicit.insert(row, id)),
         }
-    }
+        Ok(())
+    })?;
     Ok(explicit)
 }
