@@ -151,6 +151,23 @@ impl List {
         }
     }
 
+    /// This list and the rows of another behind.
+    pub(super) fn with(&self, other: &List) -> List {
+        let rows = (self.len + other.len).next_multiple_of(GROUP);
+        let mut both = List::new(self.words);
+        both.rows.reserve_exact(rows);
+        both.add.reserve_exact(rows);
+        both.scale.reserve_exact(rows);
+        both.codes.reserve_exact(rows * self.words);
+        both.rows.extend_from_slice(&self.rows);
+        both.add.extend_from_slice(&self.add);
+        both.scale.extend_from_slice(&self.scale);
+        both.codes.extend_from_slice(&self.codes);
+        both.len = self.len;
+        both.extend(other, |_| true);
+        both
+    }
+
     /// Rows of a packed value of codes of so many words: whole groups.
     pub(super) fn rows_per_value(words: usize) -> usize {
         let groups = 1..=u16::MAX as usize / GROUP;
@@ -407,6 +424,14 @@ mod tests {
         let mut other = bytes;
         other[0] = 9;
         assert!(List::new(6).unpack(&other).is_err());
+    }
+
+    #[test]
+    fn a_grown_list_is_that_of_all_its_rows() {
+        for (first, second) in [(0, 3), (5, 1), (8, 8), (20, 30)] {
+            let grown = list(3, 0..first).with(&list(3, first..first + second));
+            assert_eq!(grown, list(3, 0..first + second));
+        }
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Everything is named by the stamps of index versions, which are never drawn twice: whatever is found under the stamp that a snapshot shows is
 //! what that snapshot has, in whichever database. So nothing is ever invalidated, only forgotten.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use engine::{CancelToken, Direction, PerProcess, StoreId, Transaction, Value};
 use quick_cache::Weighter;
@@ -58,6 +58,16 @@ impl Slot {
     fn new(stamp: u64) -> Self {
         Self { stamp, known: Mutex::default() }
     }
+
+    fn known(&self) -> MutexGuard<'_, Weak<List>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Slot {
+    fn clone(&self) -> Self {
+        Self { stamp: self.stamp, known: Mutex::new(self.known().clone()) }
+    }
 }
 
 impl Centroids {
@@ -78,12 +88,28 @@ impl Centroids {
         self.ids.push(id);
         self.rotated.push(rotated);
         self.norms_squared.push(norm_squared);
-        // Cosine: by direction. A centroid is the shorter the more its rows differ, which does not make them worse.
-        let factor = match metric {
-            Metric::Cosine if norm_squared > 0.0 => 1.0 / norm_squared.sqrt(),
-            _ => 1.0,
-        };
-        self.int8.push_scaled(rotated, factor, metric.bias(norm_squared));
+        self.int8.push_scaled(rotated, ranking_factor(norm_squared, metric), metric.bias(norm_squared));
+    }
+
+    fn replace(&mut self, index: usize, id: ClusterId, rotated: &[f32], metric: Metric) {
+        let norm_squared = dot(rotated, rotated);
+        self.ids[index] = id;
+        self.rotated.row_mut(index).copy_from_slice(rotated);
+        self.norms_squared[index] = norm_squared;
+        let factor = ranking_factor(norm_squared, metric);
+        self.int8.replace(index, rotated, factor, metric.bias(norm_squared));
+    }
+
+    fn swap_remove(&mut self, index: usize) {
+        self.ids.swap_remove(index);
+        self.rotated.swap_remove(index);
+        self.norms_squared.swap_remove(index);
+        self.int8.swap_remove(index);
+    }
+
+    /// Where a centroid is.
+    pub(super) fn place_of(&self, id: ClusterId) -> Option<usize> {
+        self.ids.iter().position(|other| *other == id)
     }
 
     /// What centroids are ranked by, the product with the query given.
@@ -133,7 +159,7 @@ impl Centroids {
         Ok(centroids)
     }
 
-    /// These with others in the place of those in `changed`.
+    /// These with others in the place of those in `changed`; the rest stay where they are, but for the last ones.
     fn with(
         &self,
         changed: &BTreeSet<ClusterId>,
@@ -141,19 +167,42 @@ impl Centroids {
         store: StoreId,
         metric: Metric,
     ) -> Result<Self> {
-        let padded = self.rotated.dimension();
-        let mut centroids = Self { base: Arc::clone(&self.base), ..Self::new(padded) };
-        for (id, row) in self.ids.iter().zip(self.rotated.rows()).filter(|(id, _)| !changed.contains(id)) {
-            centroids.push(*id, row, metric);
-        }
+        let mut centroids = self.clone();
+        let mut index = centroids.index.take().map(Arc::unwrap_or_clone);
+        let mut free: Vec<usize> = changed.iter().filter_map(|id| self.place_of(*id)).collect();
+        free.sort_unstable();
         let mut centroid = Vec::new();
         for id in changed {
-            if let Some(bytes) = keys::load(t, store, &keys::centroid(*id))? {
-                decode(&bytes, padded, &mut centroid)?;
-                centroids.push(*id, &centroid, metric);
+            let Some(bytes) = keys::load(t, store, &keys::centroid(*id))? else { continue };
+            decode(&bytes, self.rotated.dimension(), &mut centroid)?;
+            let place = free.pop();
+            match place {
+                Some(place) => centroids.replace(place, *id, &centroid, metric),
+                None => centroids.push(*id, &centroid, metric),
+            }
+            if let Some(index) = &mut index {
+                index.put(place.unwrap_or(centroids.ids.len() - 1), &centroid);
             }
         }
+        while let Some(place) = free.pop() {
+            centroids.swap_remove(place);
+            if let Some(index) = &mut index {
+                index.swap_remove(place, centroids.ids.len());
+            }
+        }
+        if let Some(index) = index.filter(|index| !index.is_worn(centroids.ids.len())) {
+            centroids.index = Arc::new(index).into();
+        }
         Ok(centroids)
+    }
+}
+
+/// What a centroid's products are multiplied with to be ranked. Cosine: by direction. A centroid is the shorter the more its rows differ, which
+/// does not make them worse.
+fn ranking_factor(norm_squared: f32, metric: Metric) -> f32 {
+    match metric {
+        Metric::Cosine if norm_squared > 0.0 => 1.0 / norm_squared.sqrt(),
+        _ => 1.0,
     }
 }
 
@@ -218,14 +267,23 @@ impl Table {
         } else {
             Arc::new(self.centroids.with(&changed, t, store, metric)?)
         };
-        let mut stamps: std::collections::HashMap<ClusterId, u64> =
-            self.centroids.ids.iter().copied().zip(self.lists.iter().map(|slot| slot.stamp)).collect();
+        let mut stamps = BTreeMap::new();
         for (stamp, change) in changes {
             stamps.extend(change.centroids.iter().chain(&change.lists).map(|cluster| (*cluster, *stamp)));
         }
-        let stamp_of = |id: &ClusterId| stamps.get(id).copied().unwrap_or(state.stamp);
-        let lists = centroids.ids.iter().map(|id| Slot::new(stamp_of(id))).collect();
+        let slot = |(place, id): (usize, &ClusterId)| match stamps.get(id) {
+            Some(stamp) => Slot::new(*stamp),
+            None => self.slot(place, *id).map_or_else(|| Slot::new(state.stamp), Slot::clone),
+        };
+        let lists = centroids.ids.iter().enumerate().map(slot).collect();
         Ok(Table { state, centroids, lists })
+    }
+
+    /// The slot of a centroid that is likely at this place.
+    fn slot(&self, place: usize, id: ClusterId) -> Option<&Slot> {
+        let is_there = self.centroids.ids.get(place) == Some(&id);
+        let place = if is_there { Some(place) } else { self.centroids.place_of(id) };
+        place.and_then(|place| self.lists.get(place))
     }
 
     /// Indexes of the `wanted` centroids that rank best for a rotated query, the best first. By 8-bit numbers: about.
@@ -252,19 +310,31 @@ impl Table {
         store: StoreId,
     ) -> Result<Arc<List>> {
         let (slot, cluster) = (&self.lists[index], self.centroids.ids[index]);
-        let known = || slot.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(list) = known().upgrade() {
+        if let Some(list) = slot.known().upgrade() {
             return Ok(list);
         }
         let list = cached(ListName::Cluster { stamp: slot.stamp, cluster }, || {
             Ok(List::load(t, store, ListKey::Cluster(cluster), words)?.list)
         })?;
-        *known() = Arc::downgrade(&list);
+        *slot.known() = Arc::downgrade(&list);
         Ok(list)
+    }
+
+    /// Keeps the lists that are in memory and to which the version of `stamp` only added rows: so they need not be read again.
+    pub(super) fn keep_grown(&self, stamp: u64, added: &BTreeMap<ClusterId, List>) {
+        let lists = &CACHE.get().lists;
+        for (slot, cluster) in self.lists.iter().zip(&self.centroids.ids) {
+            let Some(added) = added.get(cluster) else { continue };
+            if let Some((_, list)) = lists.remove(&ListName::Cluster { stamp: slot.stamp, cluster: *cluster })
+            {
+                let grown = list.with(added);
+                lists.insert(ListName::Cluster { stamp, cluster: *cluster }, Arc::new(grown));
+            }
+        }
     }
 }
 
-/// What a list in memory is. Of one name there is only one content.
+/// What a list in memory is. Of one name there is only one content, in whatever order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ListName {
     /// That of a cluster, since the version of this stamp.
@@ -363,7 +433,66 @@ impl IndexCache {
 
 #[cfg(test)]
 mod tests {
+    use engine::Mode;
+
     use super::*;
+    use crate::vector::random::Random;
+    use crate::vector::{VectorOptions, VectorStore};
+    use crate::{Database, DatabaseOptions, Session};
+
+    #[test]
+    fn lists_in_memory_grow_with_those_of_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let storage_path = folder.path().to_str().unwrap().to_owned();
+        let database =
+            Database::open(DatabaseOptions { storage_path, ..DatabaseOptions::default() }).unwrap();
+        let session = Session::Auto(Arc::clone(&database));
+        let vectors = VectorStore::open(session, "v", VectorOptions::default()).unwrap();
+        let cancel = CancelToken::new();
+        let mut random = Random::new(1);
+        let mut add = |from: usize, to: usize| {
+            let ids: Vec<String> = (from..to).map(|id| id.to_string()).collect();
+            let numbers: Vec<f32> =
+                (from * 8..to * 8).map(|_| random.below(2_001) as f32 / 1_000.0 - 1.0).collect();
+            vectors.upsert_arrays(&cancel, &ids, 8, &numbers, None).unwrap();
+        };
+        let check = |are_in_memory: bool| {
+            let mut t = database.begin_engine(Mode::Read, &cancel).unwrap();
+            let shape = vectors.shape(&mut t).unwrap().unwrap();
+            let (store, words) = (shape.store, shape.words());
+            let table = Table::read(&mut t, store, shape.rotation.padded(), shape.config.metric).unwrap();
+            assert!(table.centroids.ids.len() > 10);
+            let mut known = 0;
+            for (index, cluster) in table.centroids.ids.iter().enumerate() {
+                let name = ListName::Cluster { stamp: table.lists[index].stamp, cluster: *cluster };
+                known += usize::from(CACHE.get().lists.get(&name).is_some());
+                let memory = table.list(index, words, &mut t, store).unwrap();
+                let stored = List::load(&mut t, store, ListKey::Cluster(*cluster), words).unwrap().list;
+                assert_eq!(rows_of(&memory), rows_of(&stored));
+            }
+            assert!(!are_in_memory || known == table.centroids.ids.len(), "{known} lists are in memory");
+            table.state.indexed
+        };
+        add(0, 1_000);
+        vectors.optimize(&cancel).unwrap();
+        assert_eq!(check(false), 1_000);
+        add(1_000, 1_080);
+        assert_eq!(check(true), 1_080, "rows came to lists, of which some were folded");
+        // Clusters are split and their rows move to others.
+        for batch in 0..30 {
+            add(1_080 + batch * 100, 1_180 + batch * 100);
+            check(false);
+        }
+    }
+
+    fn rows_of(list: &List) -> BTreeSet<(u64, bool, u32, u32, Vec<u64>)> {
+        let row = |index: usize| {
+            let (factors, mut code) = (list.factors(index), vec![0; list.words()]);
+            list.copy_code(index, &mut code);
+            (list.row(index).0, list.is_primary(index), factors.add.to_bits(), factors.scale.to_bits(), code)
+        };
+        (0..list.len()).map(row).collect()
+    }
 
     #[test]
     fn higher_scores_come_first() {

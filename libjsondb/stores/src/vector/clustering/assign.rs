@@ -26,7 +26,7 @@ const ROWS_TOGETHER: usize = 8;
 const PRODUCTS_PER_CHECK: usize = 128 << 20;
 
 /// From so many centroids on they are grouped. Below, that gains little, and a row may miss its nearest.
-const GROUPED_CENTROIDS_MIN: usize = 20_000;
+pub(super) const GROUPED_CENTROIDS_MIN: usize = 20_000;
 
 /// Finds the nearest of its centroids, of which there is at least one.
 ///
@@ -230,6 +230,37 @@ mod tests {
         let flat = Finder::flat(&centroids).nearest_of(&rows, &cancel).unwrap();
         let equal = grouped.iter().zip(&flat).filter(|(grouped, flat)| grouped == flat).count();
         assert!(equal > 1_900, "{equal} of 2,000");
+    }
+
+    #[test]
+    fn a_changed_index_finds_what_a_new_one_does() {
+        let (mut centroids, others, rows) = (points(300, 12, 5), points(60, 12, 7), points(500, 12, 6));
+        let cancel = CancelToken::new();
+        let mut indexes = [Index::flat(&centroids), Index::grouped(&centroids, &cancel).unwrap()];
+        for (step, other) in others.rows().enumerate() {
+            match step % 3 {
+                0 => {
+                    indexes.iter_mut().for_each(|index| index.put(step * 4, other));
+                    centroids.row_mut(step * 4).copy_from_slice(other);
+                }
+                1 => {
+                    indexes.iter_mut().for_each(|index| index.put(centroids.len(), other));
+                    centroids.push(other);
+                }
+                _ => {
+                    centroids.swap_remove(step);
+                    indexes.iter_mut().for_each(|index| index.swap_remove(step, centroids.len()));
+                }
+            }
+        }
+        let nearest = |index: Index| {
+            Finder::with_index(&centroids, Arc::new(index)).nearest_of(&rows, &cancel).unwrap()
+        };
+        let anew = nearest(Index::flat(&centroids));
+        let [flat, grouped] = indexes
+            .map(|index| nearest(index).iter().zip(&anew).filter(|(changed, anew)| changed == anew).count());
+        assert!(flat >= 499, "{flat} of 500");
+        assert!(grouped >= 475, "{grouped} of 500, of which the nearest groups are searched");
     }
 
     #[test]

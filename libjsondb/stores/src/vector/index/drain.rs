@@ -1,6 +1,6 @@
 //! Draining: fresh rows move into clusters.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use engine::{CancelToken, Placement, Transaction};
 
@@ -29,9 +29,9 @@ pub(super) fn drain(
 ) -> Result<bool> {
     let table = index.table()?;
     let IndexTransaction { t, shape, state } = &mut index;
-    let (fresh, change) = t.untracked(|t| {
+    let (fresh, change, added) = t.untracked(|t| {
         let fresh = Fresh::read(t, shape, ROWS_MAX, cancel)?;
-        let mut change = Change::default();
+        let (mut change, mut added) = (Change::default(), Added::new());
         match table.centroids.ids[..] {
             _ if fresh.rows.is_empty() => {}
             [] => {
@@ -52,21 +52,22 @@ pub(super) fn drain(
                 append_explicit(t, shape, &table.centroids.base, &fresh)?;
             }
             _ => {
-                change.lists.extend(put_loose(t, shape, &table.centroids, &fresh, cancel)?);
+                added = put_loose(t, shape, &table.centroids, &fresh, cancel)?;
+                change.lists.extend(added.keys());
                 append_explicit(t, shape, &table.centroids.base, &fresh)?;
             }
         }
         let payloads = fresh.entries.iter().map(|entry| &entry.payload);
         postings::add(t, shape.store, fresh.rows.iter().copied().zip(payloads))?;
         clear(t, shape, &fresh)?;
-        Ok::<_, crate::Error>((fresh, change))
+        Ok::<_, crate::Error>((fresh, change, added))
     })?;
     if fresh.blocks.is_empty() {
         return Ok(false);
     }
     state.indexed += fresh.rows.len() as u64;
-    let stamp = index.state.stamp;
-    index.commit(&change)?;
+    let stamp = index.commit(&change)?;
+    table.keep_grown(stamp, &added);
     // Where rows come together, all are.
     let are_apart = change.lists.len() * 4 > fresh.rows.len();
     let looked_at = |cluster: &&ClusterId| !are_apart || has_its_turn(**cluster, stamp);
@@ -96,17 +97,20 @@ fn append(
     list::append(t, shape.store, ListKey::Cluster(cluster), &codes)
 }
 
-/// Adds each row to the lists of two clusters; gives these.
+/// Rows that came to lists.
+type Added = BTreeMap<ClusterId, List>;
+
+/// Adds each row to the lists of two clusters; gives what came to each.
 fn put_loose(
     t: &mut Transaction,
     shape: &Shape,
     centroids: &Centroids,
     fresh: &Fresh,
     cancel: &CancelToken,
-) -> Result<BTreeSet<ClusterId>> {
+) -> Result<Added> {
     let places = centroids.finder(cancel)?.nearest_two(&fresh.vectors, cancel)?;
     let mut code = vec![0; shape.words()];
-    let mut touched = BTreeSet::new();
+    let mut added = Added::new();
     for ((row, vector), (primary, secondary)) in fresh.rows.iter().zip(fresh.vectors.rows()).zip(places) {
         for index in [Some(primary), secondary].into_iter().flatten() {
             let is_primary = index == primary;
@@ -114,10 +118,10 @@ fn put_loose(
             let factors = shape.encode(vector, centroid, &mut code);
             let coded = Coded { row: *row, is_primary, factors, code: &code };
             list::put_loose(t, shape.store, ListKey::Cluster(cluster), coded)?;
-            touched.insert(cluster);
+            added.entry(cluster).or_insert_with(|| List::new(shape.words())).push(coded);
         }
     }
-    Ok(touched)
+    Ok(added)
 }
 
 /// Adds the rows that were given a centroid_id to its list.

@@ -135,7 +135,7 @@ fn learn(mut index: IndexTransaction, cancel: &CancelToken) -> Result<()> {
         reach::learn(t, &searched, &samples, cancel)
     })?;
     state.learned = state.indexed;
-    index.commit(&Change::default())
+    index.commit(&Change::default()).map(drop)
 }
 
 /// True when what deletes left is worth to be cleared.

@@ -36,6 +36,8 @@ pub(super) struct Reshaping<'a> {
     new: BTreeMap<ClusterId, Vec<f32>>,
     gone: BTreeSet<ClusterId>,
     changed: BTreeSet<ClusterId>,
+    /// Whether lists were packed.
+    is_folded: bool,
     /// Read when it is first needed.
     dead: Option<HashSet<RowId>>,
 }
@@ -66,20 +68,21 @@ impl<'a> Reshaping<'a> {
     ) -> Self {
         let heap = Heap::new(shape.dimension());
         let (new, gone, changed) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
-        Self { t, shape, table, state, heap, new, gone, changed, dead: None }
+        Self { t, shape, table, state, heap, new, gone, changed, is_folded: false, dead: None }
     }
 
-    /// What was changed in all.
-    pub(super) fn into_change(self) -> Change {
-        let Self { new, gone, mut changed, .. } = self;
+    /// What was changed in all, when anything was written.
+    pub(super) fn into_change(self) -> Option<Change> {
+        let Self { new, gone, mut changed, is_folded, .. } = self;
         // A cluster may have come and gone.
         let centroids: BTreeSet<ClusterId> = new.into_keys().chain(gone).collect();
         changed.retain(|cluster| !centroids.contains(cluster));
-        Change {
+        let change = Change {
             is_rebuild: false,
             centroids: centroids.into_iter().collect(),
             lists: changed.into_iter().collect(),
-        }
+        };
+        (is_folded || change != Change::default()).then_some(change)
     }
 
     pub(super) fn clusters(&self) -> usize {
@@ -96,7 +99,7 @@ impl<'a> Reshaping<'a> {
             return None;
         }
         let centroids = &self.table.centroids;
-        let known = || centroids.ids.binary_search(&cluster).ok().map(|index| centroids.rotated.row(index));
+        let known = || centroids.place_of(cluster).map(|index| centroids.rotated.row(index));
         self.new.get(&cluster).map(Vec::as_slice).or_else(known)
     }
 
@@ -105,10 +108,10 @@ impl<'a> Reshaping<'a> {
         List::load(self.t, self.shape.store, ListKey::Cluster(cluster), self.shape.words())
     }
 
-    /// Packs the rows of a list that lie on their own.
+    /// Packs the rows of a list that lie on their own. It has the same rows then, so what others keep of it in memory stays right.
     pub(super) fn fold(&mut self, cluster: ClusterId) -> Result<()> {
         list::fold(self.t, self.shape.store, ListKey::Cluster(cluster), self.shape.words())?;
-        self.changed.insert(cluster);
+        self.is_folded = true;
         Ok(())
     }
 

@@ -64,10 +64,10 @@ pub(super) fn tend(mut index: IndexTransaction, touched: &mut Touched, cancel: &
         }
         Ok::<_, crate::Error>(reshaping.into_change())
     })?;
-    if change.centroids.is_empty() && change.lists.is_empty() {
-        return Ok(());
+    match change {
+        Some(change) => index.commit(&change).map(drop),
+        None => Ok(()),
     }
-    index.commit(&change)
 }
 
 /// Rows that are nearest to the list's centroid.

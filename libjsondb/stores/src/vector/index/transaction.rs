@@ -43,11 +43,11 @@ impl IndexTransaction {
         t.untracked(|t| Table::read(t, shape.store, shape.rotation.padded(), shape.config.metric))
     }
 
-    /// Makes the index that of the next version. What a power cut takes back is done again, so it waits for no sync.
-    pub(super) fn commit(mut self, change: &Change) -> Result<()> {
+    /// Makes the index that of the next version, whose stamp it gives. What a power cut takes back is done again, so it waits for no sync.
+    pub(super) fn commit(mut self, change: &Change) -> Result<u64> {
         self.state.advance(&mut self.t, self.shape.store, change)?;
         self.t.set_durability(Durability::Relaxed);
         self.t.commit()?;
-        Ok(())
+        Ok(self.state.stamp)
     }
 }

@@ -14,7 +14,7 @@ pub(super) const GROUP: usize = 16;
 pub(super) struct Block(pub(super) [i8; 4 * GROUP]);
 
 /// What turns the integer products of a group of rows into scores.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(super) struct Factors {
     /// -128 times the sum of the row: a query's numbers are stored 128 higher than they are.
@@ -30,9 +30,11 @@ pub(in crate::vector) struct Int8Rows {
     len: usize,
     blocks: Vec<Block>,
     pub(super) factors: Vec<Factors>,
+    /// Of each row.
+    squared_norms: Vec<f32>,
     /// Sums over all rows.
-    squared_norms: f32,
-    squared_scales: f32,
+    squared_norms_sum: f32,
+    squared_scales_sum: f32,
 }
 
 /// A vector to be multiplied with [`Int8Rows`].
@@ -52,8 +54,9 @@ impl Int8Rows {
             len: 0,
             blocks: Vec::new(),
             factors: Vec::new(),
-            squared_norms: 0.0,
-            squared_scales: 0.0,
+            squared_norms: Vec::new(),
+            squared_norms_sum: 0.0,
+            squared_scales_sum: 0.0,
         }
     }
 
@@ -75,14 +78,60 @@ impl Int8Rows {
 
     /// Adds a row whose scores are its products times `factor` plus `add`.
     pub(in crate::vector) fn push_scaled(&mut self, row: &[f32], factor: f32, add: f32) {
-        let (group, lane) = (self.len / GROUP, self.len % GROUP);
-        if lane == 0 {
-            self.blocks.resize((group + 1) * self.blocks_per_group, Block([0; 4 * GROUP]));
+        if self.len.is_multiple_of(GROUP) {
+            self.blocks.resize(self.blocks.len() + self.blocks_per_group, Block([0; 4 * GROUP]));
             self.factors.push(Factors { bias: [0; GROUP], scale: [0.0; GROUP], add: [0.0; GROUP] });
         }
+        self.squared_norms.push(0.0);
+        self.len += 1;
+        self.write(self.len - 1, row, factor, add);
+        self.squared_norms_sum += self.squared_norms[self.len - 1];
+        let scale = self.factors[(self.len - 1) / GROUP].scale[(self.len - 1) % GROUP];
+        self.squared_scales_sum += scale * scale;
+    }
+
+    /// Puts a row into the place of another.
+    pub(in crate::vector) fn replace(&mut self, index: usize, row: &[f32], factor: f32, add: f32) {
+        self.write(index, row, factor, add);
+        self.sum_up();
+    }
+
+    /// Removes a row; the last one takes its place.
+    pub(in crate::vector) fn swap_remove(&mut self, index: usize) {
+        let last = self.len - 1;
+        let (to, from) = (index / GROUP * self.blocks_per_group, last / GROUP * self.blocks_per_group);
+        for block in 0..self.blocks_per_group {
+            let numbers = self.blocks[from + block].0;
+            self.blocks[to + block].0[index % GROUP * 4..][..4]
+                .copy_from_slice(&numbers[last % GROUP * 4..][..4]);
+        }
+        let Factors { bias, scale, add } = self.factors[last / GROUP];
+        let factors = &mut self.factors[index / GROUP];
+        factors.bias[index % GROUP] = bias[last % GROUP];
+        factors.scale[index % GROUP] = scale[last % GROUP];
+        factors.add[index % GROUP] = add[last % GROUP];
+        self.squared_norms.swap_remove(index);
+        self.len = last;
+        self.factors.truncate(self.len.div_ceil(GROUP));
+        self.blocks.truncate(self.factors.len() * self.blocks_per_group);
+        if let Some(factors) = self.factors.get_mut(last / GROUP) {
+            // Of the lane that stands for no row now.
+            factors.scale[last % GROUP] = 0.0;
+        }
+        self.sum_up();
+    }
+
+    /// Sums are taken anew, as a difference of large numbers would be far off.
+    fn sum_up(&mut self) {
+        self.squared_norms_sum = self.squared_norms.iter().sum();
+        self.squared_scales_sum =
+            self.factors.iter().flat_map(|factors| factors.scale).map(|scale| scale * scale).sum();
+    }
+
+    fn write(&mut self, index: usize, row: &[f32], factor: f32, add: f32) {
+        let (group, lane) = (index / GROUP, index % GROUP);
         let mut query = Int8Query::new(row);
         query.scale *= factor;
-        query.squared_norm *= factor * factor;
         let mut sum = 0i32;
         for (block, numbers) in self.blocks[group * self.blocks_per_group..].iter_mut().zip(&query.numbers) {
             for (to, number) in block.0[lane * 4..][..4].iter_mut().zip(numbers) {
@@ -94,9 +143,7 @@ impl Int8Rows {
         factors.bias[lane] = sum.wrapping_mul(-128);
         factors.scale[lane] = query.scale;
         factors.add[lane] = add;
-        self.squared_norms += query.squared_norm;
-        self.squared_scales += query.scale * query.scale;
-        self.len += 1;
+        self.squared_norms[index] = query.squared_norm * factor * factor;
     }
 
     /// Replaces `out` by the approximate score of each row: its product with the query.
@@ -115,8 +162,8 @@ impl Int8Rows {
     /// Standard error of a score of this query, for a row of usual length: rounding adds a variance of 1/12 of the scale
     /// squared for each number of the one, times the number of the other.
     pub(in crate::vector) fn standard_error(&self, query: &Int8Query) -> f32 {
-        let of_rows = self.squared_scales * query.squared_norm;
-        let of_query = query.scale * query.scale * self.squared_norms;
+        let of_rows = self.squared_scales_sum * query.squared_norm;
+        let of_query = query.scale * query.scale * self.squared_norms_sum;
         ((of_rows + of_query) / (12 * self.len.max(1)) as f32).sqrt()
     }
 
@@ -150,5 +197,45 @@ impl Int8Query {
         self.numbers.resize(vector.len().div_ceil(4), [128; 4]);
         self.scale = int8_numbers(vector, &mut self.numbers.as_flattened_mut()[..vector.len()]);
         self.squared_norm = dot(vector, vector);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(number: usize) -> Vec<f32> {
+        (0..10).map(|index| ((number * 31 + index * 17) % 23) as f32 - 11.0).collect()
+    }
+
+    fn rows(numbers: &[usize]) -> Int8Rows {
+        let mut rows = Int8Rows::new(10);
+        numbers.iter().for_each(|number| rows.push_scaled(&row(*number), 0.5, *number as f32));
+        rows
+    }
+
+    #[test]
+    fn replaced_and_removed_rows_leave_nothing_behind() {
+        let query = Int8Query::new(&row(1_000));
+        for count in [2, 16, 17, 40] {
+            let mut numbers: Vec<usize> = (0..count).collect();
+            let mut changed = rows(&numbers);
+            for step in 0..count - 1 {
+                let place = step * 7 % numbers.len();
+                numbers[place] = 100 + step;
+                changed.replace(place, &row(100 + step), 0.5, (100 + step) as f32);
+                let place = step * 5 % numbers.len();
+                numbers.swap_remove(place);
+                changed.swap_remove(place);
+                let (mut found, mut expected) = (Vec::new(), Vec::new());
+                changed.scores(&query, &mut found);
+                rows(&numbers).scores(&query, &mut expected);
+                assert_eq!(found, expected);
+                assert_eq!(changed.padded_len(), numbers.len().next_multiple_of(GROUP));
+                let (found, expected) =
+                    (changed.standard_error(&query), rows(&numbers).standard_error(&query));
+                assert!((found - expected).abs() <= 1e-5 * expected);
+            }
+        }
     }
 }

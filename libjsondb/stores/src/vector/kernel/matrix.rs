@@ -52,6 +52,13 @@ impl Matrix {
         self.data.extend_from_slice(row);
     }
 
+    /// Removes a row; the last one takes its place.
+    pub(in crate::vector) fn swap_remove(&mut self, index: usize) {
+        let last = (self.len() - 1) * self.dimension;
+        self.data.copy_within(last.., index * self.dimension);
+        self.data.truncate(last);
+    }
+
     pub(in crate::vector) fn clear(&mut self) {
         self.data.clear();
     }
