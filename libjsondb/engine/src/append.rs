@@ -7,7 +7,7 @@ use crate::database::Inner;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::{Appended, Durable, Mark, Tail};
 use crate::log::wal::{self, Wal, WalHeader};
-use crate::log::{CheckpointRecord, Position};
+use crate::log::{CheckpointRecord, FilePosition, Position};
 use crate::memtable::Window;
 use crate::os::{self, File};
 use crate::replica::{ReadLimit, Replica};
@@ -21,10 +21,13 @@ const ROTATE_BYTES: u64 = 4 << 20;
 impl Inner {
     /// Appends a checkpoint record and starts a new log file when this one has grown.
     pub(crate) fn append_checkpoint(&self, record: &CheckpointRecord) -> Result<()> {
+        if let Some(shared) = &self.shared {
+            return self.append_checkpoint_slot(shared, record);
+        }
         let mut log = self.lock_log(|| Ok(()))?;
         // It is put in force over durable commits only.
         log.make_durable()?;
-        let position = self.lock_replica().position.clone();
+        let position = self.lock_replica().file()?.clone();
         let mut buffer = vec![0; HEADER_LEN];
         record.put(&mut buffer);
         log.append(&position, FrameKind::Checkpoint, 0, buffer, Durability::Full)?;
@@ -94,7 +97,7 @@ impl Inner {
     /// to the place it names was read, it calls all of that durable, and nothing stands behind. The names are durable then, too: they
     /// were made so before the announcement named the file.
     fn is_in_good_order(&self, replica: &Replica, tail: &Tail) -> Result<bool> {
-        let here = &replica.position;
+        let here = replica.file()?;
         let is_announced = !tail.appended.rotating && tail.appended.written == here.mark();
         Ok(is_announced
             && tail.durable == Durable { mark: here.mark(), syncing: false }
@@ -138,7 +141,7 @@ impl LockedLog<'_> {
         let replica = self.inner.lock_replica();
         let mut later = replica.memtables_after(snapshot);
         later.all(|memtable| memtable.runs(Window::after(snapshot)).is_empty())
-            && replica.position.has_room(bytes)
+            && replica.file().is_ok_and(|position| position.has_room(bytes))
     }
 
     /// Reads up to the announced end; when that cannot be believed, takes over what stands in the log.
@@ -190,7 +193,7 @@ impl LockedLog<'_> {
         if !replica.catch_up(ReadLimit::Everything { durable })? {
             inner.read_anew(replica, ReadLimit::Everything { durable })?;
         }
-        let end = &replica.position;
+        let end = replica.file()?;
         let from = end.durable_offset(durable);
         let wiped = self.guarded(end.wal.wipe(end.offset))?;
         if wiped || end.offset > from {
@@ -207,7 +210,7 @@ impl LockedLog<'_> {
     /// relaxed one is visible at once, unless others before it are not; True when it is. `buffer` as for `seal_frame`.
     pub(crate) fn append(
         &mut self,
-        position: &Position,
+        position: &FilePosition,
         kind: FrameKind,
         count: u32,
         mut buffer: Vec<u8>,
@@ -237,7 +240,7 @@ impl LockedLog<'_> {
 
     /// What is in the log, whoever appended it, becomes durable and visible.
     pub(crate) fn make_durable(&mut self) -> Result<()> {
-        let position = self.inner.lock_replica().position.clone();
+        let position = self.inner.lock_replica().file()?.clone();
         if self.tail.durable.mark.end < position.end() {
             self.inner.sync_up_to(&position)?;
             self.tail.durable.mark = position.mark();
@@ -264,7 +267,7 @@ impl LockedLog<'_> {
         // What is not durable lies in the newest file (I11).
         self.make_durable()?;
         let mut replica = self.inner.lock_replica();
-        let position = &replica.position;
+        let position = replica.file()?;
         if position.offset < bytes || position.next_seq == position.wal.header.first_seq {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use crate::folder;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Found, Wal, WalHeader};
-use crate::log::{LogEnd, LogFolder, Position};
+use crate::log::{FilePosition, LogEnd, LogFolder};
 use crate::memtable::Memtable;
 use crate::os::{self, File};
 use crate::segment::SegmentId;
@@ -125,9 +125,9 @@ impl Inner {
         let files = wal::list(&self.folders.log.path)?;
         let Some(start) = files.iter().rev().find(|file| **file <= first_seq) else { return Ok(false) };
         let Some(wal) = Wal::open(&self.folders.log.path, *start)? else { return Ok(false) };
-        let mut from = Position::at_start(wal);
+        let mut from = FilePosition::at_start(wal);
         let header = WalHeader { id: crate::random_u64(), first_seq, previous: None, manifest };
-        let mut to = Position::at_start(Wal::create(&log.path, &log.staged("wal"), &header)?);
+        let mut to = FilePosition::at_start(Wal::create(&log.path, &log.staged("wal"), &header)?);
         let mut ahead = from.read_ahead(snapshot.log_end);
         while from.end() < snapshot.log_end {
             let Found::Frame(frame) = from.look(&mut ahead)? else {
@@ -161,7 +161,7 @@ impl Inner {
     }
 
     /// The log goes on, but not here: its next file was trimmed, or it is damaged.
-    fn log_ends_early(&self, at: &Position) -> Result<bool> {
+    fn log_ends_early(&self, at: &FilePosition) -> Result<bool> {
         if wal::list(&self.folders.log.path)?.contains(&at.wal.header.first_seq) {
             return Err(at.corrupt("the log ends before its announced end"));
         }

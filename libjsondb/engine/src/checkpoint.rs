@@ -15,7 +15,6 @@ use crate::log::CheckpointRecord;
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
 use crate::memtable::Memtable;
 use crate::os::{self, File};
-use crate::pin;
 use crate::planted::{Bug, is_planted};
 use crate::run::Run;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
@@ -179,17 +178,14 @@ impl Inner {
         // A checkpoint that is being made here may take longer than a lock is waited for.
         self.background.wait();
         let is_worth_it = self.leaves_much_to_read() || collect::leaves_garbage(self)?;
-        let is_alone = || Ok(pin::survey(&folder::pin_folder(&self.folder))?.alive.len() <= 1);
+        let is_alone = || Ok(self.survey_pins()?.alive.len() <= 1);
         if is_worth_it && is_alone()? { self.checkpoint(Purpose::Closing, || Ok(())) } else { Ok(()) }
     }
 
     /// True when the next one to open the folder had to read many commits, or to begin in an older log file.
     fn leaves_much_to_read(&self) -> bool {
         let replica = self.lock_replica();
-        let position = &replica.position;
-        position.offset >= LEFT_BYTES_MAX
-            || replica.pending_bytes() >= LEFT_BYTES_MAX
-            || position.wal.header.first_seq.0 > replica.manifest().name.checkpoint.0 + 1
+        replica.pending_bytes() >= LEFT_BYTES_MAX || replica.leaves_log(LEFT_BYTES_MAX)
     }
 
     /// Makes one checkpoint, unless its purpose is reached without. `still_wanted` is asked while waiting for another process.
@@ -204,7 +200,9 @@ impl Inner {
         // Commits and checkpoints of others up to here, which are durable before the tree is made of them. Most of them before the lock
         // is taken: nobody commits while it is.
         self.flush()?;
-        self.lock_log(&still_wanted)?.make_durable()?;
+        if self.shared.is_none() {
+            self.lock_log(&still_wanted)?.make_durable()?;
+        }
         if purpose == Purpose::Room && self.current.load().manifest.name != known {
             // A second one could make the waiting transaction too old.
             return Ok(());
@@ -220,12 +218,18 @@ impl Inner {
             collect::trim_log(self, frozen.seq)?;
         }
         let is_due = frozen.seq > base && (purpose != Purpose::Closing || self.leaves_much_to_read());
-        let replaced = if is_due { self.replace_tree_in_space(&frozen, &sweep) } else { Ok(()) };
+        let replaced = match is_due.then(|| self.replace_tree_in_space(&frozen, &sweep)) {
+            // Another machine's took effect first.
+            Some(Err(error)) if error.kind() == ErrorKind::SnapshotTooOld => Ok(()),
+            replaced => replaced.unwrap_or(Ok(())),
+        };
         let mut kept = if is_planted(Bug::TrimLogOneCheckpointEarly) { frozen.seq } else { base };
         if purpose == Purpose::Closing && replaced.is_ok() {
             // Whatever checkpoint is in force by now: nobody is late.
             kept = Seq(u64::MAX);
-            self.lock_log(still_wanted)?.rotate_when_grown(LEFT_BYTES_MAX)?;
+            if self.shared.is_none() {
+                self.lock_log(still_wanted)?.rotate_when_grown(LEFT_BYTES_MAX)?;
+            }
         }
         drop(frozen);
         // Also when no tree could be made: what is removed here may be the space it needs.

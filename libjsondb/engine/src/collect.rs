@@ -12,8 +12,11 @@ use crate::folder;
 use crate::log::wal;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::os;
-use crate::pin::{self, PinSurvey};
+use crate::pin::PinSurvey;
+use crate::replica::SLOTS_LEFT;
 use crate::segment::SegmentId;
+use crate::shared::log::Slots as _;
+use crate::tree::Wait;
 use crate::{Result, Seq};
 
 /// A segment of which less than this share (in percent) is live is emptied.
@@ -58,7 +61,11 @@ pub(crate) fn choose_victims(manifest: &Manifest, bytes_max: u64) -> Vec<Segment
 /// True when the folder has files that nobody needs once this process, the only one, has closed it: log files from before, and segments
 /// that were kept for older snapshots.
 pub(crate) fn leaves_garbage(inner: &Inner) -> Result<bool> {
-    if wal::list(&inner.folders.log.path)?.len() > 1 {
+    let leaves_log = match &inner.shared {
+        Some(shared) => shared.slots.list()?.len() as u64 > SLOTS_LEFT,
+        None => wal::list(&inner.folders.log.path)?.len() > 1,
+    };
+    if leaves_log {
         return Ok(true);
     }
     let (manifest, pending) = {
@@ -90,7 +97,7 @@ impl Sweep {
                 Some((u64::from_str_radix(name.get(..16)?, 16).ok()?, staging.join(&name)))
             })
             .collect();
-        let pins = pin::survey(&folder::pin_folder(&inner.folder))?;
+        let pins = inner.survey_pins()?;
         Ok(Sweep { pins, segments, staged })
     }
 
@@ -103,11 +110,16 @@ impl Sweep {
     pub(crate) fn run(&self, inner: &Inner, base: Seq) -> Result<()> {
         // A process found dead may have committed since this one last read the log, and may have written more than it could announce:
         // who opens the folder takes that over. And no file goes for a checkpoint of another one that is not durable yet.
-        if self.pins.dead.is_empty() {
-            inner.lock_log(|| Ok(()))?.make_durable()?;
-        } else {
-            inner.check_usable()?;
-            inner.settle_log()?;
+        match &inner.shared {
+            Some(shared) if self.pins.dead.is_empty() => {
+                inner.refresh_slots(shared, Wait::AsLongAsNeeded).map(drop)?
+            }
+            Some(shared) => inner.append_fence(shared, &self.pins.dead)?,
+            None if self.pins.dead.is_empty() => inner.lock_log(|| Ok(()))?.make_durable()?,
+            None => {
+                inner.check_usable()?;
+                inner.settle_log()?;
+            }
         }
         let (manifest, pending) = {
             let replica = inner.lock_replica();
@@ -115,19 +127,22 @@ impl Sweep {
         };
         // Pins as they are now: the checkpoint has moved this process's own forward.
         inner.publish_pin()?;
-        let pins = pin::survey(&folder::pin_folder(&inner.folder))?;
+        let pins = inner.survey_pins()?;
         let oldest = pins.oldest.unwrap_or(manifest.name.checkpoint).min(manifest.name.checkpoint);
         self.remove_retired(inner, &manifest, oldest)?;
         self.remove_orphans(inner, &manifest, &pending)?;
         remove_manifests(inner, &manifest, oldest)?;
-        trim_log(inner, base.min(manifest.name.checkpoint))?;
+        match &inner.shared {
+            Some(shared) => shared.trim(base == Seq(u64::MAX))?,
+            None => trim_log(inner, base.min(manifest.name.checkpoint))?,
+        }
         for (owner, path) in &self.staged {
-            if !self.pins.alive.contains(owner) {
+            if !self.pins.alive.contains_key(owner) {
                 os::remove(path)?;
             }
         }
-        for path in &self.pins.dead {
-            os::remove(path)?;
+        for path in self.pins.dead_files(&folder::pin_folder(&inner.folder)) {
+            os::remove(&path)?;
         }
         Ok(())
     }
@@ -150,7 +165,7 @@ impl Sweep {
         let retired: BTreeSet<SegmentId> = manifest.retired.iter().map(|(id, _)| *id).collect();
         for id in &self.segments {
             let named = manifest.segments.contains_key(id) || retired.contains(id) || pending.contains(id);
-            if !named && !self.pins.alive.contains(&id.owner) {
+            if !named && !self.pins.alive.contains_key(&id.owner) {
                 inner.pages.segments().remove(*id)?;
             }
         }
@@ -160,6 +175,11 @@ impl Sweep {
 
 fn remove_manifests(inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<()> {
     let folder = &inner.folders.manifests;
+    // Who opens a shared log begins with the manifest that its boundary names, and goes on to the newest.
+    let oldest = match &inner.shared {
+        Some(shared) => oldest.min(shared.slots.boundary()?.seq),
+        None => oldest,
+    };
     for (name, _) in os::list(folder)? {
         let Some(checkpoint) = ManifestRef::checkpoint_of_file_name(&name) else { continue };
         if checkpoint < oldest && checkpoint < manifest.name.checkpoint {

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 
 use crate::append::LockedLog;
 use crate::database::Inner;
-use crate::log::Position;
+use crate::log::FilePosition;
 use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::record;
 use crate::read_set::ReadSet;
 use crate::run::Run;
+use crate::shared::SharedLog;
+use crate::shared::driver::Draft;
+use crate::shared::slot::SlotKind;
 use crate::tree::Wait;
 use crate::wait;
 use crate::write_set::WriteSet;
@@ -64,7 +67,7 @@ struct Appended {
     /// Its place in the order of commits, or why it has none.
     result: Result<Seq>,
     /// Readers see it once the log is durable up to here. Of a conflict: what it lost against, which its retry is to see.
-    pending: Option<Position>,
+    pending: Option<FilePosition>,
 }
 
 struct Request {
@@ -160,7 +163,7 @@ impl Inner {
             let queue = self.queue.lock();
             !queue.leading && queue.waiting.is_empty()
         };
-        if is_free && self.has_room() { self.try_lock_log(wait) } else { Ok(None) }
+        if is_free && self.shared.is_none() && self.has_room() { self.try_lock_log(wait) } else { Ok(None) }
     }
 
     /// Commits a relaxed transaction without runs under the log lock that [`Inner::try_turn`] gave.
@@ -221,6 +224,9 @@ impl Inner {
     }
 
     fn append_group(&self, group: &[Prepared]) -> Result<Vec<Appended>> {
+        if let Some(shared) = &self.shared {
+            return self.append_group_to_slots(shared, group);
+        }
         let log = self.lock_log(|| {
             // One member that gave up does not hold the others back; when all did, the group ends.
             group.iter().map(Prepared::check).find(Result::is_ok).unwrap_or_else(|| match group.first() {
@@ -235,7 +241,7 @@ impl Inner {
     fn append_under(&self, mut log: LockedLog<'_>, group: &[Prepared]) -> Result<Vec<Appended>> {
         let (position, verdicts) = {
             let replica = self.lock_replica();
-            (replica.position.clone(), self.validate(&replica, group))
+            (replica.file()?.clone(), self.validate(&replica, group))
         };
         let body_bytes: u64 = group.iter().map(|prepared| prepared.bytes).sum();
         let mut buffer =
@@ -258,7 +264,7 @@ impl Inner {
         if count > 0 {
             all_visible = log.append(&position, FrameKind::Commit, count, buffer, durability)?;
         }
-        let end = (!all_visible).then(|| self.lock_replica().position.clone());
+        let end = if all_visible { None } else { Some(self.lock_replica().file()?.clone()) };
         drop(log);
         let is_awaited = |result: &Result<Seq>| match result {
             Ok(_) => true,
@@ -266,6 +272,29 @@ impl Inner {
         };
         let appended = |result| Appended { pending: end.clone().filter(|_| is_awaited(&result)), result };
         Ok(results.into_iter().map(appended).collect())
+    }
+}
+
+impl Inner {
+    /// As `append_under`, to a shared log: all that commit have the number of the slot.
+    fn append_group_to_slots(&self, shared: &SharedLog, group: &[Prepared]) -> Result<Vec<Appended>> {
+        let body_bytes: u64 = group.iter().map(|prepared| prepared.bytes).sum();
+        let mut verdicts = Vec::new();
+        let slot = self.append_slot(shared, |replica| {
+            let mut bytes = Draft::buffer(body_bytes.min(GROUP_BYTES_MAX) as usize + SPARE_BYTES);
+            let mut count = 0;
+            verdicts = self.validate(replica, group);
+            for (prepared, new_stores) in group.iter().zip(&verdicts) {
+                if let Ok(new_stores) = new_stores {
+                    encode(prepared, new_stores, &mut bytes);
+                    count += 1;
+                }
+            }
+            Ok((count > 0).then_some(Draft { kind: SlotKind::Commit, count, bytes }))
+        })?;
+        let lost = || Err(Error::new(ErrorKind::Internal, "a commit without a slot"));
+        let result = |verdict: Result<_>| verdict.and_then(|_| slot.map_or_else(lost, Ok));
+        Ok(verdicts.into_iter().map(|verdict| Appended { result: result(verdict), pending: None }).collect())
     }
 }
 

@@ -61,13 +61,16 @@ impl Inner {
     /// A commit without writes, when there is none since the last checkpoint: so that the next one has a number of its own,
     /// by which readers of the one before are told from its own.
     fn commit_nothing(&self) -> Result<()> {
+        if let Some(shared) = &self.shared {
+            return self.append_nothing(shared);
+        }
         let mut log = self.lock_log(|| Ok(()))?;
         let position = {
             let replica = self.lock_replica();
             if replica.position.last_seq() > replica.manifest().name.checkpoint {
                 return Ok(());
             }
-            replica.position.clone()
+            replica.file()?.clone()
         };
         let mut buffer = vec![0; HEADER_LEN];
         record::encode(&[], 0, std::iter::empty(), std::iter::empty(), &mut buffer);

@@ -15,8 +15,9 @@ use crate::log::tail::TailFile;
 use crate::manifest::Manifest;
 use crate::os::{self, File, FileIdentity};
 use crate::per_process::PerProcess;
-use crate::pin::Pin;
+use crate::pin::{self, Pin, PinSurvey, Sharing};
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
+use crate::shared::SharedLog;
 use crate::snapshot::Snapshot;
 use crate::sync::SyncLock;
 use crate::tree::{Pages, Wait};
@@ -54,6 +55,8 @@ pub(crate) struct Inner {
     /// None when the folder cannot be written.
     pub(crate) log_lock: Mutex<Option<File>>,
     pub(crate) sync_lock: SyncLock,
+    /// The log, where several machines share the folder: then the three above are not used.
+    pub(crate) shared: Option<SharedLog>,
     pub(crate) queue: CommitQueue,
     pub(crate) pages: Pages,
     replica: Mutex<Replica>,
@@ -95,6 +98,17 @@ impl Database {
     /// returns the same state (the options of the first open stay); a folder that was removed and made anew is noticed, and a
     /// handle that failed or was closed is replaced. A folder that cannot be written opens for reading only.
     pub fn open(folder: &Path, options: &Options) -> Result<Database> {
+        Database::open_as(folder, options, Sharing::Processes)
+    }
+
+    /// As [`Database::open`], for processes of several machines on one shared folder. What was made by [`Database::open`] is opened as
+    /// it is, and the other way round, when nobody has it open in the other way: that is refused with [`ErrorKind::Locked`], which names the
+    /// process. Fails with [`ErrorKind::Invalid`] on a file system without hard links. Every commit is durable: a relaxed one is as well.
+    pub fn open_shared(folder: &Path, options: &Options) -> Result<Database> {
+        Database::open_as(folder, options, Sharing::Machines)
+    }
+
+    fn open_as(folder: &Path, options: &Options, sharing: Sharing) -> Result<Database> {
         if !folder.is_dir() {
             os::create_folder(folder)?;
         }
@@ -105,10 +119,15 @@ impl Database {
             && inner.check_usable().is_ok()
             && os::identity_of(&folder::format_path(&folder))? == Some(inner.identity)
         {
+            if inner.sharing() != sharing {
+                let holder = pin::Holder::this_process(inner.sharing());
+                let what = format!("{holder} has the folder open: close it, or open it in the same way");
+                return Err(Error::new(ErrorKind::Locked, what));
+            }
             return Ok(Database { inner: Arc::clone(inner) });
         }
         *open = None;
-        let inner = Arc::new(Inner::open(&folder, options)?);
+        let inner = Arc::new(Inner::open_as(&folder, options, sharing)?);
         *open = Some(Arc::clone(&inner));
         Ok(Database { inner })
     }
@@ -117,6 +136,12 @@ impl Database {
     #[cfg(test)]
     pub(crate) fn open_alone(folder: &Path, options: &Options) -> Result<Database> {
         Ok(Database { inner: Arc::new(Inner::open(&os::canonical(folder)?, options)?) })
+    }
+
+    /// As [`Database::open_alone`], of a folder that machines share.
+    #[cfg(test)]
+    pub(crate) fn open_shared_alone(folder: &Path, options: &Options) -> Result<Database> {
+        Ok(Database { inner: Arc::new(Inner::open_as(&os::canonical(folder)?, options, Sharing::Machines)?) })
     }
 
     /// Starts a transaction on the newest committed state of all processes.
@@ -182,8 +207,17 @@ impl Database {
 }
 
 impl Inner {
+    #[cfg(test)]
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Inner> {
-        let opened = folder::open(path, options)?;
+        Inner::open_as(path, options, Sharing::Processes)
+    }
+
+    pub(crate) fn open_as(path: &Path, options: &Options, sharing: Sharing) -> Result<Inner> {
+        Inner::over(path, options, folder::open(path, options, sharing)?)
+    }
+
+    /// An open database over what was found in the folder.
+    pub(crate) fn over(path: &Path, options: &Options, opened: folder::Opened) -> Result<Inner> {
         let pages = Pages::new(opened.segments, options.page_cache_bytes);
         let snapshot = opened.replica.snapshot();
         let manifests = Mutex::new(vec![Arc::downgrade(&snapshot.manifest)]);
@@ -197,6 +231,7 @@ impl Inner {
             tail: opened.tail,
             log_lock: Mutex::new(opened.log_lock),
             sync_lock: SyncLock::new(opened.sync_lock),
+            shared: opened.shared,
             queue: CommitQueue::default(),
             pages,
             replica: Mutex::new(opened.replica),
@@ -209,10 +244,16 @@ impl Inner {
             closed: AtomicBool::new(false),
         };
         if let Some(pin) = &inner.pin {
-            inner.settle_log()?;
+            if inner.shared.is_none() {
+                inner.settle_log()?;
+            }
             pin.leave()?;
         }
         Ok(inner)
+    }
+
+    fn sharing(&self) -> Sharing {
+        if self.shared.is_some() { Sharing::Machines } else { Sharing::Processes }
     }
 
     pub(crate) fn check_process(&self) -> Result<()> {
@@ -326,6 +367,9 @@ impl Inner {
 
     /// Shows what became visible since, whichever process committed it. False when that takes a wait that is not allowed.
     pub(crate) fn refresh(&self, wait: Wait) -> Result<bool> {
+        if let Some(shared) = &self.shared {
+            return self.refresh_slots(shared, wait);
+        }
         let Some(file) = &self.tail else { return Ok(true) };
         let announced = file.read()?;
         if announced.is_some_and(|tail| tail.visible().end <= self.current.load().log_end) {
@@ -349,7 +393,8 @@ impl Inner {
 
     /// Why a read of a snapshot failed: of one that is not pinned, a checkpoint may have removed the files.
     pub(crate) fn explain(&self, snapshot: &Snapshot, hold: Hold, error: Error) -> Error {
-        if hold == Hold::Pinned || !error.is_missing_file() {
+        // Where machines share the folder, others may have taken this process for dead, and its pin with it.
+        if hold == Hold::Pinned && self.shared.is_none() || !error.is_missing_file() {
             return error;
         }
         // Files are removed once the checkpoint that does without them was announced.
@@ -358,18 +403,22 @@ impl Inner {
         if !is_superseded {
             return error;
         }
-        let what = "a checkpoint removed files that this brief transaction reads: run it again";
+        let what = "a checkpoint removed files that this transaction reads: run it again";
         Error::new(ErrorKind::SnapshotTooOld, what)
     }
 
     /// As [`Database::flush`].
     pub(crate) fn flush(&self) -> Result<()> {
+        if let Some(shared) = &self.shared {
+            // Every commit is durable; those of others are read.
+            return self.refresh_slots(shared, Wait::AsLongAsNeeded).map(drop);
+        }
         let tail = self.tail()?.read()?;
         if tail.is_some_and(|tail| !tail.appended.rotating && tail.durable.mark >= tail.appended.written) {
             return self.check_usable();
         }
         drop(self.lock_log(|| Ok(()))?);
-        let position = self.lock_replica().position.clone();
+        let position = self.lock_replica().file()?.clone();
         // Others commit meanwhile: what waits for the disk may be much.
         self.make_durable(&position)
     }
@@ -436,6 +485,15 @@ impl Inner {
 
     fn lock_manifests(&self) -> MutexGuard<'_, Vec<Weak<Manifest>>> {
         self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who has the folder open.
+    pub(crate) fn survey_pins(&self) -> Result<PinSurvey> {
+        let now = match &self.shared {
+            Some(_) => Some(os::file_clock(&self.folders.log.staged("clock"))?),
+            None => None,
+        };
+        pin::survey(&folder::pin_folder(&self.folder), now)
     }
 
     /// Tells other processes the oldest checkpoint that this one still reads.

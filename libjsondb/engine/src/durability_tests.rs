@@ -195,7 +195,7 @@ fn a_commit_that_is_not_to_wait_makes_no_file_grow() {
     let writer = process(folder.path());
     put(&writer, 0, 10, Placement::Auto);
     let len = |path: &Path| fs::metadata(path).unwrap().len();
-    let wal = writer.lock_replica().position.wal.path().to_owned();
+    let wal = writer.lock_replica().file().unwrap().wal.path().to_owned();
     let before = len(&wal);
     let mut committed = 0;
     while attempt(relaxed(&writer, 1, 100)).is_none() {

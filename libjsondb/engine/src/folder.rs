@@ -11,9 +11,11 @@ use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{LogEnd, LogFolder};
 use crate::manifest::Manifest;
 use crate::os::{self, File};
-use crate::pin::Pin;
+use crate::pin::{self, Pin, Sharing};
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::segment::{SegmentId, Segments};
+use crate::shared::folder::SlotFolder;
+use crate::shared::{SharedLog, driver, switch};
 use crate::wait::acquire;
 use crate::{Error, ErrorKind, Options, Result, Seq};
 
@@ -38,6 +40,7 @@ pub(crate) struct Opened {
     pub(crate) tail: Option<TailFile>,
     pub(crate) log_lock: Option<File>,
     pub(crate) sync_lock: Option<File>,
+    pub(crate) shared: Option<SharedLog>,
     pub(crate) pin: Option<Pin>,
     pub(crate) segments: Arc<Segments>,
     pub(crate) replica: Replica,
@@ -69,11 +72,11 @@ pub(crate) fn checkpoint_lock_path(folder: &Path) -> PathBuf {
 }
 
 /// Opens the files of a folder, making the database when there is none.
-pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened> {
+pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
     let owner = crate::random_u64();
     let log = LogFolder { path: folder.join("log"), staging: staging_folder(folder), owner };
     let folders = ReplicaFolders { log, manifests: manifest_folder(folder) };
-    match open_writable(folder, &folders, options) {
+    match open_writable(folder, &folders, options, sharing) {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFolder => {
             open_read_only(folder, &folders, options, error)
         }
@@ -81,14 +84,19 @@ pub(crate) fn open(folder: &Path, options: &Options) -> Result<Opened> {
     }
 }
 
-fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> Result<Opened> {
+fn open_writable(
+    folder: &Path,
+    folders: &ReplicaFolders,
+    options: &Options,
+    sharing: Sharing,
+) -> Result<Opened> {
     let log = &folders.log;
     for path in [&log.path, &folders.manifests, &segment_folder(folder), &pin_folder(folder), &log.staging] {
         os::create_folder(path)?;
     }
-    let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
     let format_path = format_path(folder);
     if File::open(&format_path)?.is_none() {
+        let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
         acquire(&log_lock, options.lock_timeout, || Ok(()))?;
         // Somebody may have made this database meanwhile.
         if File::open(&format_path)?.is_none() {
@@ -97,7 +105,55 @@ fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> 
         log_lock.unlock()?;
     }
     let format = read_format(&format_path)?;
-    let pin = Pin::create(&pin_folder(folder), &log.staging, log.owner)?;
+    let pin = Pin::create(&pin_folder(folder), &log.staging, log.owner, sharing)?;
+    let clock = match sharing {
+        Sharing::Processes => None,
+        Sharing::Machines => Some(os::file_clock(&log.staged("clock"))?),
+    };
+    pin::survey(&pin_folder(folder), clock)?.check_others(log.owner, sharing)?;
+    switch::to(folder, folders, options, sharing, &format)?;
+    match sharing {
+        Sharing::Processes => over_files(folder, folders, options, format, pin),
+        Sharing::Machines => over_slots(folder, folders, options, format, pin),
+    }
+}
+
+/// The state in the slots of a shared log.
+pub(crate) fn over_slots(
+    folder: &Path,
+    folders: &ReplicaFolders,
+    options: &Options,
+    format: Format,
+    pin: Pin,
+) -> Result<Opened> {
+    let log = &folders.log;
+    let slots = SlotFolder::new(log.clone(), format.uuid);
+    slots.check_links()?;
+    let shared = SharedLog::new(slots, log.owner);
+    let replica = driver::read_state(&shared, folders, options.memtable_bytes)?;
+    Ok(Opened {
+        folders: folders.clone(),
+        format,
+        tail: None,
+        log_lock: None,
+        sync_lock: None,
+        shared: Some(shared),
+        pin: Some(pin),
+        segments: Arc::new(Segments::new(segment_folder(folder), log.owner)),
+        replica,
+    })
+}
+
+/// The state in the files of a log that one machine appends to.
+pub(crate) fn over_files(
+    folder: &Path,
+    folders: &ReplicaFolders,
+    options: &Options,
+    format: Format,
+    pin: Pin,
+) -> Result<Opened> {
+    let log = &folders.log;
+    let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
     let tail = TailFile::open_or_create(&log.path.join("TAIL"))?;
     // What may not be durable is read by the take-over that follows.
     let durable = tail.read()?.unwrap_or_default().durable.mark.end;
@@ -109,6 +165,7 @@ fn open_writable(folder: &Path, folders: &ReplicaFolders, options: &Options) -> 
         tail: Some(tail),
         log_lock: Some(log_lock),
         sync_lock: Some(File::open_or_create_to_lock(&log.path.join("SYNC"))?),
+        shared: None,
         pin: Some(pin),
         segments: Arc::new(Segments::new(segment_folder(folder), log.owner)),
         replica,
@@ -142,6 +199,7 @@ fn open_read_only(
         tail,
         log_lock: None,
         sync_lock: None,
+        shared: None,
         pin: None,
         segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner).without_pin()),
         replica,

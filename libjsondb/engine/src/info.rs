@@ -1,8 +1,7 @@
 //! What a database takes on disk, and what of it is in use.
 
 use crate::database::{Hold, Inner};
-use crate::folder::{self, FORMAT_VERSION};
-use crate::pin;
+use crate::folder::FORMAT_VERSION;
 use crate::{Database, Mode, Result, Seq, os};
 
 /// Files of one kind.
@@ -70,7 +69,7 @@ impl Inner {
         let (tree_bytes, live_bytes) =
             usage.fold((0, 0), |(total, live), usage| (total + usage.total, live + usage.live));
         self.release(snapshot, Mode::Read, Hold::Pinned);
-        let pins = pin::survey(&folder::pin_folder(&self.folder))?;
+        let pins = self.survey_pins()?;
         Ok(Info {
             format_version: FORMAT_VERSION,
             uuid: self.format.uuid,

@@ -64,6 +64,7 @@ mod read_set;
 mod replica;
 mod run;
 mod segment;
+mod shared;
 mod snapshot;
 mod sync;
 mod transaction;

@@ -3,9 +3,16 @@
 //! A pin is a file `pin/<process id>` with the oldest checkpoint in use, or that none is: a process without open transactions
 //! holds no file back. Beside it lies `pin/<process id>.lock`, whose lock the process holds while it lives: a pin whose lock can
 //! be taken belongs to a dead process. (Two files, because Windows lets nobody read a file that another one has locked.)
+//!
+//! Behind the checkpoint the pin says who the process is: [`Holder`]. Where machines share the folder ([`Sharing::Machines`]) pins are written less
+//! often, as each write has to be synced for others to see it: an idle process keeps its pin, and one that was not written for long holds no
+//! file back. A process wrongly taken for dead there finds that out before it commits ([`crate::shared`]).
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::bytes::{Put, Reader, is_intact};
 use crate::os::{self, File};
@@ -17,56 +24,121 @@ const IDLE: Seq = Seq(u64::MAX);
 /// Making a pin is tried this often: a checkpoint sweeps a staged one at most once.
 const CREATE_ATTEMPTS: usize = 10;
 
+/// A pin that is used is written at least so often, where machines share the folder.
+const TOUCH: Duration = Duration::from_secs(60);
+/// One that was not written for so long belongs to a process without a transaction that its time limit has not ended.
+const FORGOTTEN: Duration = Duration::from_secs(30 * 60);
+/// A lock of another machine that can be taken may also mean that locks do not reach from one machine to another: then these are
+/// believed only after so long.
+const SILENT: Duration = Duration::from_secs(5 * 60);
+/// Where in the pin it says who the process is.
+const HOLDER_AT: u64 = 16;
+
+/// Who shares a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// Processes of one machine: Standalone.
+    Processes,
+    /// Several machines: Clustered.
+    Machines,
+}
+
+/// A process that has the folder open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    pub(crate) sharing: Sharing,
+    pub(crate) pid: u32,
+    pub(crate) machine: String,
+}
+
+impl Holder {
+    pub(crate) fn this_process(sharing: Sharing) -> Holder {
+        Holder { sharing, pid: std::process::id(), machine: os::machine_name() }
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.put_u8(match self.sharing {
+            Sharing::Processes => 1,
+            Sharing::Machines => 2,
+        });
+        out.put_u32(self.pid);
+        out.put_bytes(self.machine.as_bytes());
+        out.put_u32(crc32fast::hash(&out));
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Holder> {
+        let mut reader = Reader::new(bytes);
+        let sharing = match reader.u8()? {
+            1 => Sharing::Processes,
+            2 => Sharing::Machines,
+            _ => return None,
+        };
+        let pid = reader.u32()?;
+        let machine = String::from_utf8(reader.bytes()?.to_vec()).ok()?;
+        let len = bytes.len() - reader.rest().len();
+        is_intact(bytes.get(..len)?, reader.u32()?).then_some(Holder { sharing, pid, machine })
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.sharing {
+            Sharing::Processes => "Standalone",
+            Sharing::Machines => "Clustered",
+        };
+        write!(f, "process {} of machine \"{}\" ({mode})", self.pid, self.machine)
+    }
+}
+
 /// This process's pin.
 pub(crate) struct Pin {
-    /// Held while the process lives.
-    _lock: File,
-    file: File,
     paths: [PathBuf; 2],
+    staged: PathBuf,
+    sharing: Sharing,
     state: Mutex<PinState>,
     generation: u32,
 }
 
 struct PinState {
+    /// Held while the process lives.
+    _lock: File,
+    file: File,
     /// Snapshots in use.
     users: usize,
     published: Seq,
+    /// When it was written last, by [`os::uptime`].
+    written: Duration,
 }
 
 impl Pin {
     /// Publishes a pin on everything, before anything is read; it counts as used until the first [`Pin::leave`]. The lock file gets
     /// its name only when its lock is held: else it would count as dead.
-    pub(crate) fn create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
-        for _ in 1..CREATE_ATTEMPTS {
-            match Pin::try_create(folder, staging, owner) {
-                // Swept from the staging folder: without its pin this process counted as dead.
-                Err(_) if !staged_pin(staging, owner).exists() => {}
-                created => return created,
-            }
-        }
-        Pin::try_create(folder, staging, owner)
+    pub(crate) fn create(folder: &Path, staging: &Path, owner: u64, sharing: Sharing) -> Result<Pin> {
+        let (paths, staged) = (paths(folder, owner), staged_pin(staging, owner));
+        let (lock, file) = create_files(&paths, &staged, sharing)?;
+        let state = PinState { _lock: lock, file, users: 1, published: Seq(0), written: os::uptime() };
+        let generation = os::process_generation();
+        Ok(Pin { paths, staged, sharing, state: Mutex::new(state), generation })
     }
 
-    fn try_create(folder: &Path, staging: &Path, owner: u64) -> Result<Pin> {
-        let paths = paths(folder, owner);
-        let [path, lock_path] = &paths;
-        let staged = staged_pin(staging, owner);
-        let lock = File::create_new_to_lock(&staged)?;
-        if !lock.try_lock()? {
-            return Err(Error::new(ErrorKind::Internal, "a new pin is locked by somebody else"));
-        }
-        os::rename(&staged, lock_path)?;
-        // An empty pin is one on everything, and a full disk has room for it.
-        let file = File::open_or_create(path)?;
-        let state = Mutex::new(PinState { users: 1, published: Seq(0) });
-        Ok(Pin { _lock: lock, file, paths, state, generation: os::process_generation() })
+    /// Makes the pin anew, on everything, after others have removed it: they had taken this process for dead.
+    pub(crate) fn renew(&self) -> Result<()> {
+        let mut state = self.lock();
+        let (lock, file) = create_files(&self.paths, &self.staged, self.sharing)?;
+        *state = PinState { _lock: lock, file, users: state.users, published: Seq(0), written: os::uptime() };
+        Ok(())
     }
 
     /// A snapshot is about to be taken; nothing older than `oldest` is in use. To be called before the newest state is looked
     /// for: whoever removed files without seeing this pin had announced its checkpoint before (I9).
     pub(crate) fn enter(&self, oldest: Seq) -> Result<()> {
         let mut state = self.lock();
-        if state.users == 0 {
+        let is_shown = self.sharing == Sharing::Machines
+            && state.published <= oldest
+            && os::uptime().saturating_sub(state.written) < TOUCH;
+        if state.users == 0 && !is_shown {
             self.write(&mut state, oldest)?;
         }
         state.users += 1;
@@ -77,18 +149,29 @@ impl Pin {
     pub(crate) fn leave(&self) -> Result<()> {
         let mut state = self.lock();
         state.users = state.users.saturating_sub(1);
-        if state.users == 0 { self.write(&mut state, IDLE) } else { Ok(()) }
+        match self.sharing {
+            Sharing::Processes if state.users == 0 => self.write(&mut state, IDLE),
+            _ => Ok(()),
+        }
     }
 
     /// Says that nothing older than `oldest` is in use here.
     pub(crate) fn publish(&self, oldest: Seq) -> Result<()> {
         let mut state = self.lock();
-        if state.users > 0 { self.write(&mut state, oldest) } else { Ok(()) }
+        if state.users > 0 || self.sharing == Sharing::Machines {
+            self.write(&mut state, oldest)
+        } else {
+            Ok(())
+        }
     }
 
     fn write(&self, state: &mut PinState, oldest: Seq) -> Result<()> {
-        if state.published != oldest {
-            match self.file.write_all_at(&encode(oldest), 0) {
+        let now = os::uptime();
+        let is_shared = self.sharing == Sharing::Machines;
+        if state.published != oldest || is_shared && now.saturating_sub(state.written) >= TOUCH {
+            let written = state.file.write_all_at(&encode(oldest), 0);
+            // Another machine sees what was synced.
+            match written.and_then(|()| if is_shared { state.file.sync() } else { Ok(()) }) {
                 // A pin that stays too old only keeps files longer.
                 Err(error) if error.kind() == ErrorKind::DiskFull && state.published < oldest => {
                     return Ok(());
@@ -96,6 +179,7 @@ impl Pin {
                 written => written?,
             }
             state.published = oldest;
+            state.written = now;
         }
         Ok(())
     }
@@ -114,6 +198,41 @@ impl Drop for Pin {
             }
         }
     }
+}
+
+fn create_files(paths: &[PathBuf; 2], staged: &Path, sharing: Sharing) -> Result<(File, File)> {
+    for _ in 1..CREATE_ATTEMPTS {
+        match try_create_files(paths, staged, sharing) {
+            // Swept from the staging folder: without its pin this process counted as dead.
+            Err(_) if !staged.exists() => {}
+            created => return created,
+        }
+    }
+    try_create_files(paths, staged, sharing)
+}
+
+fn try_create_files(
+    [path, lock_path]: &[PathBuf; 2],
+    staged: &Path,
+    sharing: Sharing,
+) -> Result<(File, File)> {
+    let lock = File::create_new_to_lock(staged)?;
+    if !lock.try_lock()? {
+        return Err(Error::new(ErrorKind::Internal, "a new pin is locked by somebody else"));
+    }
+    os::rename(staged, lock_path)?;
+    let file = File::open_or_create(path)?;
+    // Without a checkpoint it is a pin on everything.
+    match file.write_all_at(&Holder::this_process(sharing).encode(), HOLDER_AT) {
+        // A full disk has room for an empty one.
+        Err(error) if error.kind() == ErrorKind::DiskFull => {}
+        written => written?,
+    }
+    if sharing == Sharing::Machines {
+        file.write_all_at(&encode(Seq(0)), 0)?;
+        file.sync()?;
+    }
+    Ok((lock, file))
 }
 
 /// The pin and its lock.
@@ -142,34 +261,68 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Seq> {
 /// All pins of a folder at one moment.
 #[derive(Debug, Default)]
 pub(crate) struct PinSurvey {
-    /// Processes that live, by id.
-    pub(crate) alive: std::collections::BTreeSet<u64>,
+    /// Processes that live, by id, and who they are, if they say it.
+    pub(crate) alive: BTreeMap<u64, Option<Holder>>,
     /// Oldest checkpoint in use by any of them.
     pub(crate) oldest: Option<Seq>,
-    /// Files of dead processes' pins.
-    pub(crate) dead: Vec<PathBuf>,
+    /// Dead processes.
+    pub(crate) dead: Vec<u64>,
 }
 
-pub(crate) fn survey(folder: &Path) -> Result<PinSurvey> {
+impl PinSurvey {
+    /// Files of the dead processes' pins.
+    pub(crate) fn dead_files(&self, folder: &Path) -> Vec<PathBuf> {
+        self.dead.iter().flat_map(|owner| paths(folder, *owner)).collect()
+    }
+
+    /// Fails when a process has the folder open that this one cannot share it with.
+    pub(crate) fn check_others(&self, owner: u64, sharing: Sharing) -> Result<()> {
+        let here = os::machine_name();
+        let is_in_the_way = |holder: &&Holder| {
+            holder.sharing != sharing || sharing == Sharing::Processes && holder.machine != here
+        };
+        let others = self.alive.iter().filter(|(other, _)| **other != owner);
+        let Some(holder) = others.filter_map(|(_, holder)| holder.as_ref()).find(is_in_the_way) else {
+            return Ok(());
+        };
+        let what = match (sharing, holder.sharing) {
+            (Sharing::Processes, Sharing::Processes) => format!(
+                "{holder} has the folder open: processes of several machines share it as Clustered only; close it there, or \
+                 open it as Clustered everywhere"
+            ),
+            _ => format!("{holder} has the folder open: close it there, or open it here in the same way"),
+        };
+        Err(Error::new(ErrorKind::Locked, what))
+    }
+}
+
+/// Looks at all pins. `now` is the time for whoever keeps the files, where machines share the folder.
+pub(crate) fn survey(folder: &Path, now: Option<Duration>) -> Result<PinSurvey> {
     let mut survey = PinSurvey::default();
+    let here = os::machine_name();
     for (name, _) in os::list(folder)? {
         let owner = name.strip_suffix(".lock").and_then(|owner| u64::from_str_radix(owner, 16).ok());
         let Some(owner) = owner else { continue };
-        let paths = paths(folder, owner);
-        let [path, lock_path] = &paths;
-        let Some(lock) = File::open_to_lock(lock_path)? else { continue };
-        if lock.try_lock()? {
-            survey.dead.extend(paths);
+        let [path, lock_path] = paths(folder, owner);
+        let Some(lock) = File::open_to_lock(&lock_path)? else { continue };
+        let is_free = lock.try_lock()?;
+        let bytes = os::read_file(&path)?.unwrap_or_default();
+        let holder = bytes.get(HOLDER_AT as usize..).and_then(Holder::decode);
+        let age = match now {
+            Some(now) => os::changed_at(&path)?.map_or(Duration::MAX, |then| now.saturating_sub(then)),
+            None => Duration::ZERO,
+        };
+        let is_elsewhere = now.is_some() && holder.as_ref().is_some_and(|holder| holder.machine != here);
+        if is_free && (!is_elsewhere || age >= SILENT) {
+            survey.dead.push(owner);
             continue;
-        }
-        let mut bytes = [0; 12];
-        if let Some(file) = File::open(path)? {
-            file.read_at(&mut bytes, 0)?;
         }
         // Not there yet, empty or half-written: everything counts as in use.
         let checkpoint = decode(&bytes).unwrap_or(Seq(0));
-        survey.alive.insert(owner);
-        survey.oldest = Some(survey.oldest.map_or(checkpoint, |oldest| oldest.min(checkpoint)));
+        survey.alive.insert(owner, holder);
+        if age < FORGOTTEN {
+            survey.oldest = Some(survey.oldest.map_or(checkpoint, |oldest| oldest.min(checkpoint)));
+        }
     }
     Ok(survey)
 }
@@ -181,22 +334,22 @@ mod tests {
     #[test]
     fn a_live_pin_holds_and_a_dead_one_does_not() {
         let (pins, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = Pin::create(pins.path(), staging.path(), 1).unwrap();
-        let second = Pin::create(pins.path(), staging.path(), 2).unwrap();
-        let idle = Pin::create(pins.path(), staging.path(), 4).unwrap();
+        let first = Pin::create(pins.path(), staging.path(), 1, Sharing::Processes).unwrap();
+        let second = Pin::create(pins.path(), staging.path(), 2, Sharing::Processes).unwrap();
+        let idle = Pin::create(pins.path(), staging.path(), 4, Sharing::Processes).unwrap();
         idle.leave().unwrap();
         idle.publish(Seq(1)).unwrap();
         first.publish(Seq(7)).unwrap();
         second.publish(Seq(5)).unwrap();
-        let survey_now = survey(pins.path()).unwrap();
+        let survey_now = survey(pins.path(), None).unwrap();
         assert_eq!(survey_now.oldest, Some(Seq(5)));
         assert_eq!(survey_now.alive.len(), 3);
         for path in paths(pins.path(), 3) {
             std::fs::write(path, encode(Seq(1))).unwrap();
         }
         drop(second);
-        let survey_now = survey(pins.path()).unwrap();
-        assert_eq!((survey_now.oldest, survey_now.dead.len()), (Some(Seq(7)), 2));
+        let survey_now = survey(pins.path(), None).unwrap();
+        assert_eq!((survey_now.oldest, survey_now.dead.len()), (Some(Seq(7)), 1));
     }
 
     #[test]
@@ -215,7 +368,7 @@ mod tests {
                 }
             });
             for owner in 0.. {
-                let created = Pin::create(pins.path(), staging.path(), owner).map(drop);
+                let created = Pin::create(pins.path(), staging.path(), owner, Sharing::Processes).map(drop);
                 if count() >= 3 || created.is_err() {
                     swept.store(3, std::sync::atomic::Ordering::Relaxed);
                     created.unwrap();

@@ -25,6 +25,12 @@ pub(crate) enum Bug {
     TrimLogOneCheckpointEarly,
     /// Log files go before the checkpoint that holds their commits is in the log.
     TrimLogBeforeCheckpoint,
+    /// A slot is taken for one's own whether or not the boundary has passed it.
+    SkipBoundary,
+    /// A name that was given is believed to be that of one's own file.
+    SkipSlotId,
+    /// A process that was taken for dead goes on with what it had begun.
+    IgnoreFence,
 }
 
 /// Whether the bug is switched on.

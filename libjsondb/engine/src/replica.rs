@@ -9,7 +9,7 @@ use crate::log::frame::FrameKind;
 use crate::log::record::{self, RecordVisitor};
 use crate::log::tail::Mark;
 use crate::log::wal::{Found, Frame, Wal};
-use crate::log::{CheckpointRecord, LogEnd, LogFolder, Position, wal};
+use crate::log::{CheckpointRecord, FilePosition, LogEnd, LogFolder, Position, wal};
 use crate::manifest::{Manifest, ManifestRef};
 use crate::memtable::{Batch, Memtable, Window};
 use crate::run::Run;
@@ -22,6 +22,11 @@ const OPEN_ATTEMPTS: usize = 20;
 
 /// With so many runs that no tree holds it is time for a checkpoint.
 const RUNS_MAX: usize = 8;
+
+/// With so many slots that no tree holds: each is a file.
+const SLOTS_MAX: u64 = 4096;
+/// So many are left to the next one to open the folder.
+pub(crate) const SLOTS_LEFT: u64 = 64;
 
 /// What the applied frames amount to.
 pub(crate) struct Replica {
@@ -116,7 +121,7 @@ impl Replica {
         let is_enough = newest.0 <= name.checkpoint.0.saturating_add(1);
         Ok(manifest
             .filter(|_| is_enough)
-            .map(|manifest| Replica::at(folders, name, manifest, wal, memtable_bytes)))
+            .map(|manifest| Replica::at(folders, name, manifest, Position::at_start(wal), memtable_bytes)))
     }
 
     /// The state of the newest manifest, before any later commit. None when a file vanished meanwhile.
@@ -148,20 +153,20 @@ impl Replica {
             );
         };
         let Some(wal) = Wal::open(&folders.log.path, *start)? else { return Ok(None) };
-        Ok(Some(Replica::at(folders, name, manifest, wal, memtable_bytes)))
+        Ok(Some(Replica::at(folders, name, manifest, Position::at_start(wal), memtable_bytes)))
     }
 
-    /// The state of a manifest, before any commit behind it, at the start of a log file.
-    fn at(
+    /// The state of a manifest, before any commit behind it.
+    pub(crate) fn at(
         folders: &ReplicaFolders,
         name: ManifestRef,
         manifest: Manifest,
-        wal: Wal,
+        position: Position,
         memtable_bytes: u64,
     ) -> Replica {
         Replica {
             folders: folders.clone(),
-            position: Position::at_start(wal),
+            position,
             visible: Mark::default(),
             base: name.checkpoint,
             floor: name.checkpoint,
@@ -176,25 +181,25 @@ impl Replica {
 
     /// Reads and applies frames up to the limit. False when a file on the way was removed by a later checkpoint: open anew.
     pub(crate) fn catch_up(&mut self, limit: ReadLimit) -> Result<bool> {
-        let mut ahead = self.position.read_ahead(limit.end());
+        let mut ahead = self.file()?.read_ahead(limit.end());
         loop {
             if let ReadLimit::Announced { end, .. } = limit
                 && self.position.end() >= end
             {
                 return Ok(true);
             }
-            match self.position.look(&mut ahead)? {
-                Found::Frame(frame) => match self.position.wal.body(&mut ahead, &frame.header)? {
+            match self.file()?.look(&mut ahead)? {
+                Found::Frame(frame) => match self.file()?.wal.body(&mut ahead, &frame.header)? {
                     Some(body) => match self.apply(&frame, body) {
                         Err(error) if error.kind() == ErrorKind::SnapshotTooOld => return Ok(false),
                         applied => applied?,
                     },
                     None => return self.check_end(limit.durable()),
                 },
-                Found::End | Found::Bad => match self.position.next_file(&self.folders.log)? {
+                Found::End | Found::Bad => match self.file()?.next_file(&self.folders.log)? {
                     Some(next) => {
-                        self.position = next;
-                        ahead = self.position.read_ahead(limit.end());
+                        ahead = next.read_ahead(limit.end());
+                        self.position = Position::File(next);
                     }
                     None => return self.check_end(limit.durable()),
                 },
@@ -205,7 +210,7 @@ impl Replica {
     /// No whole frame follows: the log ends here, or what follows is damaged. It had been stored when it was announced as durable, or when
     /// a frame that says so or a file lies behind it. False when a checkpoint removed files between this one and the next: open anew.
     pub(crate) fn check_end(&self, durable: LogEnd) -> Result<bool> {
-        let (position, log) = (&self.position, &self.folders.log.path);
+        let (position, log) = (self.file()?, &self.folders.log.path);
         let here = position.end();
         let files = wal::list(log)?;
         match files.iter().find(|file| **file > here.wal) {
@@ -227,35 +232,51 @@ impl Replica {
 
     /// Applies a frame that stands at the position.
     pub(crate) fn apply(&mut self, frame: &Frame, body: &[u8]) -> Result<()> {
-        match frame.header.kind {
-            FrameKind::Commit => self.apply_commit(frame, body)?,
-            FrameKind::Checkpoint => {
-                let record = CheckpointRecord::decode(body)
-                    .ok_or_else(|| self.position.corrupt("the body of a checkpoint record"))?;
-                if record.base == self.manifest.name {
-                    self.adopt(&record.manifest)?;
-                }
+        let header = &frame.header;
+        let first = header.first_seq.0;
+        let applied = match header.kind {
+            FrameKind::Commit => self.apply_commit((first..).map(Seq), header.count, body),
+            FrameKind::Checkpoint => self.apply_checkpoint(body)?,
+        };
+        let what = applied.err();
+        let position = self.file_mut()?;
+        match what {
+            Some(what) => Err(position.corrupt(what)),
+            None => {
+                position.step(frame);
+                Ok(())
             }
         }
-        self.position.step(frame);
-        Ok(())
     }
 
-    fn apply_commit(&mut self, frame: &Frame, body: &[u8]) -> Result<()> {
+    /// Applies the transactions of one group, each at its sequence number. What is wrong with the body, when it is damaged.
+    pub(crate) fn apply_commit(
+        &mut self,
+        seqs: impl Iterator<Item = Seq>,
+        count: u32,
+        body: &[u8],
+    ) -> std::result::Result<(), &'static str> {
         let mut reader = Reader::new(body);
-        for index in 0..u64::from(frame.header.count) {
-            let seq = Seq(frame.header.first_seq.0 + index);
+        for seq in seqs.take(count as usize) {
             let applied = if seq > self.manifest.name.checkpoint {
                 self.apply_transaction(&mut reader, seq)
             } else {
                 record::decode(&mut reader, &mut Skip)
             };
-            applied.ok_or_else(|| self.position.corrupt("the body of a commit"))?;
+            applied.ok_or("the body of a commit")?;
         }
-        if !reader.is_empty() {
-            return Err(self.position.corrupt("the length of a commit"));
+        if reader.is_empty() { Ok(()) } else { Err("the length of a commit") }
+    }
+
+    /// Puts a checkpoint in force, if it was made from the one that is. What is wrong with the body, when it is damaged.
+    pub(crate) fn apply_checkpoint(&mut self, body: &[u8]) -> Result<std::result::Result<(), &'static str>> {
+        let Some(record) = CheckpointRecord::decode(body) else {
+            return Ok(Err("the body of a checkpoint record"));
+        };
+        if record.base == self.manifest.name {
+            self.adopt(&record.manifest)?;
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     fn apply_transaction(&mut self, reader: &mut Reader<'_>, seq: Seq) -> Option<()> {
@@ -324,13 +345,43 @@ impl Replica {
         self.forgotten.extract_if(.., |memtable| is_unused(memtable)).collect()
     }
 
+    /// Where the log of files was read up to.
+    pub(crate) fn file(&self) -> Result<&FilePosition> {
+        self.position.file()
+    }
+
+    fn file_mut(&mut self) -> Result<&mut FilePosition> {
+        match &mut self.position {
+            Position::File(position) => Ok(position),
+            Position::Slot(_) => Err(crate::log::not_files()),
+        }
+    }
+
+    /// True when who opens the folder has to read so much of the log, or to begin in an older file of it.
+    pub(crate) fn leaves_log(&self, bytes: u64) -> bool {
+        let checkpoint = self.manifest.name.checkpoint;
+        match &self.position {
+            Position::File(position) => {
+                position.offset >= bytes || position.wal.header.first_seq.0 > checkpoint.0 + 1
+            }
+            Position::Slot(next) => next.0 > checkpoint.0 + SLOTS_LEFT,
+        }
+    }
+
     /// True when it is time for a checkpoint: memory, the log, runs, or value segments that nobody can remove before it.
     pub(crate) fn is_full(&self) -> bool {
         let Some(newest) = self.memtables.front() else { return false };
         newest.bytes() >= self.memtable_bytes
             || self.pending_runs() >= RUNS_MAX
             || newest.blob_bytes() >= SEGMENT_BYTES
-            || self.position.offset >= 2 * self.memtable_bytes.max(16 << 20)
+            || self.has_long_log()
+    }
+
+    fn has_long_log(&self) -> bool {
+        match &self.position {
+            Position::File(position) => position.offset >= 2 * self.memtable_bytes.max(16 << 20),
+            Position::Slot(next) => next.0 > self.manifest.name.checkpoint.0 + SLOTS_MAX,
+        }
     }
 
     /// Runs that no tree holds: each is one more place to look for a key.
@@ -345,6 +396,11 @@ impl Replica {
 
     pub(crate) fn floor(&self) -> Seq {
         self.floor
+    }
+
+    /// Transactions that began before this commit can no longer be validated.
+    pub(crate) fn refuse_before(&mut self, seq: Seq) {
+        self.floor = self.floor.max(seq);
     }
 
     /// Memtables with a commit after `snapshot`.
@@ -399,7 +455,7 @@ fn is_unused(forgotten: &Arc<Memtable>) -> bool {
 /// Follows the checkpoint records of the newest log file, which reaches at least to the durable end.
 fn newest_manifest(wal: Wal, durable: LogEnd) -> Result<ManifestRef> {
     let mut name = wal.header.manifest;
-    let mut position = Position::at_start(wal);
+    let mut position = FilePosition::at_start(wal);
     let mut ahead = position.read_ahead(durable);
     while let Found::Frame(frame) = position.look(&mut ahead)? {
         if frame.header.kind == FrameKind::Checkpoint {

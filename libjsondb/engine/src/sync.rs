@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::database::Inner;
 use crate::log::tail::{Durable, Tail};
-use crate::log::{LogEnd, Position};
+use crate::log::{FilePosition, LogEnd};
 use crate::os::File;
 use crate::planted::{Bug, is_planted};
 use crate::tree::Wait;
@@ -77,7 +77,7 @@ impl Drop for SyncTurn<'_> {
 
 impl Inner {
     /// Returns once everything up to `position` is durable and visible. When it fails the outcome is unknown, and the handle ends.
-    pub(crate) fn make_durable(&self, position: &Position) -> Result<()> {
+    pub(crate) fn make_durable(&self, position: &FilePosition) -> Result<()> {
         self.sync_up_to(position)?;
         self.refresh(Wait::AsLongAsNeeded).map(drop).map_err(|error| self.poison(error))
     }
@@ -103,7 +103,7 @@ impl Inner {
     }
 
     /// As [`Inner::make_durable`], but shows nothing.
-    pub(crate) fn sync_up_to(&self, position: &Position) -> Result<()> {
+    pub(crate) fn sync_up_to(&self, position: &FilePosition) -> Result<()> {
         let end = position.end();
         let locked = match self.lock_sync_unless_durable(end) {
             Ok(Some(locked)) => locked,
@@ -142,7 +142,7 @@ impl Inner {
 
     /// Syncs everything that is announced as written. A new file is started only when all is durable, so all that is not lies in
     /// the file of `position`.
-    fn sync_log(&self, position: &Position, tail: Tail) -> Result<()> {
+    fn sync_log(&self, position: &FilePosition, tail: Tail) -> Result<()> {
         let (file, durable, written) = (self.tail()?, tail.durable.mark, tail.appended.written);
         if tail.durable.syncing && !is_planted(Bug::TrustFailedSync) {
             // A kernel reports a failed sync only once, and may have dropped the bytes: these are written by a process that lives.

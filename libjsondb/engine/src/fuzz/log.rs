@@ -10,7 +10,7 @@ use crate::Seq;
 use crate::bytes::{Put, Reader};
 use crate::log::frame::{FrameHeader, FrameKind, HEADER_LEN};
 use crate::log::wal::{self, Wal, WalHeader};
-use crate::log::{LogEnd, LogFolder, Position};
+use crate::log::{FilePosition, LogEnd, LogFolder};
 use crate::manifest::Manifest;
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::segment::SegmentId;
@@ -29,7 +29,7 @@ pub(super) fn plant(reader: &mut Reader<'_>, folder: &Path, manifest: &Manifest)
     let header = WalHeader { id: 3, first_seq, previous: None, manifest: manifest.name };
     let wal = Wal::create(&folders.log.path, &folders.log.staged("wal"), &header).unwrap();
     let mut bytes = header.encode();
-    let mut position = Position::at_start(wal);
+    let mut position = FilePosition::at_start(wal);
     for _ in 0..FRAMES_MAX {
         if append(reader, &mut position, &mut bytes).is_none() {
             break;
@@ -42,7 +42,7 @@ pub(super) fn plant(reader: &mut Reader<'_>, folder: &Path, manifest: &Manifest)
 }
 
 /// Appends the next frame of the input; None when there is none.
-fn append(reader: &mut Reader<'_>, position: &mut Position, out: &mut Vec<u8>) -> Option<()> {
+fn append(reader: &mut Reader<'_>, position: &mut FilePosition, out: &mut Vec<u8>) -> Option<()> {
     let kind = if reader.u8()?.is_multiple_of(2) { FrameKind::Commit } else { FrameKind::Checkpoint };
     let (count, damage) = (reader.u8()?, reader.u8()?);
     let len = reader.u16()?;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::manifest::ManifestRef;
-use crate::{Error, Result, Seq};
+use crate::{Error, ErrorKind, Result, Seq};
 use frame::{ALIGNMENT, FrameHeader, FrameKind, HEADER_LEN};
 use read_ahead::ReadAhead;
 use tail::Mark;
@@ -42,7 +42,60 @@ impl LogFolder {
 
 /// Where a reader or writer of the log stands: everything before was read and checked.
 #[derive(Clone)]
-pub(crate) struct Position {
+pub(crate) enum Position {
+    /// In a log of files, which the processes of one machine append to ([`wal`]).
+    File(FilePosition),
+    /// In a log of slots, which machines share ([`crate::shared`]): the next one. A slot's number is that of its commit.
+    Slot(Seq),
+}
+
+impl Position {
+    /// Before the first frame of a file.
+    pub(crate) fn at_start(wal: Wal) -> Position {
+        Position::File(FilePosition::at_start(wal))
+    }
+
+    pub(crate) fn end(&self) -> LogEnd {
+        match self {
+            Position::File(position) => position.end(),
+            Position::Slot(next) => LogEnd { wal: *next, offset: 0 },
+        }
+    }
+
+    pub(crate) fn next_seq(&self) -> Seq {
+        match self {
+            Position::File(position) => position.next_seq,
+            Position::Slot(next) => *next,
+        }
+    }
+
+    /// The last transaction before this place.
+    pub(crate) fn last_seq(&self) -> Seq {
+        Seq(self.next_seq().0.saturating_sub(1))
+    }
+
+    /// As others are told of it.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark { end: self.end(), seq: self.last_seq() }
+    }
+
+    /// The place in a file, for those who append to files.
+    pub(crate) fn file(&self) -> Result<&FilePosition> {
+        match self {
+            Position::File(position) => Ok(position),
+            Position::Slot(_) => Err(not_files()),
+        }
+    }
+}
+
+/// Who appends to files was given a log of slots.
+pub(crate) fn not_files() -> Error {
+    Error::new(ErrorKind::Internal, "the log is not one of files")
+}
+
+/// A place in a log of files.
+#[derive(Clone)]
+pub(crate) struct FilePosition {
     pub(crate) wal: Arc<Wal>,
     pub(crate) offset: u64,
     /// Checksum of the last frame's header.
@@ -51,11 +104,11 @@ pub(crate) struct Position {
     pub(crate) next_seq: Seq,
 }
 
-impl Position {
+impl FilePosition {
     /// Before the first frame of a file.
-    pub(crate) fn at_start(wal: Wal) -> Position {
+    pub(crate) fn at_start(wal: Wal) -> FilePosition {
         let (chain, next_seq) = (wal.header_crc(), wal.header.first_seq);
-        Position { wal: Arc::new(wal), offset: WAL_HEADER_LEN, chain, next_seq }
+        FilePosition { wal: Arc::new(wal), offset: WAL_HEADER_LEN, chain, next_seq }
     }
 
     pub(crate) fn end(&self) -> LogEnd {
@@ -100,7 +153,7 @@ impl Position {
     }
 
     /// The next file of the log, when it continues exactly here.
-    pub(crate) fn next_file(&self, folder: &LogFolder) -> Result<Option<Position>> {
+    pub(crate) fn next_file(&self, folder: &LogFolder) -> Result<Option<FilePosition>> {
         if self.next_seq == self.wal.header.first_seq {
             // A file without transactions has no successor: it would take the same name.
             return Ok(None);
@@ -116,7 +169,7 @@ impl Position {
             let what = "the log file does not continue the one before it";
             return Err(Error::corrupt(next.path(), 0, what));
         }
-        Ok(Some(Position::at_start(next)))
+        Ok(Some(FilePosition::at_start(next)))
     }
 
     /// True when the file need not grow for so many bytes.

@@ -297,6 +297,99 @@ pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
     rename()
 }
 
+/// What became of an attempt to give a file a second name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Link {
+    /// It has the name.
+    Made,
+    /// The name is taken.
+    Taken,
+    /// There is no such file, or no such folder.
+    Gone,
+}
+
+/// Gives a file a second name, unless that is taken: of several that try at once, on whatever machines, one succeeds.
+pub(crate) fn link(from: &Path, to: &Path) -> Result<Link> {
+    match attempt("link", to, || fs::hard_link(from, to)) {
+        Ok(()) => Ok(Link::Made),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Link::Taken),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_stale(&error) => Ok(Link::Gone),
+        Err(error) => Err(Error::io("link", to, &error)),
+    }
+}
+
+/// A network file system's word for a file or folder that somebody else removed.
+fn is_stale(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::StaleNetworkFileHandle
+}
+
+/// Reads a whole file, opened by its name now. None when there is none.
+pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>> {
+    match attempt("read", path, || fs::read(path)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_stale(&error) => Ok(None),
+        Err(error) => Err(Error::io("read", path, &error)),
+    }
+}
+
+/// Makes a folder that may be there already. Its name is not durable yet.
+pub(crate) fn ensure_folder(path: &Path) -> Result<()> {
+    match attempt("create the folder", path, || fs::create_dir(path)) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map_err(|error| Error::io("create the folder", path, &error)),
+    }
+}
+
+/// Removes an empty folder; one that is gone or in use is left alone.
+pub(crate) fn remove_empty_folder(path: &Path) {
+    // Who finds it empty later tries again.
+    let _ = attempt("remove the folder", path, || fs::remove_dir(path));
+}
+
+/// Names of the folders in a folder. One that is not there has none.
+pub(crate) fn list_folders(folder: &Path) -> Result<Vec<String>> {
+    let Some(entries) = find("list", folder, || fs::read_dir(folder))? else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io("list", folder, &error))?;
+        if let (true, Ok(name)) = (entry.path().is_dir(), entry.file_name().into_string()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Makes the next look at names in a folder ask the server: a network file system may remember for a while that there was no such
+/// name.
+pub(crate) fn look_anew(folder: &Path) -> Result<()> {
+    find("open the folder", folder, || fs::read_dir(folder).map(drop)).map(drop)
+}
+
+/// When a file was last changed or given a name, by the clock of whoever keeps it; None when it is gone. Only good for differences.
+pub(crate) fn changed_at(path: &Path) -> Result<Option<std::time::Duration>> {
+    Ok(find("look at", path, || fs::metadata(path))?.map(|metadata| identity::changed(&metadata)))
+}
+
+/// The time it is for whoever keeps the files of a folder. `probe` is a name there that nothing has.
+pub(crate) fn file_clock(probe: &Path) -> Result<std::time::Duration> {
+    remove(probe)?;
+    File::create_new(probe)?.write_all_at(&[0], 0)?;
+    let now = changed_at(probe);
+    remove(probe)?;
+    now?.ok_or_else(|| Error::missing(probe))
+}
+
+/// Time since this machine started, with the time it slept.
+pub(crate) fn uptime() -> std::time::Duration {
+    clock::uptime()
+}
+
+/// The name of this machine.
+pub(crate) fn machine_name() -> String {
+    clock::machine_name()
+}
+
 /// Makes names in a folder durable: files created, renamed or removed in it. A no-op on Windows, where the file
 /// system journals names itself.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
@@ -413,6 +506,11 @@ mod identity {
     pub(super) fn of(metadata: &std::fs::Metadata) -> FileIdentity {
         FileIdentity(metadata.dev(), metadata.ino())
     }
+
+    pub(super) fn changed(metadata: &std::fs::Metadata) -> std::time::Duration {
+        let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
+        std::time::Duration::new(seconds, u32::try_from(metadata.ctime_nsec()).unwrap_or_default())
+    }
 }
 
 #[cfg(windows)]
@@ -422,6 +520,64 @@ mod identity {
 
     pub(super) fn of(metadata: &std::fs::Metadata) -> FileIdentity {
         FileIdentity(metadata.creation_time(), 0)
+    }
+
+    /// Windows tells no more than when it was written, in units of 100 ns.
+    pub(super) fn changed(metadata: &std::fs::Metadata) -> std::time::Duration {
+        std::time::Duration::from_micros(metadata.last_write_time() / 10)
+    }
+}
+
+#[cfg(unix)]
+mod clock {
+    use std::time::Duration;
+
+    /// Linux counts the time a machine sleeps in a clock of its own.
+    #[cfg(target_os = "linux")]
+    const CLOCK: libc::clockid_t = libc::CLOCK_BOOTTIME;
+    /// Elsewhere this one does.
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: libc::clockid_t = libc::CLOCK_MONOTONIC;
+
+    pub(super) fn uptime() -> Duration {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: writes to the struct given.
+        let failed = unsafe { libc::clock_gettime(CLOCK, &raw mut now) } != 0;
+        if failed {
+            return Duration::ZERO;
+        }
+        Duration::new(
+            u64::try_from(now.tv_sec).unwrap_or_default(),
+            u32::try_from(now.tv_nsec).unwrap_or_default(),
+        )
+    }
+
+    pub(super) fn machine_name() -> String {
+        let mut name = [0u8; 256];
+        // SAFETY: the buffer has one byte more than the length given.
+        let failed = unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) } != 0;
+        let len = name.iter().position(|byte| *byte == 0).unwrap_or_default();
+        if failed { String::new() } else { String::from_utf8_lossy(&name[..len]).into_owned() }
+    }
+}
+
+#[cfg(windows)]
+mod clock {
+    use std::time::Duration;
+
+    #[link(name = "kernel32")]
+    unsafe extern "system" {
+        /// Milliseconds since the system started, sleep included.
+        fn GetTickCount64() -> u64;
+    }
+
+    pub(super) fn uptime() -> Duration {
+        // SAFETY: no arguments, cannot fail.
+        Duration::from_millis(unsafe { GetTickCount64() })
+    }
+
+    pub(super) fn machine_name() -> String {
+        std::env::var("COMPUTERNAME").unwrap_or_default()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::log::read_ahead::ReadAhead;
 use crate::log::record::{self, RecordVisitor};
 use crate::log::tail::Tail;
 use crate::log::wal::{self, Found, Frame, Wal};
-use crate::log::{CheckpointRecord, Position};
+use crate::log::{CheckpointRecord, FilePosition};
 use crate::run::Run;
 use crate::{Result, Seq, ValueRef};
 
@@ -52,7 +52,7 @@ impl Check<'_, '_> {
     fn log_file(&mut self, wal: Wal, announced: Option<Tail>, report: &mut LogReport) -> Result<()> {
         let first_seq = wal.header.first_seq;
         report.manifest = Some(wal.header.manifest);
-        let mut position = Position::at_start(wal);
+        let mut position = FilePosition::at_start(wal);
         let mut looks = 0;
         let successor = loop {
             self.frames(&mut position, report)?;
@@ -83,7 +83,7 @@ impl Check<'_, '_> {
     }
 
     /// Steps over all whole frames; damaged ones with whole ones behind are findings.
-    fn frames(&mut self, position: &mut Position, report: &mut LogReport) -> Result<()> {
+    fn frames(&mut self, position: &mut FilePosition, report: &mut LogReport) -> Result<()> {
         loop {
             let mut ahead = ReadAhead::none();
             if let Found::Frame(frame) = position.look(&mut ahead)?
@@ -113,7 +113,7 @@ impl Check<'_, '_> {
         }
     }
 
-    fn body(&mut self, position: &Position, frame: &Frame, body: &[u8], report: &mut LogReport) {
+    fn body(&mut self, position: &FilePosition, frame: &Frame, body: &[u8], report: &mut LogReport) {
         let whole = match frame.header.kind {
             FrameKind::Commit => is_commit(body, frame.header.count),
             FrameKind::Checkpoint => {
@@ -130,7 +130,7 @@ impl Check<'_, '_> {
     }
 
     /// A file that has a successor ends where that one says.
-    fn continuation(&mut self, end: &Position, next: &Wal) -> Result<()> {
+    fn continuation(&mut self, end: &FilePosition, next: &Wal) -> Result<()> {
         let expected = end.as_previous();
         match next.header.previous {
             Some(previous) if previous == expected => {}

@@ -1,0 +1,157 @@
+//! The protocol of the shared log, over whatever keeps its slots: following it, and getting a slot of one's own.
+//!
+//! It asks three things of the folder. Of several writers that give a file the same name, one succeeds (`link`). A file that is opened by
+//! its name holds what was synced before it got the name. A file that was overwritten and synced is seen so by who opens it after.
+//! It asks nothing of locks, and of clocks only that they measure intervals: a minute is not shorter than [`TRUST`].
+//! The rules and why they suffice: "Several machines" in libjsondb/docs/protocol.md.
+
+use std::time::Duration;
+
+use super::boundary::Boundary;
+use super::slot::SlotId;
+use crate::os::Link;
+use crate::planted::{Bug, is_planted};
+use crate::{Error, ErrorKind, Result, Seq};
+
+/// Slots are removed no sooner than this after the checkpoint that made them unnecessary took effect.
+pub(crate) const TRIM_LAG: Duration = Duration::from_secs(60);
+/// Who knew the end of the log so long ago may believe that a slot it does not find was never there.
+pub(crate) const TRUST: Duration = Duration::from_secs(10);
+/// An attempt to get a slot that took longer than this may have succeeded, and the slot have been removed since.
+const ATTEMPT_MAX: Duration = Duration::from_secs(30);
+/// A link whose outcome is unknown is tried again so often: it is the same file, so it has at most one slot.
+const UNCERTAIN_TRIES: usize = 5;
+
+/// What keeps the slots: a folder, or a model of one. Slots are files whose names are their numbers.
+pub(crate) trait Slots {
+    /// Writes a file that nobody looks for yet. It is durable when this returns.
+    fn stage(&self, id: SlotId, bytes: &[u8]) -> Result<()>;
+    /// Gives it the name of a slot, if nothing has it.
+    fn link(&self, id: SlotId, slot: Seq) -> Result<Link>;
+    /// Takes its first name away. What fails here is swept later.
+    fn unstage(&self, id: SlotId);
+    /// Reads a slot; None when there is none.
+    fn read(&self, slot: Seq) -> Result<Option<Vec<u8>>>;
+    /// As [`Slots::read`], past what this machine remembers of the folder.
+    fn read_anew(&self, slot: Seq) -> Result<Option<Vec<u8>>>;
+    /// Makes the name of a slot durable.
+    fn sync(&self, slot: Seq) -> Result<()>;
+    /// The boundary as it is now.
+    fn boundary(&self) -> Result<Boundary>;
+    /// The time of this machine's clock, which goes on while the machine sleeps.
+    fn now(&self) -> Duration;
+    /// Whose slot this is; None when it is none.
+    fn id_of(&self, bytes: &[u8]) -> Option<SlotId>;
+}
+
+/// Where following the log ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Followed {
+    /// At its end.
+    End,
+    /// What comes next was removed: the state is to be read anew, from a newer checkpoint.
+    Trimmed,
+}
+
+/// What became of an attempt to get a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// It is ours, and durable.
+    Won,
+    /// It is another one's: read it, validate against it, and try the next one.
+    Lost,
+    /// The log has gone on far beyond: nothing of ours was stored. Read the state anew.
+    Trimmed,
+    /// The staged file is gone: write it again.
+    Unstaged,
+}
+
+/// When this process last knew the end of the log. To be used by one thread at a time.
+#[derive(Default)]
+pub(crate) struct Confirmed(Option<Duration>);
+
+impl Confirmed {
+    fn is_recent(&self, now: Duration) -> bool {
+        self.0.is_some_and(|then| now.saturating_sub(then) <= TRUST)
+    }
+}
+
+/// Reads slots from `next` on and shows each to `apply`, until there is none. When `apply` says so, the state is to be read anew.
+pub(crate) fn follow(
+    slots: &impl Slots,
+    confirmed: &mut Confirmed,
+    mut next: Seq,
+    mut apply: impl FnMut(Seq, Vec<u8>) -> Result<Followed>,
+) -> Result<Followed> {
+    loop {
+        let asked = slots.now();
+        let found = match slots.read(next)? {
+            None if !confirmed.is_recent(slots.now()) => slots.read_anew(next)?,
+            found => found,
+        };
+        // Looked at after the read: however long that took, the slot was not removed before.
+        if !confirmed.is_recent(slots.now()) && is_behind_boundary(slots, next)? {
+            confirmed.0 = None;
+            return Ok(Followed::Trimmed);
+        }
+        let Some(bytes) = found else {
+            confirmed.0 = Some(asked);
+            return Ok(Followed::End);
+        };
+        if apply(next, bytes)? == Followed::Trimmed {
+            confirmed.0 = None;
+            return Ok(Followed::Trimmed);
+        }
+        next = Seq(next.0 + 1);
+    }
+}
+
+/// Tries to make the staged file `id` the slot `slot`, which was the end of the log when this process last looked. An error means that
+/// nobody knows whether it is one.
+pub(crate) fn attempt(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
+    let began = slots.now();
+    match link(slots, id, slot)? {
+        Attempt::Won => {}
+        other => return Ok(other),
+    }
+    // Later than any removal that could have made room for a slot that had been another one's.
+    if !is_planted(Bug::SkipBoundary) && is_behind_boundary(slots, slot)? {
+        if slots.now().saturating_sub(began) < ATTEMPT_MAX {
+            return Ok(Attempt::Trimmed);
+        }
+        let what = "the commit took so long that its place in the log may have been removed since";
+        return Err(Error::new(ErrorKind::Io, what));
+    }
+    slots.sync(slot)?;
+    Ok(Attempt::Won)
+}
+
+/// As [`attempt`], whatever the boundary says.
+fn link(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
+    let mut failed = None;
+    for _ in 0..UNCERTAIN_TRIES {
+        let linked = slots.link(id, slot);
+        if is_planted(Bug::SkipSlotId) {
+            match linked {
+                Ok(Link::Made) => return Ok(Attempt::Won),
+                Ok(Link::Taken) => return Ok(Attempt::Lost),
+                _ => {}
+            }
+        }
+        // Whatever was answered: an answer may have been lost and the call been made twice, and there are clients that
+        // call a name that is taken a success.
+        match slots.read_anew(slot)? {
+            Some(bytes) if slots.id_of(&bytes) == Some(id) => return Ok(Attempt::Won),
+            Some(_) => return Ok(Attempt::Lost),
+            // Removed, or not to be seen yet.
+            None if is_behind_boundary(slots, slot)? => return Ok(Attempt::Trimmed),
+            None if matches!(linked, Ok(Link::Gone)) => return Ok(Attempt::Unstaged),
+            None => failed = linked.err(),
+        }
+    }
+    Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Io, "a slot of the log was made and is not there")))
+}
+
+fn is_behind_boundary(slots: &impl Slots, slot: Seq) -> Result<bool> {
+    Ok(slots.boundary()?.seq >= slot)
+}

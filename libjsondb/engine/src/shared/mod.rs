@@ -1,0 +1,121 @@
+//! A folder that several machines share: the log is a row of slots, and who gives a file the name of the next one has committed.
+//!
+//! No lock, no clock and no server decides about a commit; see "Several machines" in libjsondb/docs/protocol.md. Inside:
+//!
+//! * `slot`, `boundary`: what the files hold;
+//! * `log`: the protocol, over whatever keeps the slots;
+//! * `folder`: slots as files;
+//! * `driver`: commits, reads and checkpoints of an open database over it;
+//! * `switch`: from a log of files to one of slots, and back.
+
+pub(crate) mod boundary;
+pub(crate) mod driver;
+pub(crate) mod folder;
+pub(crate) mod log;
+pub(crate) mod slot;
+pub(crate) mod switch;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::manifest::ManifestRef;
+use crate::{Result, Seq};
+use folder::SlotFolder;
+use log::Confirmed;
+use slot::SlotId;
+
+/// The shared log of an open database.
+pub(crate) struct SharedLog {
+    pub(crate) slots: SlotFolder,
+    owner: u64,
+    next_number: AtomicU64,
+    /// Locked while the log is followed, inside the replica's lock.
+    confirmed: Mutex<Confirmed>,
+    /// One slot of this process at a time.
+    appending: Mutex<()>,
+    /// Checkpoints that took effect, each with the slot of its record; the last few.
+    effective: Mutex<VecDeque<(Seq, ManifestRef)>>,
+    /// The last slot in which others took this process for dead.
+    fenced_at: AtomicU64,
+    /// Since then the pin was not made anew.
+    is_unpinned: AtomicBool,
+}
+
+/// A process remembers so many checkpoints, to remove the slots before one of them.
+const EFFECTIVE_MAX: usize = 64;
+
+impl SharedLog {
+    pub(crate) fn new(slots: SlotFolder, owner: u64) -> SharedLog {
+        SharedLog {
+            slots,
+            owner,
+            next_number: AtomicU64::new(0),
+            confirmed: Mutex::default(),
+            appending: Mutex::default(),
+            effective: Mutex::default(),
+            fenced_at: AtomicU64::new(0),
+            is_unpinned: AtomicBool::new(false),
+        }
+    }
+
+    fn new_id(&self) -> SlotId {
+        SlotId { owner: self.owner, number: self.next_number.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    fn lock_confirmed(&self) -> MutexGuard<'_, Confirmed> {
+        self.confirmed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_effective(&self) -> MutexGuard<'_, VecDeque<(Seq, ManifestRef)>> {
+        self.effective.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A checkpoint took effect in `slot`.
+    fn note_effective(&self, slot: Seq, manifest: ManifestRef) {
+        let mut effective = self.lock_effective();
+        effective.push_back((slot, manifest));
+        if effective.len() > EFFECTIVE_MAX {
+            effective.pop_front();
+        }
+    }
+
+    /// The newest checkpoint that took effect while this process looked, and the slot of its record.
+    fn last_effective(&self) -> Option<(Seq, ManifestRef)> {
+        self.lock_effective().back().copied()
+    }
+
+    /// Others have taken this process for dead, and told so in a slot up to `slot`.
+    fn note_fence(&self, slot: Seq) {
+        self.fenced_at.fetch_max(slot.0, Ordering::AcqRel);
+        self.is_unpinned.store(true, Ordering::Release);
+    }
+
+    /// Others have taken this process for dead after `seq`.
+    pub(crate) fn is_fenced_after(&self, seq: Seq) -> bool {
+        self.fenced_at.load(Ordering::Acquire) > seq.0
+    }
+
+    /// Removes slots that no process needs any more. `is_alone`: no other one has the folder open.
+    pub(crate) fn trim(&self, is_alone: bool) -> Result<()> {
+        let effective: Vec<_> = self.lock_effective().iter().copied().collect();
+        let Some((newest, older)) = effective.split_last() else { return Ok(()) };
+        let chosen = if is_alone {
+            Some(*newest)
+        } else {
+            let mut chosen = None;
+            for (slot, manifest) in older.iter().rev() {
+                // Gone: somebody else has removed it, for a reason.
+                if self.slots.age(*slot)?.is_none_or(|age| age >= log::TRIM_LAG) {
+                    chosen = Some((*slot, *manifest));
+                    break;
+                }
+            }
+            chosen
+        };
+        let Some((_, manifest)) = chosen else { return Ok(()) };
+        self.slots.trim(manifest)
+    }
+}

@@ -1,0 +1,176 @@
+//! Several handles on one shared folder, as if each were another machine's.
+
+use std::path::Path;
+
+use crate::{Database, Durability, ErrorKind, Mode, Options, Placement, Result, StoreId};
+
+fn open(folder: &Path) -> Database {
+    Database::open_shared_alone(folder, &Options::default()).unwrap()
+}
+
+fn store(database: &Database) -> StoreId {
+    let mut transaction = database.begin(Mode::Write).unwrap();
+    let store = transaction.ensure_store("numbers", b"").unwrap();
+    transaction.commit().unwrap();
+    store
+}
+
+fn put(database: &Database, store: StoreId, key: &str, value: &str) -> Result<()> {
+    let mut transaction = database.begin(Mode::Write)?;
+    transaction.put(store, key.as_bytes(), value.as_bytes(), Placement::Auto)?;
+    transaction.commit().map(drop)
+}
+
+fn get(database: &Database, store: StoreId, key: &str) -> Option<String> {
+    let read = |value: Option<&[u8]>| value.map(|value| String::from_utf8(value.to_vec()).unwrap());
+    database.get_with(store, key.as_bytes(), read).unwrap()
+}
+
+#[test]
+fn each_sees_what_the_other_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (open(folder.path()), open(folder.path()));
+    let store = store(&one);
+    for round in 0..50 {
+        put(&one, store, &format!("a{round}"), "1").unwrap();
+        assert_eq!(get(&two, store, &format!("a{round}")).as_deref(), Some("1"));
+        put(&two, store, &format!("b{round}"), "2").unwrap();
+        assert_eq!(get(&one, store, &format!("b{round}")).as_deref(), Some("2"));
+    }
+    drop((one, two));
+    let again = open(folder.path());
+    assert_eq!(get(&again, store, "a49").as_deref(), Some("1"));
+    assert_eq!(get(&again, store, "b0").as_deref(), Some("2"));
+}
+
+#[test]
+fn of_two_that_meet_at_a_key_one_conflicts_and_others_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (open(folder.path()), open(folder.path()));
+    let store = store(&one);
+    let mut first = one.begin(Mode::Write).unwrap();
+    let mut second = two.begin(Mode::Write).unwrap();
+    let mut third = two.begin(Mode::Write).unwrap();
+    first.put(store, b"k", b"1", Placement::Auto).unwrap();
+    second.put(store, b"k", b"2", Placement::Auto).unwrap();
+    third.put(store, b"other", b"3", Placement::Auto).unwrap();
+    first.commit().unwrap();
+    assert_eq!(second.commit().unwrap_err().kind(), ErrorKind::Conflict);
+    third.commit().unwrap();
+    assert_eq!(get(&two, store, "k").as_deref(), Some("1"));
+    assert_eq!(get(&one, store, "other").as_deref(), Some("3"));
+}
+
+#[test]
+fn threads_of_two_handles_lose_no_increment() {
+    let folder = tempfile::tempdir().unwrap();
+    let handles = [open(folder.path()), open(folder.path())];
+    let store = store(&handles[0]);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let database = &handles[thread % 2];
+            scope.spawn(move || {
+                for _ in 0..25 {
+                    loop {
+                        let mut transaction = database.begin(Mode::Write).unwrap();
+                        let read = |value: Option<&[u8]>| value.map_or(0, |value| value[0]);
+                        let before = transaction.get_with(store, b"n", read).unwrap();
+                        transaction.put(store, b"n", &[before + 1], Placement::Auto).unwrap();
+                        match transaction.commit() {
+                            Ok(_) => break,
+                            Err(error) => assert!(error.is_retryable(), "{error}"),
+                        }
+                    }
+                }
+            });
+        }
+    });
+    for database in &handles {
+        assert_eq!(database.get_with(store, b"n", |value| value.unwrap()[0]).unwrap(), 100);
+    }
+}
+
+#[test]
+fn checkpoints_of_one_are_adopted_by_the_other_and_slots_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (open(folder.path()), open(folder.path()));
+    let store = store(&one);
+    for round in 0..5 {
+        for key in 0..100 {
+            put(&one, store, &format!("{key}"), &format!("{round}")).unwrap();
+        }
+        one.checkpoint().unwrap();
+        put(&two, store, "two", &format!("{round}")).unwrap();
+        two.checkpoint().unwrap();
+        assert_eq!(get(&two, store, "99"), Some(format!("{round}")));
+    }
+    let slots = || one.inner.shared.as_ref().unwrap().slots.list().unwrap().len();
+    assert!(slots() > 500, "none is removed before its time: {}", slots());
+    two.close().unwrap();
+    drop(two);
+    assert_eq!(get(&one, store, "two").as_deref(), Some("4"));
+    one.close().unwrap();
+    assert!(slots() < 10, "{}", slots());
+    drop(one);
+    let again = open(folder.path());
+    assert_eq!(get(&again, store, "42").as_deref(), Some("4"));
+}
+
+#[test]
+fn a_folder_goes_from_files_to_slots_and_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut numbers = None;
+    for round in 0..3 {
+        let alone = Database::open_alone(folder.path(), &Options::default()).unwrap();
+        let store = *numbers.get_or_insert_with(|| store(&alone));
+        put(&alone, store, &format!("files {round}"), "1").unwrap();
+        let in_the_way =
+            Database::open_shared_alone(folder.path(), &Options::default()).map(drop).unwrap_err();
+        assert_eq!(in_the_way.kind(), ErrorKind::Locked);
+        assert!(in_the_way.message().contains(&format!("process {}", std::process::id())), "{in_the_way}");
+        drop(alone);
+        let shared = open(folder.path());
+        put(&shared, store, &format!("slots {round}"), "2").unwrap();
+        let in_the_way = Database::open_alone(folder.path(), &Options::default()).map(drop).unwrap_err();
+        assert_eq!(in_the_way.kind(), ErrorKind::Locked);
+        assert!(in_the_way.message().contains("Clustered"), "{in_the_way}");
+        for earlier in 0..=round {
+            assert_eq!(get(&shared, store, &format!("files {earlier}")).as_deref(), Some("1"));
+            assert_eq!(get(&shared, store, &format!("slots {earlier}")).as_deref(), Some("2"));
+        }
+    }
+}
+
+#[test]
+fn who_was_taken_for_dead_begins_anew_and_loses_nothing_that_was_acknowledged() {
+    let folder = tempfile::tempdir().unwrap();
+    let (sleeper, other) = (open(folder.path()), open(folder.path()));
+    let store = store(&sleeper);
+    put(&sleeper, store, "before", "1").unwrap();
+    // A value of its own file, not committed yet.
+    let mut open_transaction = sleeper.begin(Mode::Write).unwrap();
+    open_transaction.put(store, b"large", &vec![7; 1 << 20], Placement::Eager).unwrap();
+    let owner = sleeper.inner.folders.log.owner;
+    other.inner.append_fence(other.inner.shared.as_ref().unwrap(), &[owner]).unwrap();
+    let refused = open_transaction.commit().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::SnapshotTooOld);
+    assert!(refused.is_retryable());
+    put(&sleeper, store, "after", "2").unwrap();
+    assert_eq!(get(&other, store, "before").as_deref(), Some("1"));
+    assert_eq!(get(&other, store, "after").as_deref(), Some("2"));
+    sleeper.checkpoint().unwrap();
+    assert_eq!(get(&other, store, "after").as_deref(), Some("2"));
+}
+
+#[test]
+fn a_relaxed_commit_is_durable_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = open(folder.path());
+    let store = store(&one);
+    let mut transaction = one.begin(Mode::Write).unwrap();
+    transaction.put(store, b"k", b"v", Placement::Auto).unwrap();
+    transaction.set_durability(Durability::Relaxed);
+    transaction.commit().unwrap();
+    one.flush().unwrap();
+    assert_eq!(get(&open(folder.path()), store, "k").as_deref(), Some("v"));
+}
