@@ -231,9 +231,13 @@ pub(crate) fn encode_header(id: SegmentId) -> Vec<u8> {
 
 /// Writes blobs to new segments, one file after the other. Until [`SegmentWriter::finish`] returned, nothing may refer
 /// to them; dropped before that, the files are removed.
+///
+/// Pages and values go to files of their own: most pages are soon written anew and most values never, so that a file of either is garbage as a whole
+/// or hardly at all.
 pub(crate) struct SegmentWriter {
     segments: Arc<Segments>,
-    current: Option<OpenSegment>,
+    pages: Option<OpenSegment>,
+    values: Option<OpenSegment>,
     finished: Vec<(SegmentId, u64)>,
     generation: u32,
     complete: bool,
@@ -320,7 +324,8 @@ impl SegmentWriter {
     pub(crate) fn new(segments: &Arc<Segments>) -> SegmentWriter {
         SegmentWriter {
             segments: Arc::clone(segments),
-            current: None,
+            pages: None,
+            values: None,
             finished: Vec::new(),
             generation: os::process_generation(),
             complete: false,
@@ -333,19 +338,26 @@ impl SegmentWriter {
     }
 
     pub(crate) fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
-        if self.failed.is_some() || self.current.as_ref().is_some_and(|open| open.end() >= SEGMENT_BYTES) {
-            self.seal_current()?;
+        if self.failed.is_some() || self.open(kind).as_ref().is_some_and(|open| open.end() >= SEGMENT_BYTES) {
+            self.seal(kind)?;
         }
-        let open = match &mut self.current {
-            Some(open) => open,
-            none => none.insert(OpenSegment::create(&self.segments)?),
-        };
-        open.add(kind, key, bytes)
+        if self.open(kind).is_none() {
+            *self.open(kind) = Some(OpenSegment::create(&self.segments)?);
+        }
+        let open = self.open(kind).as_mut();
+        open.ok_or_else(|| Error::new(ErrorKind::Internal, "a segment is not open"))?.add(kind, key, bytes)
+    }
+
+    fn open(&mut self, kind: BlobKind) -> &mut Option<OpenSegment> {
+        match kind {
+            BlobKind::Page => &mut self.pages,
+            BlobKind::Value => &mut self.values,
+        }
     }
 
     /// A blob, which may be one of this writer's that is still in memory.
     pub(crate) fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
-        if let Some(open) = self.current.as_ref().filter(|open| open.id == blob.segment)
+        if let Some(open) = self.pages.iter().chain(&self.values).find(|open| open.id == blob.segment)
             && let Some(start) = blob.offset.checked_sub(open.written)
         {
             let start = start as usize;
@@ -359,24 +371,25 @@ impl SegmentWriter {
 
     /// Makes all that was added readable through [`Segments::read`]; not durable.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.current.as_mut().map_or(Ok(()), OpenSegment::flush)
+        self.pages.iter_mut().chain(&mut self.values).try_for_each(OpenSegment::flush)
     }
 
-    fn seal_current(&mut self) -> Result<()> {
+    fn seal(&mut self, kind: BlobKind) -> Result<()> {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        if let Some(open) = &mut self.current {
-            open.seal().inspect_err(|error| self.failed = Some(error.clone()))?;
-            self.finished.push((open.id, open.blob_bytes));
-            self.current = None;
-        }
+        let Some(open) = self.open(kind) else { return Ok(()) };
+        let (sealed, finished) = (open.seal(), (open.id, open.blob_bytes));
+        sealed.inspect_err(|error| self.failed = Some(error.clone()))?;
+        *self.open(kind) = None;
+        self.finished.push(finished);
         Ok(())
     }
 
     /// Makes all files and their names durable. Gives each file's name and bytes of blobs.
     pub(crate) fn finish(mut self) -> Result<Vec<(SegmentId, u64)>> {
-        self.seal_current()?;
+        self.seal(BlobKind::Value)?;
+        self.seal(BlobKind::Page)?;
         if !self.finished.is_empty() {
             os::sync_folder(self.segments.folder())?;
         }
@@ -390,7 +403,7 @@ impl Drop for SegmentWriter {
         if self.complete || self.generation != os::process_generation() {
             return;
         }
-        let open = self.current.take().map(|open| open.id);
+        let open = [self.values.take(), self.pages.take()].into_iter().flatten().map(|open| open.id);
         for id in self.finished.iter().map(|(id, _)| *id).chain(open) {
             // An orphan that cannot be removed now is swept once this process is gone.
             let _ = self.segments.remove(id);
@@ -407,7 +420,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
         let mut writer = SegmentWriter::new(&segments);
-        let small = writer.add(BlobKind::Page, b"a", b"hello").unwrap();
+        let small = writer.add(BlobKind::Value, b"a", b"hello").unwrap();
         let large = writer.add(BlobKind::Value, b"b", &vec![7; 3 << 20]).unwrap();
         assert_eq!(writer.read(&small).unwrap(), b"hello");
         let files = writer.finish().unwrap();
@@ -422,6 +435,21 @@ mod tests {
         let file = File::open_or_create(&name).unwrap();
         file.write_all_at(b"J", small.offset).unwrap();
         assert_eq!(segments.read(&small).unwrap_err().kind(), ErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn pages_do_not_keep_the_space_of_values_nor_values_that_of_pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
+        let mut writer = SegmentWriter::new(&segments);
+        let blobs = [BlobKind::Page, BlobKind::Value, BlobKind::Page, BlobKind::Value]
+            .map(|kind| writer.add(kind, b"a", b"hello").unwrap());
+        assert!(blobs.iter().all(|blob| writer.read(blob).unwrap() == b"hello"), "not flushed yet");
+        let [page, value, next_page, next_value] = blobs.map(|blob| blob.segment);
+        assert_eq!((page, value), (next_page, next_value));
+        assert_ne!(page, value);
+        assert_eq!(writer.finish().unwrap(), [(value, 10), (page, 10)]);
+        assert!(blobs.iter().all(|blob| segments.read(blob).unwrap() == b"hello"));
     }
 
     #[test]
@@ -442,6 +470,7 @@ mod tests {
         let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
         let mut writer = SegmentWriter::new(&segments);
         writer.add(BlobKind::Page, b"a", b"hello").unwrap();
+        writer.add(BlobKind::Value, b"a", b"hello").unwrap();
         drop(writer);
         assert!(os::list(folder.path()).unwrap().is_empty());
     }
@@ -452,13 +481,14 @@ mod tests {
         let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
         let mut writer = SegmentWriter::new(&segments);
         writer.add(BlobKind::Value, b"a", b"hello").unwrap();
-        let open = writer.current.as_mut().unwrap();
+        let open = writer.values.as_mut().unwrap();
         // Cannot be written: stands for a disk that is full or fails for a while.
         let refusing = File::open(&segments.path(open.id)).unwrap().unwrap();
         let writable = std::mem::replace(&mut open.file, refusing);
-        writer.seal_current().unwrap_err();
-        writer.current.as_mut().unwrap().file = writable;
+        writer.seal(BlobKind::Value).unwrap_err();
+        writer.values.as_mut().unwrap().file = writable;
         writer.add(BlobKind::Value, b"b", b"again").unwrap_err();
+        writer.add(BlobKind::Page, b"b", b"nor a page").unwrap_err();
         writer.finish().unwrap_err();
         assert!(os::list(folder.path()).unwrap().is_empty());
     }
