@@ -119,7 +119,7 @@ impl Database {
             && inner.check_usable().is_ok()
             && os::identity_of(&folder::format_path(&folder))? == Some(inner.identity)
         {
-            if inner.sharing() != sharing {
+            if inner.sharing() != sharing && inner.pin.is_some() {
                 let holder = pin::Holder::this_process(inner.sharing());
                 let what = format!("{holder} has the folder open: close it, or open it in the same way");
                 return Err(Error::new(ErrorKind::Locked, what));
@@ -181,6 +181,11 @@ impl Database {
     /// The folder, absolute.
     pub fn folder(&self) -> &Path {
         &self.inner.folder
+    }
+
+    /// True when it was opened by [`Database::open_shared`].
+    pub fn is_shared(&self) -> bool {
+        self.inner.sharing() == Sharing::Machines
     }
 
     /// True when commits are possible: the folder can be written.
@@ -489,9 +494,9 @@ impl Inner {
 
     /// Who has the folder open.
     pub(crate) fn survey_pins(&self) -> Result<PinSurvey> {
-        let now = match &self.shared {
-            Some(_) => Some(os::file_clock(&self.folders.log.staged("clock"))?),
-            None => None,
+        let now = match &self.pin {
+            Some(_) if self.shared.is_some() => Some(os::file_clock(&self.folders.log.staged("clock"))?),
+            _ => None,
         };
         pin::survey(&folder::pin_folder(&self.folder), now)
     }

@@ -14,7 +14,8 @@ use crate::os::{self, File};
 use crate::pin::{self, Pin, Sharing};
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::segment::{SegmentId, Segments};
-use crate::shared::folder::SlotFolder;
+use crate::shared::boundary::LogKind;
+use crate::shared::folder::{SlotFolder, read_boundary};
 use crate::shared::{SharedLog, driver, switch};
 use crate::wait::acquire;
 use crate::{Error, ErrorKind, Options, Result, Seq};
@@ -114,7 +115,11 @@ fn open_writable(
     switch::to(folder, folders, options, sharing, &format)?;
     match sharing {
         Sharing::Processes => over_files(folder, folders, options, format, pin),
-        Sharing::Machines => over_slots(folder, folders, options, format, pin),
+        Sharing::Machines => {
+            let slots = SlotFolder::new(log.clone(), format.uuid);
+            slots.check_links()?;
+            over_slots(folder, folders, options, format, slots, Some(pin))
+        }
     }
 }
 
@@ -124,11 +129,12 @@ pub(crate) fn over_slots(
     folders: &ReplicaFolders,
     options: &Options,
     format: Format,
-    pin: Pin,
+    slots: SlotFolder,
+    pin: Option<Pin>,
 ) -> Result<Opened> {
     let log = &folders.log;
-    let slots = SlotFolder::new(log.clone(), format.uuid);
-    slots.check_links()?;
+    let segments = Segments::new(segment_folder(folder), log.owner);
+    let segments = if pin.is_some() { segments } else { segments.without_pin() };
     let shared = SharedLog::new(slots, log.owner);
     let replica = driver::read_state(&shared, folders, options.memtable_bytes)?;
     Ok(Opened {
@@ -138,8 +144,8 @@ pub(crate) fn over_slots(
         log_lock: None,
         sync_lock: None,
         shared: Some(shared),
-        pin: Some(pin),
-        segments: Arc::new(Segments::new(segment_folder(folder), log.owner)),
+        pin,
+        segments: Arc::new(segments),
         replica,
     })
 }
@@ -183,6 +189,12 @@ fn open_read_only(
         return Err(refused);
     }
     let format = read_format(&format_path(folder))?;
+    let is_shared = read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.log == LogKind::Slots);
+    if is_shared {
+        // What it reads is as it finds it; how the others have opened it makes no difference.
+        let slots = SlotFolder::new(folders.log.clone(), format.uuid);
+        return over_slots(folder, folders, options, format, slots, None);
+    }
     let tail = TailFile::open(&folders.log.path.join("TAIL"))?;
     let (limit, _nobody_writes) = read_limit(&folders.log, tail.as_ref())?;
     let mut replica = Replica::open(folders.clone(), limit, options.memtable_bytes)?;

@@ -12,6 +12,8 @@ use serde_json::Value;
 
 use crate::{CancelToken, Error, ErrorCode, Result, Transaction, TransactionMode};
 
+const STANDALONE: i32 = 0;
+const CLUSTERED: i32 = 1;
 const REGISTRY_HASH_MOD_MIN: i64 = 250;
 const REGISTRY_HASH_MOD_MAX: i64 = 750_000;
 /// Below this the engine would spend its time in checkpoints.
@@ -75,12 +77,7 @@ impl DatabaseOptions {
 
     fn check_db_type(&self) -> Result<()> {
         match self.db_type {
-            0 => Ok(()),
-            1 => Err(Error::new(
-                ErrorCode::Unsupported,
-                "Clustered (db_type 1) is not available in this version: use Standalone (db_type 0), which several \
-                 processes of one machine may open at once",
-            )),
+            STANDALONE | CLUSTERED => Ok(()),
             other => Err(invalid(format!("db_type is 0 (Standalone) or 1 (Clustered), not {other}"))),
         }
     }
@@ -323,7 +320,7 @@ impl Database {
         mut work: impl FnMut(&engine::Database) -> engine::Result<R>,
     ) -> engine::Result<R> {
         let mut open_and_work = || {
-            let engine = engine::Database::open(&self.folder, &self.options.engine_options())?;
+            let engine = self.open_engine()?;
             self.acquire(&engine);
             work(&engine)
         };
@@ -331,6 +328,21 @@ impl Database {
             // It was idle, and closed before this database counted as its user.
             Err(error) if error.kind() == engine::ErrorKind::Closed => open_and_work(),
             worked => worked,
+        }
+    }
+
+    fn open_engine(&self) -> engine::Result<engine::Database> {
+        let open = || {
+            let options = self.options.engine_options();
+            match self.options.db_type {
+                CLUSTERED => engine::Database::open_shared(&self.folder, &options),
+                _ => engine::Database::open(&self.folder, &options),
+            }
+        };
+        match open() {
+            // This process may have left it open in the other way, with nobody who uses it.
+            Err(error) if error.kind() == engine::ErrorKind::Locked && close_idle(&self.folder)? => open(),
+            opened => opened,
         }
     }
 
@@ -389,6 +401,22 @@ impl Drop for Database {
     }
 }
 
+/// Closes a folder that is open though nobody uses it. False when there is none.
+fn close_idle(folder: &Path) -> engine::Result<bool> {
+    // Compared as the engine knows it; a folder that cannot be resolved is not open.
+    let Ok(folder) = folder.canonicalize() else { return Ok(false) };
+    let users = USERS.get();
+    let idle = {
+        let mut folders = lock(&users);
+        let found = folders.idle.iter().position(|idle| idle.folder() == folder);
+        found.and_then(|index| folders.idle.remove(index))
+    };
+    match idle {
+        Some(idle) => idle.close().map(|()| true),
+        None => Ok(false),
+    }
+}
+
 /// Locks what no panic can leave half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -438,7 +466,6 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_says_so() {
-        assert_eq!(code(r#"{"storage_path": "/a", "db_type": 1}"#), ErrorCode::Unsupported);
         assert_eq!(code(r#"{"stores_folders": ["/a", "/b"]}"#), ErrorCode::Unsupported);
         assert_eq!(code(r#"{"storage_path": "/a", "erasure_config": {"": {}}}"#), ErrorCode::Unsupported);
     }

@@ -59,7 +59,8 @@ pub(crate) fn to(
             to_slots(&Inner::over(path, options, opened)?)
         }
         LogKind::Files => {
-            let opened = folder::over_slots(path, &folders, options, format, pin)?;
+            let slots = SlotFolder::new(folders.log.clone(), format.uuid);
+            let opened = folder::over_slots(path, &folders, options, format, slots, Some(pin))?;
             to_files(&Inner::over(path, options, opened)?)
         }
     }
