@@ -1,5 +1,7 @@
-//! Scanning text, eight bytes at a time.
+//! Scanning text, eight bytes at a time; what is long in blocks, for which the compiler uses the widest registers there are.
 
+/// Bytes of a block.
+const BLOCK: usize = 64;
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
 
@@ -13,22 +15,39 @@ pub(super) fn plain_end(bytes: &[u8], start: usize) -> usize {
             return at + marks.trailing_zeros() as usize / 8;
         }
         at += 8;
+        if at - start == BLOCK {
+            at += plain_blocks(bytes.get(at..).unwrap_or_default(), |_| ());
+        }
     }
     let tail = bytes.get(at..).unwrap_or_default();
-    at + tail.iter().position(|&byte| byte < 0x20 || byte == b'"' || byte == b'\\').unwrap_or(tail.len())
+    at + tail.iter().position(|&byte| is_special(byte)).unwrap_or(tail.len())
+}
+
+/// Bytes of the whole blocks of plain characters that the text begins with; `take` is given each.
+#[inline]
+fn plain_blocks(bytes: &[u8], mut take: impl FnMut(&[u8; BLOCK])) -> usize {
+    let (blocks, _) = bytes.as_chunks::<BLOCK>();
+    for (index, block) in blocks.iter().enumerate() {
+        if block.iter().fold(false, |found, byte| found | is_special(*byte)) {
+            return index * BLOCK;
+        }
+        take(block);
+    }
+    blocks.len() * BLOCK
 }
 
 /// Appends the plain characters that the text begins with, by whole words unless all is plain; gives how many bytes.
 /// Copies while it looks: a call to copy costs more than copying a short text.
 #[inline]
 pub(super) fn append_plain(out: &mut Vec<u8>, bytes: &[u8]) -> usize {
-    let (words, tail) = bytes.as_chunks::<8>();
     // Room for the tail as a whole word, and for what callers put behind it.
     out.reserve(bytes.len() + 16);
     let start = out.len();
-    for (index, word) in words.iter().enumerate() {
+    let in_blocks = plain_blocks(bytes, |block| out.extend_from_slice(block));
+    let (words, tail) = bytes.get(in_blocks..).unwrap_or_default().as_chunks::<8>();
+    for word in words {
         if special(u64::from_le_bytes(*word)) != 0 {
-            return index * 8;
+            return out.len() - start;
         }
         out.extend_from_slice(word);
     }
@@ -66,6 +85,10 @@ fn short_word(bytes: &[u8]) -> u64 {
     }
 }
 
+fn is_special(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
 /// The high bit of each byte that is special, up to and including the first one; bits above that say nothing.
 fn special(word: u64) -> u64 {
     let zeros = |word: u64| word.wrapping_sub(ONES) & !word;
@@ -95,6 +118,20 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_special_byte_is_found_behind_blocks_of_plain_ones() {
+        for place in 0..4 * BLOCK {
+            let mut bytes = [b'a'; 4 * BLOCK];
+            bytes[place] = b'"';
+            assert_eq!(plain_end(&bytes, 0), place);
+            let mut out = Vec::new();
+            assert_eq!(append_plain(&mut out, &bytes), place / 8 * 8);
+            assert_eq!(out, &bytes[..place / 8 * 8]);
+        }
+        assert_copied(&[b'a'; 3 * BLOCK]);
+    }
+
     /// What is plain is appended, whole words of it at least, and nothing else.
     fn assert_copied(bytes: &[u8]) {
         for len in 0..=bytes.len() {
