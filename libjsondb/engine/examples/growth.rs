@@ -121,7 +121,7 @@ fn memory(folder: &Path) -> Result<()> {
     let pool = pool();
     // As the stores divide a memory limit.
     let options = Options {
-        page_cache_bytes: LIMIT / 8 * 3,
+        page_cache_bytes: LIMIT / 16 * 5,
         memtable_bytes: LIMIT / 16,
         write_set_bytes: LIMIT / 24,
         ..Options::default()

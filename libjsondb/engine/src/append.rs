@@ -16,7 +16,7 @@ use crate::wait::acquire;
 use crate::{Durability, Error, ErrorKind, Result, Seq};
 
 /// A log file is closed at a checkpoint once it holds this much, or a memtable's worth if that is less.
-const ROTATE_BYTES: u64 = 4 << 20;
+pub(crate) const ROTATE_BYTES: u64 = 1 << 20;
 
 impl Inner {
     /// Appends a checkpoint record and starts a new log file when this one has grown.

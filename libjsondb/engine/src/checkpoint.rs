@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Bound;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+use crate::append::ROTATE_BYTES;
 use crate::collect;
 use crate::commit::POLL;
 use crate::database::Inner;
@@ -37,6 +38,8 @@ const LEFT_BYTES_MAX: u64 = if cfg!(test) { 8 << 10 } else { 64 << 10 };
 enum Purpose {
     /// A memtable is full: left to another process that is making one.
     Background,
+    /// Writers that died left a long log, which the next one to open the folder is not to read again.
+    Opened,
     /// A commit waits: one that another process made meanwhile will do.
     Room,
     /// The caller wants one.
@@ -78,6 +81,7 @@ impl Background {
 /// The thread, which is marked as ended also when it panics.
 struct Running {
     inner: Arc<Inner>,
+    purpose: Purpose,
     is_marked: bool,
 }
 
@@ -85,9 +89,10 @@ impl Running {
     fn work(mut self) {
         loop {
             let known = self.inner.current.load().manifest.name;
-            if self.inner.lock_replica().is_full() {
+            let purpose = std::mem::replace(&mut self.purpose, Purpose::Background);
+            if purpose == Purpose::Opened || self.inner.lock_replica().is_full() {
                 // What fails here fails again in `make_room`, where somebody is told.
-                let _ = self.inner.checkpoint(Purpose::Background, || Ok(()));
+                let _ = self.inner.checkpoint(purpose, || Ok(()));
             }
             let unused = self.inner.lock_replica().take_unused();
             drop(unused);
@@ -125,16 +130,29 @@ impl Inner {
             let replica = self.lock_replica();
             replica.is_full() || replica.has_unused()
         };
-        if !has_work || self.check_usable().is_err() {
-            return;
+        if has_work && self.check_usable().is_ok() {
+            self.start_background(Purpose::Background);
         }
+    }
+
+    /// After opening: starts a thread when processes that died have left a long log. (The checkpoint sweeps what is left of them, so it
+    /// is made once.)
+    pub(crate) fn checkpoint_what_was_left(self: &Arc<Inner>) {
+        let is_long = self.pin.is_some() && self.lock_replica().leaves_log(ROTATE_BYTES);
+        // What cannot be looked at here is no reason not to open.
+        if is_long && self.survey_pins().is_ok_and(|pins| !pins.dead.is_empty()) {
+            self.start_background(Purpose::Opened);
+        }
+    }
+
+    fn start_background(self: &Arc<Inner>, purpose: Purpose) {
         let mut running = self.background.lock();
         if *running {
             return;
         }
         *running = true;
         drop(running);
-        let thread = Running { inner: Arc::clone(self), is_marked: false };
+        let thread = Running { inner: Arc::clone(self), purpose, is_marked: false };
         // When no thread can be had, the next commit tries again, and `make_room` works without one.
         let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || thread.work());
     }
@@ -192,7 +210,7 @@ impl Inner {
     fn checkpoint(&self, purpose: Purpose, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let known = self.current.load().manifest.name;
         let lock = File::open_or_create_to_lock(&folder::checkpoint_lock_path(&self.folder))?;
-        if purpose != Purpose::Background {
+        if !matches!(purpose, Purpose::Background | Purpose::Opened) {
             acquire(&lock, self.options.lock_timeout, || self.check_usable().and_then(|()| still_wanted()))?;
         } else if !lock.try_lock()? {
             return Ok(());

@@ -128,6 +128,7 @@ impl Database {
         }
         *open = None;
         let inner = Arc::new(Inner::open_as(&folder, options, sharing)?);
+        inner.checkpoint_what_was_left();
         *open = Some(Arc::clone(&inner));
         Ok(Database { inner })
     }

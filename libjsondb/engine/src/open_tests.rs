@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::append::ROTATE_BYTES;
 use crate::database::Inner;
 use crate::log::frame::HEADER_LEN;
 use crate::log::tail::{Mark, Tail, TailFile};
@@ -130,4 +131,41 @@ fn the_newest_checkpoint_is_in_force_whether_or_not_an_older_manifest_is_left() 
     std::fs::remove_file(older).unwrap();
     check();
     drop(reader);
+}
+
+/// Commits that fill more than a log file is to hold; gives the checkpoint they follow.
+fn leave_a_long_log(path: &Path) -> Result<Seq> {
+    let writer = open(path)?;
+    for key in 0..20 {
+        let mut transaction = writer.begin(Mode::Write)?;
+        let store = transaction.ensure_store("s", b"")?;
+        transaction.put(store, &[key], &[key; 60_000], Placement::Auto)?;
+        transaction.commit()?;
+    }
+    Ok(writer.info()?.checkpoint)
+}
+
+#[test]
+fn a_long_log_that_the_dead_left_is_read_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let before = leave_a_long_log(&path).unwrap();
+    std::fs::write(path.join("pin").join(format!("{:016x}.lock", 1)), []).unwrap();
+    let first = Database::open(&path, &Options::default()).unwrap();
+    first.inner.background.wait();
+    assert!(first.info().unwrap().checkpoint > before);
+    let next = open(&path).unwrap();
+    assert!(!next.inner.lock_replica().leaves_log(ROTATE_BYTES));
+    assert_eq!(keys(&next).len(), 20);
+}
+
+#[test]
+fn a_long_log_is_left_to_processes_that_live() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    let living = open(&path).unwrap();
+    let before = leave_a_long_log(&path).unwrap();
+    let beside = Database::open(&path, &Options::default()).unwrap();
+    beside.inner.background.wait();
+    assert_eq!(living.info().unwrap().checkpoint, before);
 }

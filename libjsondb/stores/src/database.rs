@@ -144,7 +144,7 @@ impl DatabaseOptions {
         if let Some(limit) = self.memory_limit {
             // The engine holds up to six memtables: the one being filled, the one being written, and the newest commits
             // that long transactions are validated against.
-            options.page_cache_bytes = limit / 8 * 3;
+            options.page_cache_bytes = limit / 16 * 5;
             options.memtable_bytes = limit / 16;
             // Of a large transaction: what is being filled, what waits, what is being written.
             options.write_set_bytes = limit / 24;
