@@ -168,6 +168,14 @@ impl Database {
         Ok(Some(Transaction::new(Arc::clone(&self.inner), snapshot, mode, Hold::Unpinned)))
     }
 
+    /// As [`Database::try_begin_brief`], on the newest state that this process has seen, so that nothing has to be looked at. For a
+    /// transaction that writes each key it reads: that no other process wrote one since is known when it commits.
+    pub fn begin_blind(&self) -> Result<Transaction> {
+        self.inner.check_usable()?;
+        let snapshot = self.inner.current_snapshot(Mode::Write);
+        Ok(Transaction::new(Arc::clone(&self.inner), snapshot, Mode::Write, Hold::Unpinned))
+    }
+
     /// Moves everything committed so far into the tree and removes what is no longer needed. Waits for a checkpoint of another
     /// process.
     pub fn checkpoint(&self) -> Result<()> {

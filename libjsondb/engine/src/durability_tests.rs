@@ -217,3 +217,22 @@ fn a_transaction_that_is_not_to_wait_begins_only_on_what_was_read_already() {
     drop(database.begin_brief(Mode::Write).unwrap());
     assert!(database.try_begin_brief(Mode::Write).unwrap().is_some());
 }
+
+#[test]
+fn a_blind_put_meets_what_another_process_committed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let (here, elsewhere) = (process(folder.path()), process(folder.path()));
+    put_relaxed(&here, 0);
+    let database = Database { inner: Arc::clone(&here) };
+    put_relaxed(&elsewhere, 1);
+    let mut blind = database.begin_blind().unwrap();
+    blind.set_durability(Durability::Relaxed);
+    let store = crate::catalog::store_id("s").unwrap();
+    let is_new = blind.try_upsert(store, &1_u32.to_be_bytes(), b"blind").unwrap();
+    assert_eq!(is_new, Some(true), "what was committed elsewhere is not known here yet");
+    match blind.try_commit().unwrap() {
+        Tried::MustWait(blind) => assert_eq!(blind.commit().unwrap_err().kind(), ErrorKind::Conflict),
+        Tried::Committed(seq) => panic!("counted as new, and committed as {seq:?}"),
+    }
+    assert_eq!(load(&here, 1).unwrap(), Some(vec![1; 10]));
+}

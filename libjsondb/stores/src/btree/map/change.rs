@@ -2,7 +2,7 @@
 
 use engine::{Transaction as EngineTransaction, Tried};
 
-use super::scope::{Retries, has_lost};
+use super::scope::{Retries, Sees, has_lost};
 use super::{Chunk, Map, Scope};
 use crate::Result;
 
@@ -67,7 +67,9 @@ impl Change<'_> {
                 tried?.flatten()
             }
             Scope::Auto { .. } => {
-                let Some(mut engine) = map.scope.try_begin(&map.cancel)? else { return Ok(None) };
+                let Some(mut engine) = map.scope.try_begin(&map.cancel, Sees::Newest)? else {
+                    return Ok(None);
+                };
                 let found = engine.get_cached_with(map.store, &self.key, look)?;
                 self.own = Some(Attempt::Begun(engine));
                 found

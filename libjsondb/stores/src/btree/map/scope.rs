@@ -23,6 +23,15 @@ pub(super) enum Scope {
     In(Arc<Transaction>),
 }
 
+/// What a transaction sees that is not to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sees {
+    /// Everything that was committed before it began.
+    Newest,
+    /// What this process has seen: enough for one that writes each key it reads.
+    Known,
+}
+
 impl Scope {
     /// Runs `work` on one snapshot.
     pub(super) fn read<R>(
@@ -73,6 +82,7 @@ impl Scope {
     pub(super) fn try_write<R>(
         &self,
         cancel: &CancelToken,
+        sees: Sees,
         work: impl FnOnce(&mut EngineTransaction) -> Result<Option<R>>,
     ) -> Result<Option<R>> {
         if let Scope::In(transaction) = self {
@@ -82,7 +92,7 @@ impl Scope {
         if !self.is_relaxed() {
             return Ok(None);
         }
-        let Some(mut engine) = self.try_begin(cancel)? else { return Ok(None) };
+        let Some(mut engine) = self.try_begin(cancel, sees)? else { return Ok(None) };
         let Some(result) = work(&mut engine)? else { return Ok(None) };
         match engine.try_commit() {
             Ok(Tried::Committed(_)) => Ok(Some(result)),
@@ -98,10 +108,14 @@ impl Scope {
     }
 
     /// As [`Scope::begin`]; None when that would have to wait.
-    pub(super) fn try_begin(&self, cancel: &CancelToken) -> Result<Option<EngineTransaction>> {
+    pub(super) fn try_begin(&self, cancel: &CancelToken, sees: Sees) -> Result<Option<EngineTransaction>> {
         let Scope::Auto { database, engine, durability } = self else { return Ok(None) };
         database.check_open(cancel)?;
-        let Some(transaction) = engine.try_begin_brief(Mode::Write)? else { return Ok(None) };
+        let begun_at_once = match sees {
+            Sees::Newest => engine.try_begin_brief(Mode::Write)?,
+            Sees::Known => Some(engine.begin_blind()?),
+        };
+        let Some(transaction) = begun_at_once else { return Ok(None) };
         let mut transaction = begun(transaction, cancel);
         transaction.set_durability(*durability);
         Ok(Some(transaction))

@@ -3,6 +3,7 @@
 use engine::{Mode, Placement, Transaction as EngineTransaction};
 
 use super::super::{COUNTER, record};
+use super::scope::Sees;
 use super::{Chunk, Map, Scope};
 use crate::transaction::commit_error;
 use crate::{Error, ErrorCode, Result};
@@ -21,7 +22,8 @@ impl Map {
             return Ok(false);
         }
         items.sort();
-        let done = self.scope.try_write(&self.cancel, |engine| self.try_put_into(engine, items))?;
+        let done =
+            self.scope.try_write(&self.cancel, Sees::Known, |engine| self.try_put_into(engine, items))?;
         Ok(done.is_some())
     }
 
@@ -37,7 +39,8 @@ impl Map {
             return Ok(None);
         }
         keys.sort();
-        self.scope.try_write(&self.cancel, |engine| self.try_remove_from(engine, keys))
+        // A key that is not there is read, not written.
+        self.scope.try_write(&self.cancel, Sees::Newest, |engine| self.try_remove_from(engine, keys))
     }
 
     /// True for a chunk that is written in a few microseconds, if nobody is in the way.
