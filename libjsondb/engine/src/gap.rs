@@ -4,7 +4,7 @@
 use std::ops::Bound;
 
 use crate::snapshot::{Merge, Snapshot};
-use crate::tree::Pages;
+use crate::tree::{Keep, Pages};
 use crate::{Direction, Result};
 
 /// So many keys are missing before the gap around one is looked for, which takes as long as some look-ups.
@@ -29,7 +29,7 @@ impl Snapshot {
     /// The gap around a key that is missing. A key that was removed may end it as well.
     pub(crate) fn gap_around(&self, pages: &Pages, key: &[u8]) -> Result<Gap> {
         let nearest = |direction| -> Result<Option<Box<[u8]>>> {
-            let sources = self.memtable_sources(pages).chain(self.tree_source(pages)).collect();
+            let sources = self.memtable_sources(pages).chain(self.tree_source(pages, Keep::All)).collect();
             let merge = Merge::new(sources, Bound::Excluded(key), direction)?;
             Ok(merge.current().map(|(key, _)| key.into()))
         };

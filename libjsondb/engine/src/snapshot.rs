@@ -10,7 +10,7 @@ use crate::manifest::Manifest;
 use crate::memtable::{MemCursor, Memtable, Window};
 use crate::run::{Run, RunCursor, RunKind, Sought};
 use crate::tree::changes::WholeLeaf;
-use crate::tree::{Pages, TreeCursor, Wait};
+use crate::tree::{Keep, Pages, TreeCursor, Wait};
 use crate::write_set::{WriteCursor, WriteSet};
 use crate::{Direction, Result, Seq, Value, ValueRef};
 
@@ -104,8 +104,8 @@ impl Snapshot {
     }
 
     /// A cursor over the tree.
-    pub(crate) fn tree_source<'a>(&self, pages: &'a Pages) -> Option<Source<'a>> {
-        self.manifest.root.map(|root| Source::Tree(TreeCursor::new(pages, Some(root))))
+    pub(crate) fn tree_source<'a>(&self, pages: &'a Pages, keep: Keep) -> Option<Source<'a>> {
+        self.manifest.root.map(|root| Source::Tree(TreeCursor::new(pages, Some(root)).keeping(keep)))
     }
 }
 

@@ -14,7 +14,7 @@ use crate::read_set::ReadSet;
 use crate::run::{Run, RunWriter, Sought, Spill, Written};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
 use crate::snapshot::{Merge, Snapshot, Source};
-use crate::tree::Wait;
+use crate::tree::{Keep, Wait};
 use crate::write_set::{Place, WriteSet};
 use crate::{
     BlobRef, CancelToken, Direction, Durability, Entry, Error, ErrorKind, Mode, Placement, Result, Seq,
@@ -54,6 +54,8 @@ pub struct Transaction {
     gaps: Gaps,
     /// False while reads do not count.
     tracks: bool,
+    /// Pages that a walk leaves in memory.
+    keep: Keep,
     values: Option<SegmentWriter>,
     cancel: CancelToken,
     deadline: Option<Instant>,
@@ -82,6 +84,7 @@ impl Transaction {
             reads: ReadSet::default(),
             gaps: Gaps::default(),
             tracks: true,
+            keep: Keep::All,
             values: None,
             cancel: CancelToken::new(),
             deadline: None,
@@ -161,6 +164,14 @@ impl Transaction {
         let tracks = std::mem::replace(&mut self.tracks, false);
         let result = work(self);
         self.tracks = tracks;
+        result
+    }
+
+    /// Runs `work`, whose walks leave no more of the database in memory than there was: for what the caller keeps in a form of its own.
+    pub fn once<R>(&mut self, work: impl FnOnce(&mut Transaction) -> R) -> R {
+        let keep = std::mem::replace(&mut self.keep, Keep::Branches);
+        let result = work(self);
+        self.keep = keep;
         result
     }
 
@@ -615,7 +626,7 @@ impl Transaction {
         let (snapshot, pages) = (self.state()?, &self.inner.pages);
         let own = (!self.writes.is_empty()).then(|| Source::writes(&self.writes));
         let runs = runs.iter().rev().map(|run| Source::Run(run.cursor(pages)));
-        let committed = snapshot.memtable_sources(pages).chain(snapshot.tree_source(pages));
+        let committed = snapshot.memtable_sources(pages).chain(snapshot.tree_source(pages, self.keep));
         let sources = own.into_iter().chain(runs).chain(committed).collect();
         let mut merge = match direction {
             Direction::Forward => Merge::new(sources, range.start(), direction)?,

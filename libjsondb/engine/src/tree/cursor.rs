@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{DEPTH_MAX, Pages, Wait};
+use super::{DEPTH_MAX, Keep, Pages, Wait};
 use crate::page::{Page, PageKind};
 use crate::{BlobRef, Result, ValueRef};
 
@@ -14,11 +14,17 @@ pub(crate) struct TreeCursor<'a> {
     /// From the root to the leaf: page and the entry the path goes through.
     path: Vec<(Arc<Page>, usize)>,
     key: Vec<u8>,
+    keep: Keep,
 }
 
 impl<'a> TreeCursor<'a> {
     pub(crate) fn new(pages: &'a Pages, root: Option<BlobRef>) -> TreeCursor<'a> {
-        TreeCursor { pages, root, path: Vec::new(), key: Vec::new() }
+        TreeCursor { pages, root, path: Vec::new(), key: Vec::new(), keep: Keep::All }
+    }
+
+    /// With another choice of the pages that stay in memory.
+    pub(crate) fn keeping(self, keep: Keep) -> TreeCursor<'a> {
+        TreeCursor { keep, ..self }
     }
 
     pub(crate) fn current(&self) -> Option<(&[u8], ValueRef<'_>)> {
@@ -138,7 +144,7 @@ impl<'a> TreeCursor<'a> {
             if self.path.len() >= DEPTH_MAX {
                 return Err(self.pages.too_deep(&page.child(*index)));
             }
-            let child = self.pages.child(page, *index)?;
+            let child = self.pages.child(page, *index, self.keep)?;
             let index = choose(&child);
             self.path.push((child, index));
         }

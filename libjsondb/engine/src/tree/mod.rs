@@ -52,6 +52,14 @@ pub(crate) enum Wait {
     Never,
 }
 
+/// Which of the pages that had to be read stay in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keep {
+    All,
+    /// Not the leaves: what is in them is read once.
+    Branches,
+}
+
 /// Reads pages through a cache bounded in bytes.
 pub(crate) struct Pages {
     segments: Arc<Segments>,
@@ -113,12 +121,16 @@ impl Pages {
     }
 
     /// The page of a branch's child. One that is in memory is found without a look into the cache.
-    pub(crate) fn child(&self, branch: &Page, index: usize) -> Result<Arc<Page>> {
-        if let Some(page) = branch.known_child(index) {
+    pub(crate) fn child(&self, branch: &Page, index: usize, keep: Keep) -> Result<Arc<Page>> {
+        if let Some(page) = self.child_in_memory(branch, index) {
             return Ok(page);
         }
-        let page = self.read(&branch.child(index))?;
-        branch.remember_child(index, &page);
+        let blob = branch.child(index);
+        let page = Arc::new(self.read_uncached(&blob)?);
+        if keep == Keep::All || page.kind() == PageKind::Branch {
+            self.cache.insert((blob.segment, blob.offset), Arc::clone(&page));
+            branch.remember_child(index, &page);
+        }
         Ok(page)
     }
 
@@ -174,7 +186,7 @@ impl Pages {
             }
             let index = page.child_index(key);
             page = match wait {
-                Wait::AsLongAsNeeded => self.child(&page, index)?,
+                Wait::AsLongAsNeeded => self.child(&page, index, Keep::All)?,
                 Wait::Never => match self.child_in_memory(&page, index) {
                     Some(child) => child,
                     None => return Ok(None),
@@ -187,9 +199,43 @@ impl Pages {
 
 #[cfg(test)]
 mod tests {
-    use crate::{Database, Mode, Options, Placement};
+    use std::ops::Bound::Unbounded;
+
+    use crate::{Database, Direction, Mode, Options, Placement, StoreId, Transaction};
 
     const CACHE_BYTES: u64 = 512 << 10;
+
+    #[test]
+    fn what_is_walked_over_once_takes_no_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open_alone(folder.path(), &Options::default()).unwrap();
+        let mut transaction = database.begin(Mode::Write).unwrap();
+        let store = transaction.ensure_store("s", b"").unwrap();
+        for key in 0..5_000_u32 {
+            transaction.put(store, &key.to_be_bytes(), &[key as u8; 100], Placement::Auto).unwrap();
+        }
+        transaction.commit().unwrap();
+        database.checkpoint().unwrap();
+        drop(database);
+        let database = Database::open_alone(folder.path(), &Options::default()).unwrap();
+        let mut read = database.begin(Mode::Read).unwrap();
+        let memory = || database.inner.pages.cache.weight();
+        let entries = |read: &mut Transaction, store: StoreId| {
+            let mut entries = 0;
+            let mut count = |_: &[u8], _: crate::ValueRef<'_>| {
+                entries += 1;
+                Ok(true)
+            };
+            read.visit(store, Unbounded, Unbounded, Direction::Forward, &mut count).unwrap();
+            entries
+        };
+        assert_eq!(read.once(|read| entries(read, store)), 5_000);
+        let branches = memory();
+        assert!(branches < 64 << 10, "{branches} bytes");
+        assert_eq!(entries(&mut read, store), 5_000);
+        assert!(memory() > 500_000, "other walks keep what they read");
+        assert_eq!(read.once(|read| entries(read, store)), 5_000, "what is there is used");
+    }
 
     #[test]
     fn pages_stay_within_their_memory_and_those_in_use_stay() {

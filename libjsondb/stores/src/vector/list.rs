@@ -101,6 +101,15 @@ impl List {
         }
     }
 
+    /// The same without room for more.
+    pub(super) fn shrunk(mut self) -> Self {
+        self.rows.shrink_to_fit();
+        self.add.shrink_to_fit();
+        self.scale.shrink_to_fit();
+        self.codes.shrink_to_fit();
+        self
+    }
+
     pub(super) fn clear(&mut self) {
         self.len = 0;
         self.rows.clear();

@@ -1,22 +1,21 @@
 //! Queries: lists are scanned by estimate, the best rows scored exactly, their entries looked up.
 
 use std::collections::hash_map::Entry::Vacant;
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::thread;
 
 use engine::{CancelToken, Mode, StoreId, Transaction};
 
-use super::entry::{Entry, payload};
+use super::entry::{self, Entry, payload};
 use super::filter::{Filter, Matches};
 use super::heap::{Heap, Walk};
-use super::keys::{KeyRange, ListKey, RowId};
+use super::keys::{self, KeyRange, ListKey, RowId};
 use super::list::{Coded, List};
 use super::rabitq::Query;
 use super::shape::Shape;
-use super::shortlist::{Ranking, Scored, Shortlist};
+use super::shortlist::{Ranking, RowMap, Scored, Shortlist};
 use super::state::{RECALLS, Reach};
-use super::table::{ListName, Table, cached};
+use super::table::{ListName, Ranked, Table, cached};
 use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore, counters};
 use crate::{Error, ErrorCode, Result};
 
@@ -30,10 +29,10 @@ const ERRORS_EXACT: f32 = 5.0;
 /// Standard errors for [`RECALLS`].
 const ERRORS: [f32; 3] = [1.0, 1.3, 2.3];
 
-/// Standard errors, at the least, where all rows that count are scanned: it costs little, and nothing else is lost.
-const ERRORS_OF_WHOLE_LISTS: f32 = 2.0;
+/// Standard errors, at the least, where so few rows count that all of them are scanned: it costs little.
+const ERRORS_OF_FEW_ROWS: f32 = 2.0;
 
-/// Centroids ranked at once; more are ranked when they do not suffice.
+/// Lists scanned at once when those scanned before did not suffice.
 const PROBES_AT_ONCE: usize = 64;
 /// Lists scanned whatever their distance.
 pub(super) const PROBES_MIN: usize = 4;
@@ -271,7 +270,9 @@ impl<'a> Plan<'a> {
             // The more rows are wanted, the farther apart they lie.
             let reach = Reach { slack, lists: lists_of_ten * (k as f32 / 10.0).max(1.0) };
             let errors = at_recall(ERRORS, request.recall);
-            let errors = if lists.is_some() { errors.max(ERRORS_OF_WHOLE_LISTS) } else { errors };
+            let scanned = |lists: &Vec<Arc<List>>| lists.iter().map(|list| list.len() as u64).sum::<u64>();
+            let is_few = lists.as_ref().is_some_and(|lists| scanned(lists) <= EXACT_ROWS_MAX);
+            let errors = if is_few { errors.max(ERRORS_OF_FEW_ROWS) } else { errors };
             (errors, reach)
         };
         Ok(Self { request, shape, table, k, fresh, matches, lists, errors, reach })
@@ -328,20 +329,23 @@ impl<'a> Plan<'a> {
         self.matches.as_ref().is_none_or(|matches| matches.contains(row))
     }
 
-    /// True when a row of this entry may be a hit.
-    fn accepts(&self, entry: &Entry) -> bool {
-        let explicit = self.request.explicit.as_ref();
-        explicit.is_none_or(|ids| ids.binary_search(&entry.centroid_id).is_ok())
-            && self.request.filter.as_ref().is_none_or(|filter| filter.matches(&entry.payload))
+    /// The entry of a row that may be a hit, with its payload where that was asked for.
+    fn entry(&self, t: &mut Transaction, row: RowId) -> Result<Option<Entry>> {
+        let Request { explicit, filter, with_payload, .. } = self.request;
+        t.get_with(self.shape.store, &keys::entry(row), |bytes| {
+            let Some(bytes) = bytes else { return Ok(None) };
+            let (id, centroid_id, payload) = entry::parts(bytes)?;
+            let accepted = explicit.as_ref().is_none_or(|ids| ids.binary_search(&centroid_id).is_ok())
+                && filter.as_ref().is_none_or(|filter| filter.matches(payload));
+            let payload = if *with_payload { payload.to_vec() } else { Vec::new() };
+            Ok(accepted.then(|| Entry { id: id.to_owned(), centroid_id, payload }))
+        })?
     }
 
     /// The hits among rows in order of rank, of which those of equal rank at the end are all there.
     fn hits(&self, mut found: Vec<Found>) -> Vec<Found> {
         found.sort_unstable_by(|a, b| b.score.total_cmp(&a.score).then_with(|| a.id.cmp(&b.id)));
         found.truncate(self.k);
-        if !self.request.with_payload {
-            found.iter_mut().for_each(|hit| hit.payload = Vec::new());
-        }
         found
     }
 
@@ -371,7 +375,7 @@ impl<'a> Plan<'a> {
                 if score < self.floor(&best[index]) {
                     continue;
                 }
-                if let Some(entry) = Entry::load(t, store, row)?.filter(|entry| self.accepts(entry)) {
+                if let Some(entry) = self.entry(t, row)? {
                     let best = &mut best[index];
                     best.push(Found { row, id: entry.id, score, payload: entry.payload });
                     if best.len() >= 2 * self.k + TIES_MAX {
@@ -496,10 +500,13 @@ impl<'a> Search<'a> {
         let (table, words) = (&plan.table, plan.shape.words());
         let end = probes.next.saturating_add(probes.wanted);
         while probes.next < end {
-            let Some(index) = probes.current(plan, &self.rotated) else {
+            let (Some(index), following) = probes.current(plan, &self.rotated) else {
                 probes.is_done = true;
                 return Ok(());
             };
+            if let Some(following) = following {
+                table.prefetch(following);
+            }
             self.code.prepare(&self.rotated, table.centroids.rotated.row(index));
             if probes.is_adaptive && probes.next >= PROBES_MIN {
                 let score = table.centroids.score(index, self.code.centroid_dot, plan.shape.config.metric);
@@ -527,7 +534,7 @@ impl<'a> Search<'a> {
     ) -> Result<(Vec<Found>, usize)> {
         let Shape { store, config, .. } = *self.plan.shape;
         let query_squared = super::kernel::dot(query, query);
-        let (mut known, mut gone): (HashMap<RowId, Option<Entry>>, usize) = (HashMap::new(), 0);
+        let (mut known, mut gone): (RowMap<Option<Entry>>, usize) = (RowMap::default(), 0);
         loop {
             ranking.settle(self.plan.k, |row| {
                 let stored = self.heap.read(t, store, row)?;
@@ -540,7 +547,7 @@ impl<'a> Search<'a> {
             let mut missing = 0;
             for scored in &best {
                 if let Vacant(place) = known.entry(scored.row) {
-                    let entry = Entry::load(t, store, scored.row)?.filter(|entry| self.plan.accepts(entry));
+                    let entry = self.plan.entry(t, scored.row)?;
                     missing += usize::from(entry.is_none());
                     place.insert(entry);
                 }
@@ -560,7 +567,8 @@ impl<'a> Search<'a> {
 
 /// The centroids of a query, the nearest first.
 struct Probes {
-    ranked: Vec<usize>,
+    /// Once the first of them is asked for.
+    ranked: Option<Ranked>,
     next: usize,
     wanted: usize,
     is_adaptive: bool,
@@ -571,7 +579,7 @@ impl Probes {
     fn new(plan: &Plan<'_>) -> Self {
         let nprobe = plan.request.nprobe.map(|nprobe| nprobe as usize);
         Self {
-            ranked: Vec::new(),
+            ranked: None,
             next: 0,
             wanted: nprobe.unwrap_or(usize::MAX),
             is_adaptive: nprobe.is_none(),
@@ -579,21 +587,9 @@ impl Probes {
         }
     }
 
-    fn current(&mut self, plan: &Plan<'_>, rotated: &[f32]) -> Option<usize> {
-        if self.next >= self.ranked.len() {
-            let count = plan.table.centroids.ids.len();
-            if self.ranked.len() >= count {
-                return None;
-            }
-            let wanted = if self.ranked.is_empty() {
-                self.wanted.min(PROBES_AT_ONCE.max(self.next))
-            } else {
-                self.ranked.len().saturating_mul(8)
-            };
-            let nearest = plan.table.nearest(rotated, wanted.min(count));
-            let known: HashSet<usize> = self.ranked.iter().copied().collect();
-            self.ranked.extend(nearest.into_iter().filter(|index| !known.contains(index)));
-        }
-        self.ranked.get(self.next).copied()
+    /// The next centroid, and the one behind it.
+    fn current(&mut self, plan: &Plan<'_>, rotated: &[f32]) -> (Option<usize>, Option<usize>) {
+        let ranked = self.ranked.get_or_insert_with(|| plan.table.ranked(rotated));
+        (ranked.at(self.next), ranked.at(self.next + 1))
     }
 }

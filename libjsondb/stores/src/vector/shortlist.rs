@@ -1,7 +1,8 @@
 //! The rows that may be among the best k: known by estimates, then scored exactly, the most promising first.
 
 use std::cmp::Ordering;
-use std::collections::{BinaryHeap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
+use std::hash::BuildHasherDefault;
 
 use super::keys::RowId;
 use super::list::{GROUP, List};
@@ -175,7 +176,7 @@ impl Shortlist {
 /// Candidates in the order in which they are scored, and those that were.
 pub(super) struct Ranking {
     heap: BinaryHeap<Candidate>,
-    seen: HashSet<RowId, std::hash::BuildHasherDefault<RowHasher>>,
+    seen: HashSet<RowId, BuildHasherDefault<RowHasher>>,
     /// By falling rank; the second number is what users see.
     scored: Vec<Scored>,
 }
@@ -235,6 +236,9 @@ impl Ranking {
         self.scored.retain(|scored| keep(scored.row));
     }
 }
+
+/// What is known of rows.
+pub(super) type RowMap<T> = HashMap<RowId, T, BuildHasherDefault<RowHasher>>;
 
 /// Rows are as good as random in the bits that a hash table uses, once they are multiplied.
 #[derive(Default)]

@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::clustering::{Finder, Index};
-use super::kernel::{Int8Query, Int8Rows, Matrix, dot};
+use super::kernel::{Int8Query, Int8Rows, Matrix, dot, prefetch};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
 use super::state::{Change, IndexState};
@@ -22,6 +22,8 @@ use crate::{Result, walk};
 const LISTS_BYTES_MAX: u64 = 64 << 20;
 /// Tables kept in memory, of all stores of the process.
 const TABLES_MAX: usize = 8;
+/// Centroids that are sorted at first; as many again as there are whenever they do not suffice.
+const RANKED_AT_ONCE: usize = 32;
 /// How far back a known table is brought up to date; a table that is older is read anew.
 const CHANGES_MAX: u64 = 64;
 
@@ -139,9 +141,11 @@ impl Centroids {
 
     fn load(t: &mut Transaction, store: StoreId, padded: usize, metric: Metric) -> Result<Self> {
         let mut found: Vec<(ClusterId, Value)> = Vec::new();
-        walk::visit(t, store, KeyRange::all(b'c').span(), Direction::Forward, |key, value| {
-            found.push((keys::cluster_of_centroid(key)?, value.to_value()));
-            Ok(true)
+        t.once(|t| {
+            walk::visit(t, store, KeyRange::all(b'c').span(), Direction::Forward, |key, value| {
+                found.push((keys::cluster_of_centroid(key)?, value.to_value()));
+                Ok(true)
+            })
         })?;
         let mut centroids = Self::new(padded);
         let mut centroid = Vec::new();
@@ -286,19 +290,13 @@ impl Table {
         place.and_then(|place| self.lists.get(place))
     }
 
-    /// Indexes of the `wanted` centroids that rank best for a rotated query, the best first. By 8-bit numbers: about.
-    pub(super) fn nearest(&self, query: &[f32], wanted: usize) -> Vec<usize> {
+    /// All centroids in the order in which they rank for a rotated query. By 8-bit numbers: about.
+    pub(super) fn ranked(&self, query: &[f32]) -> Ranked {
         let mut scores = Vec::new();
         self.centroids.int8.scores(&Int8Query::new(query), &mut scores);
-        // Score and index in one number, which compares faster.
-        let mut order: Vec<u64> =
+        let order =
             (0u64..).zip(&scores).map(|(index, score)| u64::from(descending(*score)) << 32 | index).collect();
-        if wanted < order.len() {
-            order.select_nth_unstable(wanted);
-            order.truncate(wanted);
-        }
-        order.sort_unstable();
-        order.into_iter().map(|both| (both & u64::from(u32::MAX)) as usize).collect()
+        Ranked { order, sorted: 0 }
     }
 
     /// The list of a centroid, from memory when it was scanned before.
@@ -314,7 +312,9 @@ impl Table {
             return Ok(list);
         }
         let list = cached(ListName::Cluster { stamp: slot.stamp, cluster }, || {
-            Ok(List::load(t, store, ListKey::Cluster(cluster), words)?.list)
+            // Kept as a list, and not as pages as well.
+            let loaded = t.once(|t| List::load(t, store, ListKey::Cluster(cluster), words))?;
+            Ok(loaded.list.shrunk())
         })?;
         *slot.known() = Arc::downgrade(&list);
         Ok(list)
@@ -331,6 +331,41 @@ impl Table {
                 lists.insert(ListName::Cluster { stamp, cluster: *cluster }, Arc::new(grown));
             }
         }
+    }
+
+    /// Asks for the memory of a centroid and of its list, which come next.
+    pub(super) fn prefetch(&self, index: usize) {
+        prefetch(self.centroids.rotated.row(index));
+        if let Some(list) = self.lists[index].known().upgrade() {
+            let (add, scale, codes) = list.columns();
+            prefetch(codes);
+            prefetch(add);
+            prefetch(scale);
+        }
+    }
+}
+
+/// Centroids, the best first, sorted only as far as somebody looks.
+pub(super) struct Ranked {
+    /// Score and index in one number, which compares faster.
+    order: Vec<u64>,
+    sorted: usize,
+}
+
+impl Ranked {
+    /// Index of the centroid at a place, from 0; None when there are fewer. Places are asked for one after the other.
+    pub(super) fn at(&mut self, place: usize) -> Option<usize> {
+        if place >= self.sorted {
+            let rest = self.order.get_mut(self.sorted..)?;
+            let wanted = RANKED_AT_ONCE.max(self.sorted);
+            if wanted < rest.len() {
+                rest.select_nth_unstable(wanted);
+            }
+            let wanted = wanted.min(rest.len());
+            rest[..wanted].sort_unstable();
+            self.sorted += wanted;
+        }
+        self.order.get(place).map(|both| (both & u64::from(u32::MAX)) as usize)
     }
 }
 
@@ -492,6 +527,18 @@ mod tests {
             (list.row(index).0, list.is_primary(index), factors.add.to_bits(), factors.scale.to_bits(), code)
         };
         (0..list.len()).map(row).collect()
+    }
+
+    #[test]
+    fn centroids_come_in_order_however_many_are_asked_for() {
+        let order = |count: u64| (0..count).map(|index| (index * 7919 % count) << 32 | index).collect();
+        for count in [0, 1, 31, 32, 33, 1000] {
+            let mut ranked = Ranked { order: order(count), sorted: 0 };
+            let found: Vec<usize> = (0..).map_while(|place| ranked.at(place)).collect();
+            let mut expected: Vec<u64> = order(count);
+            expected.sort_unstable();
+            assert!(found.iter().copied().eq(expected.iter().map(|both| (both & 0xffff_ffff) as usize)));
+        }
     }
 
     #[test]
