@@ -17,7 +17,7 @@ const CLUSTERED: i32 = 1;
 const REGISTRY_HASH_MOD_MIN: i64 = 250;
 const REGISTRY_HASH_MOD_MAX: i64 = 750_000;
 /// Below this the engine would spend its time in checkpoints.
-const MEMORY_LIMIT_MIN: u64 = 16 << 20;
+pub(crate) const MEMORY_LIMIT_MIN: u64 = 16 << 20;
 
 /// What a database is opened with. Unknown fields are ignored; a null is the same as no field.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

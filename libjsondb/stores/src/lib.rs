@@ -33,6 +33,7 @@ mod ids;
 mod maintenance;
 mod model;
 mod names;
+mod planted;
 mod report;
 mod session;
 mod transaction;

@@ -19,8 +19,13 @@ pub struct Worker {
 impl Worker {
     /// Starts this test binary anew; there its test `worker` finds the words by [`task`].
     pub fn start(words: &[&str]) -> Worker {
+        Worker::start_test("worker", words)
+    }
+
+    /// As [`Worker::start`], where the test has this name.
+    pub fn start_test(test: &str, words: &[&str]) -> Worker {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "worker", "--nocapture"])
+            .args(["--exact", test, "--nocapture"])
             .env(TASK, words.join("\n"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

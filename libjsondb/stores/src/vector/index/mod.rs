@@ -3,6 +3,8 @@
 //! They run in the thread that committed, behind its commit, in bounded steps. Of two that overlap one fails, and what it wanted to do is done by
 //! the other or the next one. The rows are committed whatever becomes of them.
 
+#[cfg(test)]
+mod campaigns;
 mod drain;
 mod gather;
 mod lease;

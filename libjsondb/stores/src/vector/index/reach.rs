@@ -4,6 +4,7 @@
 //! is done for sampled rows, to see what it takes to find each of their neighbours. Of the pairs of slack and number that find as many as a recall
 //! asks for, the one that scans the fewest lists is taken.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use engine::{CancelToken, Transaction};
@@ -170,6 +171,7 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
     fn neighbours(&self, t: &mut Transaction, sample: &Sample, order: &[(f32, usize)]) -> Result<Vec<usize>> {
         let (row, vector) = sample;
         let mut end = LISTS_MIN.min(order.len());
+        let mut ranks_known: HashMap<RowId, f32> = HashMap::new();
         loop {
             let mut shortlist = Shortlist::new(NEIGHBOURS, ERRORS, false);
             let mut code = Query::default();
@@ -180,9 +182,13 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
             let mut ranking = shortlist.into_ranking();
             let (mut heap, metric) = (Heap::new(self.shape.dimension()), self.shape.config.metric);
             ranking.settle(NEIGHBOURS, |row| {
+                if let Some(rank) = ranks_known.get(&row) {
+                    return Ok(Some((*rank, *rank)));
+                }
                 let Some(stored) = heap.read(t, self.shape.store, row)? else { return Ok(None) };
                 let rotated = self.shape.rotated_stored(stored);
                 let rank = dot(vector, &rotated) + metric.bias(dot(&rotated, &rotated));
+                ranks_known.insert(row, rank);
                 Ok(Some((rank, rank)))
             })?;
             let best: Vec<RowId> = ranking.best(NEIGHBOURS, 0).into_iter().map(|scored| scored.row).collect();
