@@ -16,7 +16,6 @@ from conftest import environment
 from sop import (
     Context,
     Database,
-    DBType,
     ErasureCodingConfig,
     Error,
     StoreNotFoundError,
@@ -84,8 +83,6 @@ def test_the_usage_mode_is_checked(ctx: Context) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"db_type": DBType.Clustered},
-        {"db_type": 1},
         {"stores_folders": ["one", "two"]},
         {"erasure_config": {"": ErasureCodingConfig(1, 1, ["one", "two"], True)}},
     ],

@@ -15,6 +15,7 @@ LAST_LINES = {
     "langchain_demo": "How hot is water for tea? -> Tea is best with water just off the boil. (tea)",
     "modelstore_demo": "released together with its vectors: churn_v3",
     "quickstart": "Everything that was stored was found again.",
+    "vector_clustered_demo": "and Standalone again: nearest is tea",
     "vector_demo": "after optimize: 300 vectors, 8 numbers each",
 }
 

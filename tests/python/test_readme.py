@@ -78,15 +78,15 @@ def test_the_explicit_centroid_is_kept(tmp_path: Path) -> None:
     assert run(tmp_path, "vector", "explicit centroid", then=then)[-1] == "500"
 
 
-def test_using_the_production_snippet_says_what_is_missing(tmp_path: Path) -> None:
-    then = (
-        "import sop\n"
-        "try:\n"
-        "    vdb.open(ctx, 'products')\n"
-        "except sop.UnsupportedError as error:\n"
-        "    print('unsupported')\n"
+def test_the_production_snippet_serves_what_was_built_locally(tmp_path: Path) -> None:
+    local = (
+        SNIPPETS["local"] + "vdb.open(ctx, 'products').upsert(ctx, Item('p', [1.0], {}))\nvdb.close(ctx)\n"
     )
-    assert run(tmp_path, "vector", "production", then=then)[-1] == "unsupported"
+    production = SNIPPETS["production"].replace("/mnt/prod_vectors", "./local_vectors")
+    script = tmp_path / "phases.py"
+    lines = ["from sop import *", "from sop.ai import *", local, production]
+    script.write_text("\n".join([*lines, "print(vdb.open(ctx, 'products').count(ctx))"]), encoding="utf-8")
+    assert run_script(script, cwd=tmp_path).splitlines()[-1] == "1"
 
 
 @pytest.mark.parametrize("page", ["README.md", "COOKBOOK.md", "CONTRIBUTING.md", "ARCHITECTURE.md"])

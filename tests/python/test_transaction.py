@@ -107,7 +107,6 @@ def test_wrong_options_are_refused_at_once(ctx: Context, options: TransactionOpt
     "options",
     [
         TransactionOptions(stores_folders=["one", "two"]),
-        TransactionOptions(stores_folders=["one"], db_type=DBType.Clustered),
         TransactionOptions(
             stores_folders=["one"],
             erasure_config={"": ErasureCodingConfig(1, 1, ["one", "two"], False)},

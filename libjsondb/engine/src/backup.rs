@@ -14,6 +14,9 @@ use crate::log::{FilePosition, LogEnd, LogFolder};
 use crate::memtable::Memtable;
 use crate::os::{self, File};
 use crate::segment::SegmentId;
+use crate::shared::folder::SlotFolder;
+use crate::shared::log::Slots as _;
+use crate::shared::slot::SlotKind;
 use crate::snapshot::Snapshot;
 use crate::verify::verify_contents;
 use crate::{Database, Error, ErrorKind, Mode, Progress, Result, Seq};
@@ -66,6 +69,51 @@ fn claim(target: &Path) -> Result<PathBuf> {
     os::create_folder(target)?;
     folder::write_unfinished(target)?;
     os::canonical(target)
+}
+
+/// A log of one file for the commits behind the snapshot's checkpoint.
+fn begin_log(snapshot: &Snapshot, log: &LogFolder) -> Result<FilePosition> {
+    let manifest = snapshot.manifest.name;
+    let first_seq = Seq(manifest.checkpoint.0 + 1);
+    let header = WalHeader { id: crate::random_u64(), first_seq, previous: None, manifest };
+    Ok(FilePosition::at_start(Wal::create(&log.path, &log.staged("wal"), &header)?))
+}
+
+/// Writes the transactions of a group to it.
+fn append_copy(to: &mut FilePosition, count: u32, body: &[u8]) -> Result<()> {
+    let mut buffer = vec![0; HEADER_LEN];
+    buffer.extend_from_slice(body);
+    let copy = to.seal_frame(FrameKind::Commit, count, LogEnd::default(), &mut buffer);
+    to.wal.write(&buffer, to.offset)?;
+    to.step(&copy);
+    Ok(())
+}
+
+/// Makes it durable; true.
+fn end_log(to: &FilePosition, log: &LogFolder) -> Result<bool> {
+    to.wal.sync()?;
+    // Else the first to open the copy had to make it, which takes space.
+    TailFile::open_or_create(&log.path.join("TAIL"))?.write(&Tail::settled(to.mark()))?;
+    Ok(true)
+}
+
+/// As [`Inner::copy_log`], of a log of slots. In the copy each transaction has a number of its own, as in every log of files.
+fn copy_slots(slots: &SlotFolder, snapshot: &Snapshot, log: &LogFolder) -> Result<bool> {
+    let mut to = begin_log(snapshot, log)?;
+    for seq in (snapshot.manifest.name.checkpoint.0 + 1..=snapshot.seq.0).map(Seq) {
+        let Some(bytes) = slots.read(seq)? else {
+            return if slots.boundary()?.seq >= seq {
+                Ok(false)
+            } else {
+                Err(Error::missing(&slots.path(seq)))
+            };
+        };
+        let (header, body) = slots.open(seq, &bytes)?;
+        if header.kind == SlotKind::Commit {
+            append_copy(&mut to, header.count, body)?;
+        }
+    }
+    end_log(&to, log)
 }
 
 impl Inner {
@@ -122,12 +170,14 @@ impl Inner {
         }
         let manifest = snapshot.manifest.name;
         let first_seq = Seq(manifest.checkpoint.0 + 1);
+        if let Some(shared) = &self.shared {
+            return copy_slots(&shared.slots, snapshot, log);
+        }
         let files = wal::list(&self.folders.log.path)?;
         let Some(start) = files.iter().rev().find(|file| **file <= first_seq) else { return Ok(false) };
         let Some(wal) = Wal::open(&self.folders.log.path, *start)? else { return Ok(false) };
         let mut from = FilePosition::at_start(wal);
-        let header = WalHeader { id: crate::random_u64(), first_seq, previous: None, manifest };
-        let mut to = FilePosition::at_start(Wal::create(&log.path, &log.staged("wal"), &header)?);
+        let mut to = begin_log(snapshot, log)?;
         let mut ahead = from.read_ahead(snapshot.log_end);
         while from.end() < snapshot.log_end {
             let Found::Frame(frame) = from.look(&mut ahead)? else {
@@ -145,19 +195,11 @@ impl Inner {
             };
             // Checkpoints up to the snapshot's own are behind it; a later one is not part of it.
             if frame.header.kind == FrameKind::Commit && frame.header.first_seq >= first_seq {
-                let mut buffer = vec![0; HEADER_LEN];
-                buffer.extend_from_slice(body);
-                let copy =
-                    to.seal_frame(FrameKind::Commit, frame.header.count, LogEnd::default(), &mut buffer);
-                to.wal.write(&buffer, to.offset)?;
-                to.step(&copy);
+                append_copy(&mut to, frame.header.count, body)?;
             }
             from.step(&frame);
         }
-        to.wal.sync()?;
-        // Else the first to open the copy had to make it, which takes space.
-        TailFile::open_or_create(&log.path.join("TAIL"))?.write(&Tail::settled(to.mark()))?;
-        Ok(true)
+        end_log(&to, log)
     }
 
     /// The log goes on, but not here: its next file was trimmed, or it is damaged.

@@ -85,7 +85,10 @@ impl Inner {
 
     pub(crate) fn disk_use(&self) -> Result<DiskUse> {
         Ok(DiskUse {
-            log: files(&self.folders.log.path, ".wal")?,
+            log: match &self.shared {
+                Some(shared) => count(shared.slots.list()?.into_iter().map(|(_, bytes)| bytes)),
+                None => files(&self.folders.log.path, ".wal")?,
+            },
             segments: files(self.pages.segments().folder(), ".seg")?,
             manifests: files(&self.folders.manifests, ".man")?,
         })
@@ -93,9 +96,10 @@ impl Inner {
 }
 
 fn files(folder: &std::path::Path, suffix: &str) -> Result<Files> {
-    let sizes = os::list(folder)?.into_iter().filter(|(name, _)| name.ends_with(suffix));
-    Ok(sizes.fold(Files::default(), |files, (_, bytes)| Files {
-        count: files.count + 1,
-        bytes: files.bytes + bytes,
-    }))
+    let files = os::list(folder)?.into_iter().filter(|(name, _)| name.ends_with(suffix));
+    Ok(count(files.map(|(_, bytes)| bytes)))
+}
+
+fn count(sizes: impl Iterator<Item = u64>) -> Files {
+    sizes.fold(Files::default(), |files, bytes| Files { count: files.count + 1, bytes: files.bytes + bytes })
 }

@@ -63,8 +63,7 @@ pub(crate) fn read_state(
         let mut replica = Replica::at(folders, name, manifest, start, memtable_bytes);
         let mut confirmed = Confirmed::default();
         // It wrote nothing that others could take for that of a dead process, so it heeds no fence.
-        let followed = follow(shared, &mut confirmed, &mut replica, |_, _| Ok(()))?;
-        if followed == Followed::End {
+        if read_to_end(shared, &mut confirmed, &mut replica)? {
             *shared.lock_confirmed() = confirmed;
             replica.show(replica.position.mark());
             return Ok(replica);
@@ -72,6 +71,23 @@ pub(crate) fn read_state(
     }
     let what = format!("{} changes too quickly to be opened: try again", folders.log.path.display());
     Err(Error::new(ErrorKind::Locked, what))
+}
+
+/// False when slots on the way were removed. Fails when one is missing.
+fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Replica) -> Result<bool> {
+    loop {
+        if follow(shared, confirmed, replica, |_, _| Ok(()))? == Followed::Trimmed {
+            return Ok(false);
+        }
+        let next = replica.position.next_seq();
+        if shared.slots.list()?.last().is_none_or(|(last, _)| *last < next) {
+            return Ok(true);
+        }
+        // Made since, or there is a gap.
+        if shared.slots.read_anew(next)?.is_none() && shared.slots.boundary()?.seq < next {
+            return Err(Error::missing(&shared.slots.path(next)));
+        }
+    }
 }
 
 /// Applies slots to the replica until there is none; shows `fence` the fences.

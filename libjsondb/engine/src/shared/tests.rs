@@ -174,3 +174,43 @@ fn a_relaxed_commit_is_durable_as_well() {
     one.flush().unwrap();
     assert_eq!(get(&open(folder.path()), store, "k").as_deref(), Some("v"));
 }
+
+#[test]
+fn it_is_verified_backed_up_and_measured() {
+    let (folder, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, two) = (open(folder.path()), open(folder.path()));
+    let store = store(&one);
+    for key in 0..20 {
+        put(&one, store, &format!("{key}"), "1").unwrap();
+        put(&two, store, &format!("{key}"), "2").unwrap();
+        if key % 7 == 0 {
+            two.checkpoint().unwrap();
+        }
+    }
+    let verification = one.verify().unwrap();
+    assert_eq!(verification.entries, two.verify().unwrap().entries);
+    assert!(verification.log.transactions >= 40, "{verification:?}");
+    let info = one.info().unwrap();
+    assert_eq!((info.processes, info.disk.log.count), (2, verification.log.files));
+    let copy = elsewhere.path().join("copy");
+    let (token, mut silent) = (crate::CancelToken::new(), |_, _| true);
+    let mut progress = crate::Progress::new(&token, &mut silent);
+    one.backup(&copy, crate::BackupCheck::Full, &mut progress).unwrap();
+    let copy = Database::open_alone(&copy, &Options::default()).unwrap();
+    assert_eq!(get(&copy, store, "19").as_deref(), Some("2"));
+
+    let slot = one.inner.shared.as_ref().unwrap().slots.path(one.inner.current.load().seq);
+    let bytes = std::fs::read(&slot).unwrap();
+    std::fs::write(&slot, &bytes[..bytes.len() - 1]).unwrap();
+    let damage = two.verify().unwrap_err();
+    assert_eq!(damage.kind(), ErrorKind::Corrupt);
+    assert_eq!(damage.corrupt_at().unwrap().file, slot);
+    let unreadable = Database::open_shared_alone(folder.path(), &Options::default()).map(drop).unwrap_err();
+    assert_eq!(unreadable.kind(), ErrorKind::Corrupt);
+    std::fs::remove_file(&slot).unwrap();
+    // Who had read it goes on behind it.
+    put(&one, store, "more", "3").unwrap();
+    let gap = Database::open_shared_alone(folder.path(), &Options::default()).map(drop).unwrap_err();
+    assert_eq!(gap.corrupt_at().unwrap().file, slot);
+    assert_eq!(one.verify().unwrap_err().corrupt_at().unwrap().file, slot);
+}

@@ -155,7 +155,7 @@ impl RecordVisitor for Skip {
     fn add_to_counter(&mut self, _key: &[u8], _delta: i64) {}
 }
 
-fn is_commit(body: &[u8], count: u32) -> bool {
+pub(super) fn is_commit(body: &[u8], count: u32) -> bool {
     let mut reader = Reader::new(body);
     (0..count).all(|_| record::decode(&mut reader, &mut Skip).is_some()) && reader.is_empty()
 }

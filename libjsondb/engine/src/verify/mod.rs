@@ -5,6 +5,7 @@
 
 mod log;
 mod run;
+mod slots;
 mod state;
 mod tree;
 
@@ -18,6 +19,8 @@ use crate::log::wal;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::os;
 use crate::replica::ReplicaFolders;
+use crate::shared::boundary::LogKind;
+use crate::shared::folder::{SlotFolder, read_boundary};
 use crate::{CancelToken, Database, Error, ErrorKind, Progress, Result, Seq};
 
 /// More findings than this are not kept.
@@ -154,15 +157,31 @@ impl<'a, 'p> Check<'a, 'p> {
         let tail = TailFile::open(&self.folders.log.path.join("TAIL")).transpose();
         let announced = tail.and_then(|tail| tail.and_then(|tail| tail.read()).transpose());
         let announced = self.noted(announced.transpose())?.flatten();
-        let mut verification = Verification { log: self.log(announced)?, ..Verification::default() };
+        let slots = self.shared_log()?;
+        let log = match &slots {
+            Some(slots) => self.slots(slots)?,
+            None => self.log(announced)?,
+        };
+        let mut verification = Verification { log, ..Verification::default() };
         self.manifests()?;
-        if let Some(state) = self.state(verification.log.manifest)? {
+        if let Some(state) = self.state(slots, verification.log.manifest)? {
             self.segments(&state)?;
             self.tree(&state, &mut verification)?;
         }
         self.progress.report()?;
         verification.findings = self.findings.into_iter().collect();
         Ok(verification)
+    }
+
+    /// The slots, where the log consists of such.
+    fn shared_log(&mut self) -> Result<Option<SlotFolder>> {
+        let boundary = self.noted(read_boundary(&self.folders.log.path))?.flatten();
+        if boundary.is_none_or(|boundary| boundary.log != LogKind::Slots) {
+            return Ok(None);
+        }
+        let format = folder::read_format(&folder::format_path(self.folder));
+        // What is wrong with it was noted before; then slots cannot be told from those of another database.
+        Ok(format.ok().map(|format| SlotFolder::new(self.folders.log.clone(), format.uuid)))
     }
 
     /// Every manifest, also those that only old snapshots read.

@@ -10,6 +10,8 @@ use crate::log::tail::TailFile;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::replica::Replica;
 use crate::segment::{self, SegmentId, Segments};
+use crate::shared::folder::SlotFolder;
+use crate::shared::{SharedLog, driver};
 use crate::snapshot::Snapshot;
 use crate::tree::Pages;
 use crate::{Error, ErrorKind, Options, Result};
@@ -30,10 +32,15 @@ pub(super) struct State {
 
 impl Check<'_, '_> {
     /// `named` is the manifest in force as the log says: its tree is checked also when the log behind it cannot be read.
-    pub(super) fn state(&mut self, named: Option<ManifestRef>) -> Result<Option<State>> {
+    pub(super) fn state(
+        &mut self,
+        slots: Option<SlotFolder>,
+        named: Option<ManifestRef>,
+    ) -> Result<Option<State>> {
+        let shared = slots.map(|slots| SharedLog::new(slots, 0));
         let mut missed: Option<ManifestRef> = None;
         for _ in 0..ATTEMPTS {
-            let (snapshot, values) = match self.newest() {
+            let (snapshot, values) = match self.newest(shared.as_ref()) {
                 Ok(replica) => (replica.snapshot(), Some(replica.value_segments())),
                 Err(error) => match self.checkpoint_only(error, named)? {
                     Some(snapshot) => (snapshot, None),
@@ -56,7 +63,10 @@ impl Check<'_, '_> {
         Err(Error::new(ErrorKind::Locked, what))
     }
 
-    fn newest(&self) -> Result<Replica> {
+    fn newest(&self, shared: Option<&SharedLog>) -> Result<Replica> {
+        if let Some(shared) = shared {
+            return driver::read_state(shared, &self.folders, Options::default().memtable_bytes);
+        }
         let log = &self.folders.log;
         let mut attempt = 0;
         loop {
