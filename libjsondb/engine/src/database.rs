@@ -18,6 +18,7 @@ use crate::per_process::PerProcess;
 use crate::pin::{self, Pin, PinSurvey, Sharing};
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::shared::SharedLog;
+use crate::shared::coordinator::{Coordinator, Peers};
 use crate::snapshot::Snapshot;
 use crate::sync::SyncLock;
 use crate::tree::{Pages, Wait};
@@ -98,17 +99,27 @@ impl Database {
     /// returns the same state (the options of the first open stay); a folder that was removed and made anew is noticed, and a
     /// handle that failed or was closed is replaced. A folder that cannot be written opens for reading only.
     pub fn open(folder: &Path, options: &Options) -> Result<Database> {
-        Database::open_as(folder, options, Sharing::Processes)
+        Database::open_as(folder, options, Sharing::Processes, None)
     }
 
     /// As [`Database::open`], for processes of several machines on one shared folder. What was made by [`Database::open`] is opened as
     /// it is, and the other way round, when nobody has it open in the other way: that is refused with [`ErrorKind::Locked`], which names the
     /// process. Fails with [`ErrorKind::Invalid`] on a file system without hard links. Every commit is durable: a relaxed one is as well.
-    pub fn open_shared(folder: &Path, options: &Options) -> Result<Database> {
-        Database::open_as(folder, options, Sharing::Machines)
+    /// The coordinator, that of the first open, makes things faster; nothing depends on it.
+    pub fn open_shared(
+        folder: &Path,
+        options: &Options,
+        coordinator: Option<Arc<dyn Coordinator>>,
+    ) -> Result<Database> {
+        Database::open_as(folder, options, Sharing::Machines, coordinator)
     }
 
-    fn open_as(folder: &Path, options: &Options, sharing: Sharing) -> Result<Database> {
+    fn open_as(
+        folder: &Path,
+        options: &Options,
+        sharing: Sharing,
+        coordinator: Option<Arc<dyn Coordinator>>,
+    ) -> Result<Database> {
         if !folder.is_dir() {
             os::create_folder(folder)?;
         }
@@ -127,7 +138,7 @@ impl Database {
             return Ok(Database { inner: Arc::clone(inner) });
         }
         *open = None;
-        let inner = Arc::new(Inner::open_as(&folder, options, sharing)?);
+        let inner = Arc::new(Inner::open_as(&folder, options, sharing, coordinator)?);
         inner.checkpoint_what_was_left();
         *open = Some(Arc::clone(&inner));
         Ok(Database { inner })
@@ -142,7 +153,18 @@ impl Database {
     /// As [`Database::open_alone`], of a folder that machines share.
     #[cfg(test)]
     pub(crate) fn open_shared_alone(folder: &Path, options: &Options) -> Result<Database> {
-        Ok(Database { inner: Arc::new(Inner::open_as(&os::canonical(folder)?, options, Sharing::Machines)?) })
+        Database::open_shared_alone_with(folder, options, None)
+    }
+
+    /// As [`Database::open_shared_alone`], with hints.
+    #[cfg(test)]
+    pub(crate) fn open_shared_alone_with(
+        folder: &Path,
+        options: &Options,
+        coordinator: Option<Arc<dyn Coordinator>>,
+    ) -> Result<Database> {
+        let inner = Inner::open_as(&os::canonical(folder)?, options, Sharing::Machines, coordinator)?;
+        Ok(Database { inner: Arc::new(inner) })
     }
 
     /// Starts a transaction on the newest committed state of all processes.
@@ -223,11 +245,20 @@ impl Database {
 impl Inner {
     #[cfg(test)]
     pub(crate) fn open(path: &Path, options: &Options) -> Result<Inner> {
-        Inner::open_as(path, options, Sharing::Processes)
+        Inner::open_as(path, options, Sharing::Processes, None)
     }
 
-    pub(crate) fn open_as(path: &Path, options: &Options, sharing: Sharing) -> Result<Inner> {
-        Inner::over(path, options, folder::open(path, options, sharing)?)
+    fn open_as(
+        path: &Path,
+        options: &Options,
+        sharing: Sharing,
+        coordinator: Option<Arc<dyn Coordinator>>,
+    ) -> Result<Inner> {
+        let mut opened = folder::open(path, options, sharing)?;
+        if let Some(shared) = &mut opened.shared {
+            shared.peers = Peers::new(coordinator, opened.format.uuid);
+        }
+        Inner::over(path, options, opened)
     }
 
     /// An open database over what was found in the folder.

@@ -92,6 +92,7 @@ pub use os::process_generation;
 pub use os::{faults, trace};
 pub use per_process::PerProcess;
 pub use progress::Progress;
+pub use shared::coordinator::{CachedBlob, Coordinator, Turn};
 pub use transaction::{Transaction, Tried};
 pub use types::{
     BlobRef, Direction, Durability, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef,

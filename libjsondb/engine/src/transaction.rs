@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use crate::catalog::{self, KEY_MAX, STORE_LEN, VALUE_MAX};
@@ -13,6 +14,7 @@ use crate::range::{FullRange, successor};
 use crate::read_set::ReadSet;
 use crate::run::{Run, RunWriter, Sought, Spill, Written};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
+use crate::shared::coordinator::Turn;
 use crate::snapshot::{Merge, Snapshot, Source};
 use crate::tree::{Keep, Wait};
 use crate::write_set::{Place, WriteSet};
@@ -60,6 +62,10 @@ pub struct Transaction {
     cancel: CancelToken,
     deadline: Option<Instant>,
     durability: Durability,
+    /// It did more than to open stores, or may not wait for others: its snapshot stays.
+    is_settled: AtomicBool,
+    /// With a key that others are after. Given back when the transaction has ended.
+    turn: Option<Turn>,
 }
 
 /// What became of a commit that was not to wait.
@@ -72,6 +78,7 @@ pub enum Tried {
 
 impl Transaction {
     pub(crate) fn new(inner: Arc<Inner>, snapshot: Arc<Snapshot>, mode: Mode, hold: Hold) -> Transaction {
+        let is_settled = AtomicBool::new(mode == Mode::Read || inner.shared.is_none());
         Transaction {
             inner,
             snapshot: Some(snapshot),
@@ -89,6 +96,8 @@ impl Transaction {
             cancel: CancelToken::new(),
             deadline: None,
             durability: Durability::Full,
+            is_settled,
+            turn: None,
         }
     }
 
@@ -105,6 +114,48 @@ impl Transaction {
         })
     }
 
+    /// Keeps the snapshot.
+    fn settle(&self) {
+        self.is_settled.store(true, Ordering::Relaxed);
+    }
+
+    /// Before the first key is read or written. If others are after it, too, this transaction waits for its turn, and then begins behind
+    /// them. False, and nothing was done, when that takes a wait that is not allowed.
+    fn line_up(&mut self, store: StoreId, key: &[u8], wait: Wait) -> Result<bool> {
+        if *self.is_settled.get_mut() || store == StoreId::CATALOG {
+            return Ok(true);
+        }
+        let inner = Arc::clone(&self.inner);
+        let Some(shared) = inner.shared.as_ref().filter(|shared| shared.peers.is_hot(key)) else {
+            self.settle();
+            return Ok(true);
+        };
+        if wait == Wait::Never {
+            return Ok(false);
+        }
+        self.settle();
+        self.turn = shared.peers.queue(key, &|| !self.cancel.is_cancelled() && !self.is_late());
+        self.cancel.check()?;
+        self.move_to_newest().map(|()| true)
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Takes the newest snapshot, if all that was read so far is the same in it. Nothing was written yet.
+    fn move_to_newest(&mut self) -> Result<()> {
+        let newest = self.inner.newest_snapshot(self.mode, self.hold)?;
+        let is_same = self.ensures.is_empty()
+            && self.reads.ranges().next().is_none()
+            && self.inner.is_unchanged_since(self.snapshot_seq(), self.reads.keys()).unwrap_or(false);
+        let left = if is_same { self.snapshot.replace(newest) } else { Some(newest) };
+        if let Some(left) = left {
+            self.inner.release(left, self.mode, self.hold);
+        }
+        Ok(())
+    }
+
     /// Read or write.
     pub fn mode(&self) -> Mode {
         self.mode
@@ -112,6 +163,11 @@ impl Transaction {
 
     /// The snapshot: everything up to this commit is seen, nothing after it.
     pub fn snapshot(&self) -> Seq {
+        self.settle();
+        self.snapshot_seq()
+    }
+
+    fn snapshot_seq(&self) -> Seq {
         self.snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq)
     }
 
@@ -121,6 +177,7 @@ impl Transaction {
         if self.has_writes() {
             return Ok(None);
         }
+        self.settle();
         let snapshot = Arc::clone(self.state()?);
         let mut reader = Transaction::new(Arc::clone(&self.inner), snapshot, Mode::Read, Hold::Unpinned);
         reader.set_cancel(&self.cancel);
@@ -258,6 +315,7 @@ impl Transaction {
 
     /// Names and sums of a store's counters that are not 0, in order of name. Reading them conflicts with nothing.
     pub fn counters(&mut self, store: StoreId) -> Result<Vec<(Vec<u8>, i64)>> {
+        self.settle();
         let prefix = catalog::counters_prefix(store);
         let snapshot = Arc::clone(self.state()?);
         let mut keys: BTreeSet<Vec<u8>> =
@@ -323,6 +381,7 @@ impl Transaction {
 
     /// Sum of a store's counter as this transaction sees it: 0 when never added to. Reading it conflicts with nothing.
     pub fn counter(&self, store: StoreId, name: &[u8]) -> Result<i64> {
+        self.settle();
         let key = catalog::counter_key(store, name);
         let own = self.counters.get(key.as_slice()).copied().unwrap_or(0);
         let committed = self.explained(self.state()?.counter(&self.inner.pages, &key))?;
@@ -332,6 +391,7 @@ impl Transaction {
     /// Adds to a counter. Additions of concurrent transactions sum up and never conflict.
     pub fn add_to_counter(&mut self, store: StoreId, name: &[u8], delta: i64) -> Result<()> {
         self.check_writable()?;
+        self.settle();
         if name.len() > KEY_MAX {
             let what = format!("the name of a counter has at most {KEY_MAX} bytes, not {}", name.len());
             return Err(Error::new(ErrorKind::Invalid, what));
@@ -357,6 +417,9 @@ impl Transaction {
         show: &mut dyn FnMut(Option<ValueRef<'_>>),
     ) -> Result<bool> {
         catalog::with_full_key(store, key, |full| {
+            if !self.line_up(store, full, wait)? {
+                return Ok(false);
+            }
             match self.find_own(full, wait, show)? {
                 Sought::Shown => return Ok(true),
                 Sought::MustWait => return Ok(false),
@@ -374,6 +437,7 @@ impl Transaction {
     pub fn put(&mut self, store: StoreId, key: &[u8], value: &[u8], placement: Placement) -> Result<()> {
         self.check_put(key, value)?;
         catalog::with_full_key(store, key, |full| {
+            self.line_up(store, full, Wait::AsLongAsNeeded)?;
             let place = self.writes.place_of(full);
             self.put_at(place, full, value, placement)
         })
@@ -409,6 +473,9 @@ impl Transaction {
     ) -> Result<Option<bool>> {
         self.check_put(key, value)?;
         catalog::with_full_key(store, key, |full| {
+            if !self.line_up(store, full, wait)? {
+                return Ok(None);
+            }
             let place = self.writes.place_of(full);
             let Some(was_there) = self.had_value(place, full, wait)? else { return Ok(None) };
             self.put_at(place, full, value, placement)?;
@@ -461,6 +528,9 @@ impl Transaction {
     fn remove_unless(&mut self, store: StoreId, key: &[u8], wait: Wait) -> Result<Option<bool>> {
         self.check_writable()?;
         catalog::with_full_key(store, key, |full| {
+            if !self.line_up(store, full, wait)? {
+                return Ok(None);
+            }
             let place = self.writes.place_of(full);
             let was_there = self.had_value(place, full, wait)?;
             match was_there {
@@ -481,11 +551,13 @@ impl Transaction {
     pub fn delete(&mut self, store: StoreId, key: &[u8]) -> Result<()> {
         self.check_writable()?;
         let full = catalog::full_key(store, key);
+        self.line_up(store, &full, Wait::AsLongAsNeeded)?;
         self.reads.forget_key(&full);
         self.write(&full, None)
     }
 
     fn write(&mut self, key: &[u8], value: Option<ValueRef<'_>>) -> Result<()> {
+        self.settle();
         self.writes.insert(key, value);
         self.spill_when_full()
     }
@@ -593,6 +665,7 @@ impl Transaction {
         direction: Direction,
         visitor: &mut dyn FnMut(&[u8], ValueRef<'_>) -> Result<bool>,
     ) -> Result<()> {
+        self.settle();
         let range = FullRange::new(store, start, end);
         if range.is_empty() {
             return Ok(());
@@ -794,7 +867,7 @@ impl Transaction {
         let mut counters = std::mem::take(&mut self.counters);
         counters.retain(|_, delta| *delta != 0);
         Prepared {
-            snapshot: self.snapshot(),
+            snapshot: self.snapshot_seq(),
             runs,
             writes: std::mem::take(&mut self.writes),
             ensures: std::mem::take(&mut self.ensures),

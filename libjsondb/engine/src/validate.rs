@@ -76,7 +76,27 @@ impl Inner {
         Ok(missing)
     }
 
+    /// True when none of these keys was written after `seq`.
+    pub(crate) fn is_unchanged_since<'a>(
+        &self,
+        seq: Seq,
+        mut keys: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<bool> {
+        let replica = self.lock_replica();
+        if seq < replica.floor() {
+            return Ok(false);
+        }
+        let changed = keys.find_map(|key| match is_written(&self.pages, &replica, seq, key) {
+            Ok(false) => None,
+            written => Some(written),
+        });
+        changed.transpose().map(|changed| changed.is_none())
+    }
+
     fn conflict_error(&self, key: &[u8]) -> Error {
+        if let Some(shared) = &self.shared {
+            shared.peers.note_conflict(key);
+        }
         let (store, key) = catalog::describe(&self.current.load(), &self.pages, key);
         let message = format!(
             "conflict in store \"{store}\": another transaction committed first to something this one read or wrote; run it again"

@@ -335,7 +335,7 @@ impl Database {
         let open = || {
             let options = self.options.engine_options();
             match self.options.db_type {
-                CLUSTERED => engine::Database::open_shared(&self.folder, &options),
+                CLUSTERED => engine::Database::open_shared(&self.folder, &options, None),
                 _ => engine::Database::open(&self.folder, &options),
             }
         };

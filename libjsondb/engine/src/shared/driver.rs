@@ -145,7 +145,7 @@ impl Inner {
 
     fn follow_slots(&self, shared: &SharedLog, replica: &mut Replica) -> Result<()> {
         let mut confirmed = shared.lock_confirmed();
-        let followed = follow(shared, &mut confirmed, replica, |seq, owners| {
+        let mut fence = |seq, owners: &[u64]| {
             if owners.is_empty() {
                 let what = "the folder is being opened as Standalone: open it again";
                 return Err(self.poison(Error::new(ErrorKind::Closed, what)));
@@ -154,7 +154,14 @@ impl Inner {
                 shared.note_fence(seq);
             }
             Ok(())
-        })?;
+        };
+        let mut followed = follow(shared, &mut confirmed, replica, &mut fence)?;
+        let next = replica.position.next_seq();
+        if followed == Followed::End && shared.peers.know_of(next, shared.slots.now()) {
+            // What this machine remembers of the folder is old: it is looked at anew.
+            *confirmed = Confirmed::default();
+            followed = follow(shared, &mut confirmed, replica, &mut fence)?;
+        }
         drop(confirmed);
         if followed == Followed::Trimmed {
             let newer = read_state(shared, &self.folders, self.options.memtable_bytes)?;
@@ -178,6 +185,18 @@ impl Inner {
     /// Makes a slot of what `draft` gives when the log was read to its end; None: nothing is to be stored. When a slot was lost to
     /// another writer it is asked again.
     pub(crate) fn append_slot(
+        &self,
+        shared: &SharedLog,
+        draft: impl FnMut(&Replica) -> Result<Option<Draft>>,
+    ) -> Result<Option<Seq>> {
+        let appended = self.append_one_slot(shared, draft)?;
+        if let Some(slot) = appended {
+            shared.peers.announce(slot);
+        }
+        Ok(appended)
+    }
+
+    fn append_one_slot(
         &self,
         shared: &SharedLog,
         mut draft: impl FnMut(&Replica) -> Result<Option<Draft>>,

@@ -6,9 +6,13 @@
 //! * `log`: the protocol, over whatever keeps the slots;
 //! * `folder`: slots as files;
 //! * `driver`: commits, reads and checkpoints of an open database over it;
+//! * `coordinator`: hints among processes, which decide nothing;
 //! * `switch`: from a log of files to one of slots, and back.
 
 pub(crate) mod boundary;
+pub(crate) mod coordinator;
+#[cfg(test)]
+mod coordinator_tests;
 pub(crate) mod driver;
 pub(crate) mod folder;
 pub(crate) mod log;
@@ -23,6 +27,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::manifest::ManifestRef;
 use crate::{Result, Seq};
+use coordinator::Peers;
 use folder::SlotFolder;
 use log::Confirmed;
 use slot::SlotId;
@@ -30,6 +35,8 @@ use slot::SlotId;
 /// The shared log of an open database.
 pub(crate) struct SharedLog {
     pub(crate) slots: SlotFolder,
+    /// Whom to ask for hints: nobody, until it is set.
+    pub(crate) peers: Peers,
     owner: u64,
     next_number: AtomicU64,
     /// Locked while the log is followed, inside the replica's lock.
@@ -51,6 +58,7 @@ impl SharedLog {
     pub(crate) fn new(slots: SlotFolder, owner: u64) -> SharedLog {
         SharedLog {
             slots,
+            peers: Peers::default(),
             owner,
             next_number: AtomicU64::new(0),
             confirmed: Mutex::default(),
