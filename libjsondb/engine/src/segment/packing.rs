@@ -1,17 +1,17 @@
-//! How a blob is stored: as it is, or compressed where that is shorter. A blob that is shorter in its file is compressed.
+//! How a blob is stored: as it is, or compressed where that is shorter by a sixteenth: what is hardly shorter only takes longer to read. A blob that is
+//! shorter in its file is compressed.
 
 use lz4_flex::block;
 
 /// Shorter blobs are not worth it.
 const COMPRESS_MIN: usize = 64;
-/// Of a longer blob a sample is compressed first: most that are so long are compressed already. It has to become shorter by a sixteenth at least, as
-/// parts of a blob that is stored as it is can be read alone.
+/// Of a longer blob a sample is compressed first: most that are so long are compressed already.
 const SAMPLE_MIN: usize = 16 << 10;
 const SAMPLE_LEN: usize = 8 << 10;
 /// No LZ4 block holds more than so many times its length.
 const EXPANSION_MAX: usize = 255;
 
-/// Appends `bytes`, compressed, to `out`; or nothing, when that is not shorter.
+/// Appends `bytes`, compressed, to `out`; or nothing, when that is not worth it.
 pub(super) fn pack_shorter(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     if bytes.len() < COMPRESS_MIN || !is_sample_shorter(bytes) {
         return false;
@@ -19,10 +19,13 @@ pub(super) fn pack_shorter(bytes: &[u8], out: &mut Vec<u8>) -> bool {
     let start = out.len();
     out.resize(start + block::get_maximum_output_size(bytes.len()), 0);
     let packed = out.get_mut(start..).map_or(Ok(usize::MAX), |space| block::compress_into(bytes, space));
-    let worth = if bytes.len() < SAMPLE_MIN { bytes.len() } else { bytes.len() - bytes.len() / 16 };
-    let shorter = packed.ok().filter(|len| *len < worth);
+    let shorter = packed.ok().filter(|len| is_worth_it(*len, bytes.len()));
     out.truncate(start + shorter.unwrap_or(0));
     shorter.is_some()
+}
+
+fn is_worth_it(packed: usize, len: usize) -> bool {
+    packed < len - len / 16
 }
 
 fn is_sample_shorter(bytes: &[u8]) -> bool {
@@ -31,7 +34,7 @@ fn is_sample_shorter(bytes: &[u8]) -> bool {
     }
     let middle = bytes.len() / 2;
     let sample = bytes.get(middle..middle + SAMPLE_LEN).unwrap_or_default();
-    block::compress(sample).len() < SAMPLE_LEN - SAMPLE_LEN / 16
+    is_worth_it(block::compress(sample).len(), SAMPLE_LEN)
 }
 
 /// The blob of length `len`; None when this is not its stored form. What it would take in memory is checked before it is taken.
@@ -70,6 +73,15 @@ mod tests {
             }
         }
         assert!(pack(&vec![b'x'; 5000]).len() < 100);
+    }
+
+    #[test]
+    fn what_is_hardly_shorter_is_stored_as_it_is() {
+        let mut bytes = crate::common::Random::new(2).bytes(8 << 10);
+        bytes[..300].fill(0);
+        assert_eq!(pack(&bytes).len(), bytes.len());
+        bytes[..1000].fill(0);
+        assert!(pack(&bytes).len() < bytes.len());
     }
 
     #[test]
