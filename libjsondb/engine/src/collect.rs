@@ -15,6 +15,7 @@ use crate::os;
 use crate::pin::PinSurvey;
 use crate::replica::SLOTS_LEFT;
 use crate::segment::SegmentId;
+use crate::shared::SharedLog;
 use crate::shared::log::Slots as _;
 use crate::tree::Wait;
 use crate::{Result, Seq};
@@ -111,10 +112,7 @@ impl Sweep {
         // A process found dead may have committed since this one last read the log, and may have written more than it could announce:
         // who opens the folder takes that over. And no file goes for a checkpoint of another one that is not durable yet.
         match &inner.shared {
-            Some(shared) if self.pins.dead.is_empty() => {
-                inner.refresh_slots(shared, Wait::AsLongAsNeeded).map(drop)?
-            }
-            Some(shared) => inner.append_fence(shared, &self.pins.dead)?,
+            Some(shared) => self.fence(inner, shared)?,
             None if self.pins.dead.is_empty() => inner.lock_log(|| Ok(()))?.make_durable()?,
             None => {
                 inner.check_usable()?;
@@ -141,10 +139,44 @@ impl Sweep {
                 os::remove(path)?;
             }
         }
+        self.remove_dead_pins(inner)
+    }
+
+    fn remove_dead_pins(&self, inner: &Inner) -> Result<()> {
         for path in self.pins.dead_files(&folder::pin_folder(&inner.folder)) {
             os::remove(&path)?;
         }
         Ok(())
+    }
+
+    /// Where machines share the folder, who looks dead may only sleep: it is told that what it left goes, before it goes (S5). Its pin
+    /// is removed before that: it makes one anew when it reads the fence.
+    fn fence(&self, inner: &Inner, shared: &SharedLog) -> Result<()> {
+        inner.refresh_slots(shared, Wait::AsLongAsNeeded)?;
+        let (manifest, pending) = {
+            let replica = inner.lock_replica();
+            (replica.manifest().clone(), replica.value_segments())
+        };
+        let mut owners: BTreeSet<u64> = self.orphans(&manifest, &pending).map(|id| id.owner).collect();
+        owners.extend(&self.pins.dead);
+        if owners.is_empty() {
+            return Ok(());
+        }
+        self.remove_dead_pins(inner)?;
+        inner.append_fence(shared, &owners.into_iter().collect::<Vec<_>>())
+    }
+
+    /// Files that nothing names, of processes that are dead.
+    fn orphans<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+        pending: &'a BTreeSet<SegmentId>,
+    ) -> impl Iterator<Item = SegmentId> + 'a {
+        let retired: BTreeSet<SegmentId> = manifest.retired.iter().map(|(id, _)| *id).collect();
+        self.segments.iter().copied().filter(move |id| {
+            let named = manifest.segments.contains_key(id) || retired.contains(id) || pending.contains(id);
+            !named && !self.pins.alive.contains_key(&id.owner)
+        })
     }
 
     fn remove_retired(&self, inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<()> {
@@ -162,12 +194,8 @@ impl Sweep {
         manifest: &Manifest,
         pending: &BTreeSet<SegmentId>,
     ) -> Result<()> {
-        let retired: BTreeSet<SegmentId> = manifest.retired.iter().map(|(id, _)| *id).collect();
-        for id in &self.segments {
-            let named = manifest.segments.contains_key(id) || retired.contains(id) || pending.contains(id);
-            if !named && !self.pins.alive.contains_key(&id.owner) {
-                inner.pages.segments().remove(*id)?;
-            }
+        for id in self.orphans(manifest, pending) {
+            inner.pages.segments().remove(id)?;
         }
         Ok(())
     }

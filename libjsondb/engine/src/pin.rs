@@ -135,11 +135,14 @@ impl Pin {
     /// for: whoever removed files without seeing this pin had announced its checkpoint before (I9).
     pub(crate) fn enter(&self, oldest: Seq) -> Result<()> {
         let mut state = self.lock();
-        let is_shown = self.sharing == Sharing::Machines
-            && state.published <= oldest
-            && os::uptime().saturating_sub(state.written) < TOUCH;
-        if state.users == 0 && !is_shown {
-            self.write(&mut state, oldest)?;
+        match self.sharing {
+            Sharing::Processes if state.users == 0 => self.write(&mut state, oldest)?,
+            Sharing::Processes => {}
+            // What it says holds for this one, too; it is written again when it was not for long.
+            Sharing::Machines => {
+                let shown = state.published.min(oldest);
+                self.write(&mut state, shown)?;
+            }
         }
         state.users += 1;
         Ok(())

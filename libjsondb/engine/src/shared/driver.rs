@@ -235,6 +235,10 @@ impl Inner {
                     staged = Some(ready);
                 }
                 Ok(Attempt::Unstaged) => {}
+                Err(error) if log::is_refusal(&error) => {
+                    staged = Some(ready);
+                    break Err(error);
+                }
                 Err(error) => break Err(self.poison(error)),
             }
         };

@@ -85,17 +85,22 @@ pub(crate) fn follow(
 ) -> Result<Followed> {
     loop {
         let asked = slots.now();
-        let found = match slots.read(next)? {
-            None if !confirmed.is_recent(slots.now()) => slots.read_anew(next)?,
-            found => found,
-        };
+        let mut found = slots.read(next)?;
         // Looked at after the read: however long that took, the slot was not removed before.
-        if !confirmed.is_recent(slots.now()) && is_behind_boundary(slots, next)? {
-            confirmed.0 = None;
-            return Ok(Followed::Trimmed);
+        let is_certain = confirmed.is_recent(slots.now());
+        if !is_certain {
+            if found.is_none() {
+                found = slots.read_anew(next)?;
+            }
+            if is_behind_boundary(slots, next)? {
+                confirmed.0 = None;
+                return Ok(Followed::Trimmed);
+            }
         }
         let Some(bytes) = found else {
-            confirmed.0 = Some(asked);
+            if !is_certain {
+                confirmed.0 = Some(asked);
+            }
             return Ok(Followed::End);
         };
         if apply(next, bytes)? == Followed::Trimmed {
@@ -107,7 +112,7 @@ pub(crate) fn follow(
 }
 
 /// Tries to make the staged file `id` the slot `slot`, which was the end of the log when this process last looked. An error means that
-/// nobody knows whether it is one.
+/// nobody knows whether it is one, but for those that [`is_refusal`] tells.
 pub(crate) fn attempt(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
     let began = slots.now();
     match link(slots, id, slot)? {
@@ -115,14 +120,14 @@ pub(crate) fn attempt(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attem
         other => return Ok(other),
     }
     // Later than any removal that could have made room for a slot that had been another one's.
-    if !is_planted(Bug::SkipBoundary) && is_behind_boundary(slots, slot)? {
+    if !is_planted(Bug::SkipBoundary) && is_behind_boundary(slots, slot).map_err(unknown)? {
         if slots.now().saturating_sub(began) < ATTEMPT_MAX {
             return Ok(Attempt::Trimmed);
         }
         let what = "the commit took so long that its place in the log may have been removed since";
         return Err(Error::new(ErrorKind::Io, what));
     }
-    slots.sync(slot)?;
+    slots.sync(slot).map_err(unknown)?;
     Ok(Attempt::Won)
 }
 
@@ -140,16 +145,30 @@ fn link(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
         }
         // Whatever was answered: an answer may have been lost and the call been made twice, and there are clients that
         // call a name that is taken a success.
-        match slots.read_anew(slot)? {
+        match slots.read_anew(slot).map_err(unknown)? {
             Some(bytes) if slots.id_of(&bytes) == Some(id) => return Ok(Attempt::Won),
             Some(_) => return Ok(Attempt::Lost),
             // Removed, or not to be seen yet.
-            None if is_behind_boundary(slots, slot)? => return Ok(Attempt::Trimmed),
+            None if is_behind_boundary(slots, slot).map_err(unknown)? => return Ok(Attempt::Trimmed),
             None if matches!(linked, Ok(Link::Gone)) => return Ok(Attempt::Unstaged),
-            None => failed = linked.err(),
+            None => match linked {
+                // The server did not do it.
+                Err(error) if is_refusal(&error) => return Err(error),
+                linked => failed = linked.err(),
+            },
         }
     }
     Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Io, "a slot of the log was made and is not there")))
+}
+
+/// After an error like this nothing was stored.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder | ErrorKind::Exhausted)
+}
+
+/// Whatever it was: it came when a name had been given, or may have been.
+fn unknown(error: Error) -> Error {
+    if is_refusal(&error) { Error::new(ErrorKind::Io, error.message()) } else { error }
 }
 
 fn is_behind_boundary(slots: &impl Slots, slot: Seq) -> Result<bool> {
