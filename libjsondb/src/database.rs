@@ -8,7 +8,7 @@ use stores::{Database, DatabaseOptions, Result};
 use crate::handles::{self, Object};
 use crate::process::{self, Process};
 use crate::strings::{Out, input, json};
-use crate::{boundary, transaction};
+use crate::{boundary, redis, transaction};
 
 /// A database that a caller holds.
 pub(crate) struct OpenDatabase {
@@ -18,7 +18,7 @@ pub(crate) struct OpenDatabase {
 /// Checks the options and takes the database in.
 pub(crate) fn open(process: &Process, options: &str) -> Result<u64> {
     let options: DatabaseOptions = json("database options", options)?;
-    process.handles.insert(OpenDatabase { database: Database::open(options)? })
+    process.handles.insert(OpenDatabase { database: Database::open_with(options, Some(redis::coordinator))? })
 }
 
 /// Opens a database; the folder itself is opened by the first transaction. Options (JSON): "storage_path" or

@@ -4,12 +4,13 @@
 //! for ever, and files that the parent writes must not be written by the child. So the state remembers the process it
 //! was made in; the first call in a child leaves it where it is, untouched, and begins anew.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
+
+use cluster::Redis;
 
 use crate::context::Contexts;
 use crate::handles::HandleTable;
-use crate::redis::Connection;
 
 /// The state of one process.
 pub(crate) struct Process {
@@ -18,8 +19,8 @@ pub(crate) struct Process {
     pub(crate) handles: HandleTable,
     /// What callers cancel by number.
     pub(crate) contexts: Contexts,
-    /// The connection opened last, if any.
-    pub(crate) redis: Mutex<Option<Connection>>,
+    /// The Redis server opened last, if any.
+    pub(crate) redis: Arc<Redis>,
     /// The state of the process this one was forked from: never used, never freed.
     _parent: Option<&'static Process>,
 }
@@ -43,7 +44,7 @@ fn begin(generation: u32, seen: *mut Process, parent: Option<&'static Process>) 
         generation,
         handles: HandleTable::new(parent.map(|parent| &parent.handles)),
         contexts: Contexts::new(parent.map(|parent| &parent.contexts)),
-        redis: Mutex::new(None),
+        redis: Arc::default(),
         _parent: parent,
     };
     let fresh = Box::into_raw(Box::new(process));

@@ -1,47 +1,30 @@
 //! The process's Redis connection. Standalone databases do not need one.
 
 use std::ffi::c_char;
-use std::sync::PoisonError;
-use std::time::Duration;
+use std::sync::Arc;
 
-use redis::RedisError;
-use stores::{Error, ErrorCode, Result};
+use stores::{Coordinator, Error, ErrorCode, Result};
 
 use crate::strings::{input, invalid, terminated};
 use crate::{boundary, process};
 
-pub(crate) use redis::Connection;
-
-/// How long an unreachable server is waited for.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Connects, asks for an answer, and keeps the connection in place of the one before.
 fn open(uri: &str) -> Result<()> {
-    let connection = connect(uri).map_err(|error| {
-        let message = format!("cannot open a Redis connection: {error}");
-        Error::new(ErrorCode::Redis, message)
-    })?;
-    // The lock is held for the exchange only, not for the connecting or the closing.
-    let before = slot().replace(connection);
-    drop(before);
-    Ok(())
+    process::current().redis.open(uri).map_err(redis_error)
 }
 
-fn connect(uri: &str) -> std::result::Result<Connection, RedisError> {
-    let mut connection = redis::Client::open(uri)?.get_connection_with_timeout(CONNECT_TIMEOUT)?;
-    connection.set_read_timeout(Some(CONNECT_TIMEOUT))?;
-    connection.set_write_timeout(Some(CONNECT_TIMEOUT))?;
-    redis::cmd("PING").exec(&mut connection)?;
-    Ok(connection)
+fn redis_error(error: cluster::Error) -> Error {
+    Error::new(ErrorCode::Redis, error.to_string())
 }
 
 fn close() {
-    let before = slot().take();
-    drop(before);
+    process::current().redis.close();
 }
 
-fn slot() -> std::sync::MutexGuard<'static, Option<Connection>> {
-    process::current().redis.lock().unwrap_or_else(PoisonError::into_inner)
+/// For a Clustered database that is being opened: the server opened last, or the one where it is by default.
+pub(crate) fn coordinator() -> Result<Arc<dyn Coordinator>> {
+    let redis = &process::current().redis;
+    redis.open_default().map_err(redis_error)?;
+    Ok(Arc::<cluster::Redis>::clone(redis))
 }
 
 /// Connects this process to a Redis server, redis://[user:password@]host[:port][/database], in place of the one before.
@@ -90,7 +73,7 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
     use std::net::TcpListener;
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     fn code(uri: &str) -> ErrorCode {
         open(uri).unwrap_err().code()

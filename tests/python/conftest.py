@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "python"
 sys.path.insert(0, str(PACKAGE))
 
+from redis_server import RedisServer  # noqa: E402
 from sop import Context, Database, TransactionMode, btree  # noqa: E402
 
 # A shell starts what runs in its background with Ctrl-C ignored, and programs inherit that.
@@ -56,6 +57,13 @@ def run_script(path: Path, *arguments: str, cwd: Path | None = None, timeout: fl
 @pytest.fixture
 def ctx() -> Context:
     return Context()
+
+
+@pytest.fixture
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.stop()
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, run_script
+from redis_server import RedisServer
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LAST_LINES = {
@@ -21,10 +22,13 @@ LAST_LINES = {
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.stem)
-def test_example(example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_example(
+    example: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, redis_server: RedisServer
+) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv("REDIS_URL", redis_server.url)
     first = run_script(example)
     assert first.splitlines()[-1] == LAST_LINES[example.stem]
     assert list(temporary.iterdir()) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, run_script
+from redis_server import RedisServer
 from snippets import python_snippets
 
 README = ROOT / "README.md"
@@ -78,13 +79,16 @@ def test_the_explicit_centroid_is_kept(tmp_path: Path) -> None:
     assert run(tmp_path, "vector", "explicit centroid", then=then)[-1] == "500"
 
 
-def test_the_production_snippet_serves_what_was_built_locally(tmp_path: Path) -> None:
+def test_the_production_snippet_serves_what_was_built_locally(
+    tmp_path: Path, redis_server: RedisServer
+) -> None:
     local = (
         SNIPPETS["local"] + "vdb.open(ctx, 'products').upsert(ctx, Item('p', [1.0], {}))\nvdb.close(ctx)\n"
     )
     production = SNIPPETS["production"].replace("/mnt/prod_vectors", "./local_vectors")
     script = tmp_path / "phases.py"
-    lines = ["from sop import *", "from sop.ai import *", local, production]
+    connect = f"Redis.open_connection({redis_server.url!r})"
+    lines = ["from sop import *", "from sop.ai import *", connect, local, production]
     script.write_text("\n".join([*lines, "print(vdb.open(ctx, 'products').count(ctx))"]), encoding="utf-8")
     assert run_script(script, cwd=tmp_path).splitlines()[-1] == "1"
 

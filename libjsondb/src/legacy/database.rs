@@ -77,7 +77,7 @@ fn begin_options(held: &OpenDatabase, payload: &str) -> Result<(BeginOptions, Ar
         place.stores_folders = None;
         place.storage_path = own.folder().to_string_lossy().into_owned();
     }
-    let named = Database::open(place)?;
+    let named = Database::open_with(place, Some(crate::redis::coordinator))?;
     let on = if named.folder() == own.folder() { own } else { named };
     Ok((options, on))
 }

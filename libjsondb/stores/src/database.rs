@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::PerProcess;
+use engine::{Coordinator, PerProcess};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -157,9 +157,13 @@ fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::Validation, message)
 }
 
+/// Gives what carries hints between the processes of a Clustered database. Called before its folder is opened.
+pub type Connect = fn() -> Result<Arc<dyn Coordinator>>;
+
 /// A database in a folder. Making one touches no file; the first transaction opens the folder.
 pub struct Database {
     options: DatabaseOptions,
+    connect: Option<Connect>,
     folder: PathBuf,
     closed: AtomicBool,
     used: Mutex<Option<Used>>,
@@ -171,6 +175,7 @@ struct Used {
     users: Arc<Users>,
     folder: PathBuf,
     engine: engine::Database,
+    coordinator: Option<Arc<dyn Coordinator>>,
 }
 
 /// Folders that stay open after the last `Database` that used them was dropped, so that the next one finds them open. Each
@@ -210,9 +215,15 @@ static USERS: PerProcess<Users> = PerProcess::new();
 
 impl Database {
     /// Checks the options.
-    pub fn open(mut options: DatabaseOptions) -> Result<Arc<Database>> {
+    pub fn open(options: DatabaseOptions) -> Result<Arc<Database>> {
+        Database::open_with(options, None)
+    }
+
+    /// As [`Database::open`], with hints for a Clustered one.
+    pub fn open_with(mut options: DatabaseOptions, connect: Option<Connect>) -> Result<Arc<Database>> {
         let folder = options.check()?;
-        Ok(Arc::new(Database { options, folder, closed: AtomicBool::new(false), used: Mutex::new(None) }))
+        let (closed, used) = (AtomicBool::new(false), Mutex::new(None));
+        Ok(Arc::new(Database { options, connect, folder, closed, used }))
     }
 
     /// The folder, as it was given.
@@ -296,13 +307,13 @@ impl Database {
         if !engine::Database::exists(&self.folder) {
             return Err(invalid(format!("there is no database in {}", self.folder.display())));
         }
-        Ok(self.with_engine(work)?)
+        self.with_engine(work)
     }
 
     /// The opened folder, for calls that do not look whether it was removed and made anew.
     pub(crate) fn engine(&self, cancel: &CancelToken) -> Result<engine::Database> {
         self.check_open(cancel)?;
-        Ok(self.with_engine(|engine| Ok(engine.clone()))?)
+        self.with_engine(|engine| Ok(engine.clone()))
     }
 
     /// Fails when this database was closed, or the call is cancelled.
@@ -315,27 +326,37 @@ impl Database {
         Ok(())
     }
 
-    fn with_engine<R>(
-        &self,
-        mut work: impl FnMut(&engine::Database) -> engine::Result<R>,
-    ) -> engine::Result<R> {
+    fn with_engine<R>(&self, mut work: impl FnMut(&engine::Database) -> engine::Result<R>) -> Result<R> {
+        let coordinator = self.coordinator()?;
         let mut open_and_work = || {
-            let engine = self.open_engine()?;
-            self.acquire(&engine);
+            let engine = self.open_engine(coordinator.clone())?;
+            self.acquire(&engine, coordinator.clone());
             work(&engine)
         };
-        match open_and_work() {
+        let worked = match open_and_work() {
             // It was idle, and closed before this database counted as its user.
             Err(error) if error.kind() == engine::ErrorKind::Closed => open_and_work(),
             worked => worked,
+        };
+        Ok(worked?)
+    }
+
+    /// What carries hints, from the first opening of the folder on.
+    fn coordinator(&self) -> Result<Option<Arc<dyn Coordinator>>> {
+        if let Some(used) = lock(&self.used).as_ref().filter(|used| Arc::ptr_eq(&used.users, &USERS.get())) {
+            return Ok(used.coordinator.clone());
+        }
+        match self.connect {
+            Some(connect) if self.options.db_type == CLUSTERED => connect().map(Some),
+            _ => Ok(None),
         }
     }
 
-    fn open_engine(&self) -> engine::Result<engine::Database> {
+    fn open_engine(&self, coordinator: Option<Arc<dyn Coordinator>>) -> engine::Result<engine::Database> {
         let open = || {
             let options = self.options.engine_options();
             match self.options.db_type {
-                CLUSTERED => engine::Database::open_shared(&self.folder, &options, None),
+                CLUSTERED => engine::Database::open_shared(&self.folder, &options, coordinator.clone()),
                 _ => engine::Database::open(&self.folder, &options),
             }
         };
@@ -347,7 +368,7 @@ impl Database {
     }
 
     /// Counts this database as a user of the folder, once, and remembers the newest handle.
-    fn acquire(&self, engine: &engine::Database) {
+    fn acquire(&self, engine: &engine::Database, coordinator: Option<Arc<dyn Coordinator>>) {
         let mut used = lock(&self.used);
         if let Some(used) = used.as_mut().filter(|used| Arc::ptr_eq(&used.users, &USERS.get())) {
             used.engine = engine.clone();
@@ -360,7 +381,7 @@ impl Database {
             folders.forget_idle(&folder);
             *folders.counts.entry(folder.clone()).or_default() += 1;
         }
-        *used = Some(Used { users, folder, engine: engine.clone() });
+        *used = Some(Used { users, folder, engine: engine.clone(), coordinator });
     }
 
     /// Gives the folder back; returns its handle when this was its last user.

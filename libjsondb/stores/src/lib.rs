@@ -45,8 +45,10 @@ pub use btree::{
     Btree, BtreeOptions, Chunk, Found, IndexField, IndexSpecification, Item, ItemInput, KeyOut, KeySource,
     Layout, Move, Paging, RangeBatch, RangeQuery, Rows, Shape, VALUE_BYTES_MAX, What, WriteOp,
 };
-pub use database::{Database, DatabaseOptions};
-pub use engine::{BackupCheck, CancelToken, Direction, Durability, Progress, process_generation};
+pub use database::{Connect, Database, DatabaseOptions};
+pub use engine::{
+    BackupCheck, CancelToken, Coordinator, Direction, Durability, Progress, process_generation,
+};
 pub use error::{Error, ErrorCode, Result};
 pub use model::ModelStore;
 pub use report::{

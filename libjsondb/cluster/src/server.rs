@@ -1,0 +1,114 @@
+//! One Redis server: a few connections, short waits, and a rest when it does not answer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use redis::{Client, Connection, RedisError, RedisResult};
+
+use crate::address::{self, Error};
+
+/// At opening a server is waited for so long.
+const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// Later it has so long to answer, or to accept a connection.
+pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(50);
+/// One that did not answer is left alone for so long.
+const REST: Duration = Duration::from_secs(1);
+/// More connections are made when they are needed, and closed again.
+const IDLE_MAX: usize = 8;
+
+pub(crate) struct Server {
+    client: Client,
+    idle: Mutex<Vec<Connection>>,
+    /// It did not answer: nobody asks it before this.
+    resting: Mutex<Option<Instant>>,
+    /// Of the process that opened it. A forked child shares the connections' other ends, so it uses none.
+    generation: u32,
+}
+
+impl Server {
+    /// Connects, and asks for an answer.
+    pub(crate) fn open(address: &str) -> Result<Server, Error> {
+        let info = address::parse(address)?;
+        let name = info.addr().to_string();
+        let connected = Client::open(info).and_then(|client| {
+            let mut connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
+            set_timeout(&connection, CONNECT_WITHIN)?;
+            redis::cmd("PING").exec(&mut connection)?;
+            Ok((client, connection))
+        });
+        let unreachable = |error: RedisError| Error::Unreachable { server: name, reason: error.to_string() };
+        let (client, connection) = connected.map_err(unreachable)?;
+        let generation = engine::process_generation();
+        Ok(Server { client, idle: Mutex::new(vec![connection]), resting: Mutex::default(), generation })
+    }
+
+    /// True in a child of the process that opened it.
+    pub(crate) fn is_inherited(&self) -> bool {
+        self.generation != engine::process_generation()
+    }
+
+    /// The answer to a question that may be asked twice; None when there is none within `patience`, or the server rests.
+    pub(crate) fn ask<T>(
+        &self,
+        patience: Duration,
+        question: impl Fn(&mut Connection) -> RedisResult<T>,
+    ) -> Option<T> {
+        if self.is_inherited() || self.is_resting() {
+            return None;
+        }
+        let idle = self.lock_idle().pop();
+        let was_idle = idle.is_some();
+        let connect = || self.client.get_connection_with_timeout(ANSWER_WITHIN);
+        let ask = |connection| self.ask_over(connection, patience, &question);
+        let mut answer = idle.map_or_else(connect, Ok).and_then(ask);
+        if was_idle && answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
+            // It was started anew: what was connected before is of no use.
+            self.lock_idle().clear();
+            answer = connect().and_then(ask);
+        }
+        *self.lock_resting() = answer.is_err().then(|| Instant::now() + REST);
+        answer.ok()
+    }
+
+    fn ask_over<T>(
+        &self,
+        mut connection: Connection,
+        patience: Duration,
+        question: impl Fn(&mut Connection) -> RedisResult<T>,
+    ) -> RedisResult<T> {
+        set_timeout(&connection, patience)?;
+        let answer = question(&mut connection)?;
+        let mut idle = self.lock_idle();
+        if idle.len() < IDLE_MAX {
+            idle.push(connection);
+        }
+        Ok(answer)
+    }
+
+    /// When the rest is over, one thread tries; the others go on without until it has an answer.
+    fn is_resting(&self) -> bool {
+        let mut resting = self.lock_resting();
+        let now = Instant::now();
+        match *resting {
+            Some(until) if now < until => true,
+            Some(_) => {
+                *resting = Some(now + REST);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn lock_idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_resting(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn set_timeout(connection: &Connection, timeout: Duration) -> RedisResult<()> {
+    connection.set_read_timeout(Some(timeout))?;
+    connection.set_write_timeout(Some(timeout))
+}
