@@ -10,6 +10,8 @@
 mod common;
 #[path = "common/process.rs"]
 mod process;
+#[path = "common/shared.rs"]
+mod shared;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -179,7 +181,7 @@ fn worker() {
     process::when_told_to_end(|| std::process::exit(1));
     let process: u64 = process.parse().unwrap();
     let began = Instant::now();
-    let database = Database::open(Path::new(folder), &options()).unwrap();
+    let database = shared::open(Path::new(folder), &options());
     let mut transaction = database.begin(Mode::Read).unwrap();
     let store = transaction.store("s").unwrap();
     let first = process * THREADS;
@@ -271,7 +273,7 @@ impl Group {
             worker.signal(libc::SIGKILL);
         }
         self.workers.clear();
-        let database = Database::open(self.folder.path(), &options()).unwrap();
+        let database = shared::open(self.folder.path(), &options());
         let total = self.check_all(&database);
         database.verify().unwrap();
         database.close().unwrap();
@@ -333,7 +335,7 @@ fn kill_9_loses_no_acknowledged_commit_and_leaves_none_in_part() {
         }
     }
     let transactions = group.kill_all();
-    let database = Database::open(group.folder.path(), &options()).unwrap();
+    let database = shared::open(group.folder.path(), &options());
     database.checkpoint().unwrap();
     database.verify().unwrap();
     assert_eq!(group.check_all(&database), transactions);

@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod common;
+#[path = "common/shared.rs"]
+mod shared;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -230,7 +232,7 @@ fn options() -> Options {
 impl World {
     fn new() -> World {
         let folder = common::scratch();
-        let database = Database::open(folder.path(), &options()).unwrap();
+        let database = shared::open(folder.path(), &options());
         let mut transaction = database.begin(Mode::Write).unwrap();
         let store = transaction.ensure_store("model", b"").unwrap();
         transaction.commit().unwrap();
@@ -297,7 +299,7 @@ impl World {
         self.readers.clear();
         self.writers = [None, None];
         self.database.close().unwrap();
-        self.database = Database::open(self.folder.path(), &options()).unwrap();
+        self.database = shared::open(self.folder.path(), &options());
     }
 
     fn check(&mut self) {

@@ -24,7 +24,12 @@ impl Worker {
 
     /// As [`Worker::start`], where the test has this name.
     pub fn start_test(test: &str, words: &[&str]) -> Worker {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Worker::start_by(Command::new(std::env::current_exe().unwrap()), test, words)
+    }
+
+    /// As [`Worker::start_test`], by a command that runs this test binary.
+    pub fn start_by(mut command: Command, test: &str, words: &[&str]) -> Worker {
+        let mut child = command
             .args(["--exact", test, "--nocapture"])
             .env(TASK, words.join("\n"))
             .stdin(Stdio::piped())

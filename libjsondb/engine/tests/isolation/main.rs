@@ -10,6 +10,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/shared.rs"]
+mod shared;
 
 mod anomalies;
 mod checker;
@@ -53,7 +55,7 @@ fn worker() {
         operations: number(3),
         seed: number(4),
     };
-    let sessions = workload::run(&workload::open(Path::new(words[5])), &work);
+    let sessions = workload::run(&shared::open(Path::new(words[5]), &workload::options()), &work);
     let mut out = BufWriter::new(File::create(words[6]).unwrap());
     serde_json::to_writer(&mut out, &sessions).unwrap();
     out.flush().unwrap();
@@ -63,7 +65,7 @@ fn worker() {
 fn record((model, processes, threads): (Model, u64, u64), operations: u64, seed: u64) -> History {
     let folder = common::scratch();
     let path = folder.path().join("database");
-    let database = workload::open(&path);
+    let database = shared::open(&path, &workload::options());
     // Before the workers begin: none of them is refused what it needs.
     workload::stores(&database);
     let recorded = |process: u64| folder.path().join(format!("sessions-{process}.json"));
@@ -76,7 +78,9 @@ fn record((model, processes, threads): (Model, u64, u64), operations: u64, seed:
         command.args(["--exact", "worker"]).env(WORK, work).stdout(Stdio::null()).spawn().unwrap()
     };
     let children: Vec<Child> = (0..processes).map(start).collect();
-    let lock = File::open(path.join("log").join("LOCK")).unwrap();
+    // Over the shared log nobody takes it.
+    let lock = path.join("log").join("LOCK");
+    let lock = File::options().write(true).create(true).truncate(false).open(lock).unwrap();
     for mut child in children {
         let status = slow_down_until(&lock, || child.try_wait().unwrap());
         assert!(status.success(), "a worker of {model:?} failed (seed {seed})");
@@ -143,7 +147,7 @@ fn histories_are_strictly_serializable() {
         let began = Instant::now();
         let report = check(&history, Guarantee::Strict);
         assert_eq!(report.count, 0, "{run:?}, seed {seed}: {report}");
-        if let Err(difference) = replay::replay(&history) {
+        if let Err(difference) = replay::replay(&history, shared::is_shared()) {
             panic!("{run:?}, seed {seed}: not in the order of the sequence numbers: {difference}");
         }
         figures.checking += began.elapsed();

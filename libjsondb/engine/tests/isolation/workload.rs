@@ -6,7 +6,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::Path;
 
 use engine::{Database, Direction, Durability, ErrorKind, Mode, Options, Placement, StoreId};
 
@@ -19,7 +18,7 @@ const VARIABLES: u64 = 24;
 const LIST_LEN_MAX: usize = 24;
 const SCAN_WIDTH_MAX: u64 = 6;
 /// Versions of different sessions differ in their remainder.
-const SESSIONS_MAX: u64 = 64;
+const SESSIONS_MAX: u64 = 1 << 20;
 
 /// What one process does.
 pub struct Work {
@@ -31,6 +30,21 @@ pub struct Work {
     pub operations: u64,
 }
 
+/// Is told of each transaction of a session.
+pub trait Journal {
+    /// All of it is known but its end: its commit comes next. What is put into it here must be where nothing else is.
+    fn before_commit(&mut self, _: &mut engine::Transaction, _: &Transaction) {}
+
+    /// It has ended.
+    fn ended(&mut self, transaction: Transaction);
+}
+
+impl Journal for Session {
+    fn ended(&mut self, transaction: Transaction) {
+        self.push(transaction);
+    }
+}
+
 /// Where values are, and the versions of removals.
 #[derive(Clone, Copy)]
 pub struct Stores {
@@ -39,16 +53,10 @@ pub struct Stores {
 }
 
 /// Memtables so small that checkpoints go on all the time.
-pub fn open(folder: &Path) -> Database {
+pub fn options() -> Options {
     // Some transactions are committed as runs.
     let write_set_bytes = 4 << 10;
-    let options = Options {
-        memtable_bytes: 32 << 10,
-        page_cache_bytes: 1 << 20,
-        write_set_bytes,
-        ..Options::default()
-    };
-    Database::open(folder, &options).unwrap()
+    Options { memtable_bytes: 32 << 10, page_cache_bytes: 1 << 20, write_set_bytes, ..Options::default() }
 }
 
 /// Creates the stores when they are missing.
@@ -68,18 +76,39 @@ pub fn run(database: &Database, work: &Work) -> Vec<Session> {
             .sessions
             .clone()
             .map(|number| {
-                scope.spawn(move || Worker::new(database, stores, work, number).session(work.operations))
+                scope.spawn(move || {
+                    let mut session = Session::new();
+                    run_session(database, stores, work, number, &mut session);
+                    session
+                })
             })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
+/// Runs one session.
+pub fn run_session(
+    database: &Database,
+    stores: Stores,
+    work: &Work,
+    number: u64,
+    journal: &mut impl Journal,
+) {
+    let mut worker = Worker::new(database, stores, work, number);
+    let mut done = 0;
+    while done < work.operations {
+        done += worker.transaction(journal);
+    }
+}
+
 /// One transaction that reads all variables before `end`.
 pub fn read_all(database: &Database, end: Variable) -> Transaction {
     let mut running = Running::begin(database, stores(database), Mode::Read);
     running.scan(0, end, Direction::Forward, usize::MAX);
-    running.end(Mode::Read)
+    let mut session = Session::new();
+    running.end(Mode::Read, &mut session);
+    session.remove(0)
 }
 
 struct Worker<'a> {
@@ -101,18 +130,8 @@ impl<'a> Worker<'a> {
         Self { database, stores, model, random, version, generations: [0; VARIABLES as usize] }
     }
 
-    fn session(&mut self, operations: u64) -> Session {
-        let mut session = Session::new();
-        let mut done = 0;
-        while done < operations {
-            let transaction = self.transaction();
-            done += transaction.operations;
-            session.push(transaction);
-        }
-        session
-    }
-
-    fn transaction(&mut self) -> Transaction {
+    /// Gives the number of operations.
+    fn transaction(&mut self, journal: &mut impl Journal) -> u64 {
         let mode = if self.random.one_in(5) { Mode::Read } else { Mode::Write };
         let mut running = Running::begin(self.database, self.stores, mode);
         if self.random.one_in(3) {
@@ -131,7 +150,13 @@ impl<'a> Worker<'a> {
                 _ => self.blind_write(&mut running),
             }
         }
-        if self.random.one_in(10) { running.roll_back() } else { running.end(mode) }
+        let operations = running.operations;
+        if self.random.one_in(10) {
+            journal.ended(running.roll_back());
+        } else {
+            running.end(mode, journal);
+        }
+        operations
     }
 
     fn variable(&mut self) -> Variable {
@@ -262,9 +287,14 @@ impl Running {
         Transaction { events, operations, outcome: Outcome::RolledBack, seq, began, ended: now() }
     }
 
-    fn end(self, mode: Mode) -> Transaction {
-        let Self { transaction, events, operations, began, .. } = self;
+    fn end(self, mode: Mode, journal: &mut impl Journal) {
+        let Self { mut transaction, events, operations, began, .. } = self;
         let snapshot = transaction.snapshot();
+        let outcome = Outcome::RolledBack;
+        let mut record = Transaction { events, operations, outcome, seq: snapshot.0, began, ended: u64::MAX };
+        if record.writes().next().is_some() {
+            journal.before_commit(&mut transaction, &record);
+        }
         let (outcome, seq) = match transaction.commit() {
             Ok(seq) => (Outcome::Committed, seq),
             Err(error) => {
@@ -276,7 +306,8 @@ impl Running {
                 }
             }
         };
-        Transaction { events, operations, outcome, seq: seq.0, began, ended: now() }
+        record = Transaction { outcome, seq: seq.0, ended: now(), ..record };
+        journal.ended(record);
     }
 }
 
