@@ -74,7 +74,11 @@ pub(crate) fn vector_layout_seeds() -> Vec<Vec<u8>> {
         change.to_bytes(9),
         list.pack(0..20),
         list.pack(0..3),
-        super::heap::block(DIMENSION, [[1.0, 2.0, 3.0], [0.0, -0.0, 1e30]].iter().map(<[f32; 3]>::as_slice)),
+        super::heap::block(
+            DIMENSION,
+            7,
+            [[1.0, 2.0, 3.0], [0.0, -0.0, 1e30]].iter().map(<[f32; 3]>::as_slice),
+        ),
     ]
 }
 

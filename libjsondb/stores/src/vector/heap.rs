@@ -1,6 +1,6 @@
 //! Vectors as they were given, in blocks that are written once.
 //!
-//! A block is rows one after the other: CRC-32 of the rest 4, length of the vector (f32) 4, f32 x dimension. A block that has lost rows ends with a bitmap
+//! A block is rows one after the other: CRC-32 of the row's number (u64) and the rest 4, length of the vector (f32) 4, f32 x dimension. A block that has lost rows ends with a bitmap
 //! of the slots it still has (8) and one byte more: its rows are those, in order.
 
 use std::ops::Bound;
@@ -66,7 +66,7 @@ impl Heap {
         number: u64,
         vectors: impl Iterator<Item = &'a [f32]>,
     ) -> Result<()> {
-        let bytes = block(self.dimension(), vectors);
+        let bytes = block(self.dimension(), number, vectors);
         Ok(t.put(store, &keys::vectors(number), &bytes, Placement::Auto)?)
     }
 
@@ -93,7 +93,7 @@ impl Heap {
             }
             t.get_part(store, &key, place * self.stride, self.stride, &mut self.buffer)?;
         }
-        self.stored(&self.buffer).map(Some)
+        self.stored(row, &self.buffer).map(Some)
     }
 
     /// The row that is at this place, from 0, among those that a block has; None when it has fewer.
@@ -120,12 +120,12 @@ impl Heap {
         bitmap(&self.buffer)
     }
 
-    fn stored<'a>(&self, bytes: &'a [u8]) -> Result<Stored<'a>> {
+    fn stored<'a>(&self, row: RowId, bytes: &'a [u8]) -> Result<Stored<'a>> {
         if bytes.len() != self.stride {
             return Err(wrong_length());
         }
         let (crc, rest) = bytes.split_first_chunk::<4>().ok_or_else(wrong_length)?;
-        if u32::from_le_bytes(*crc) != crc32fast::hash(rest) && !is_planted(Bug::SkipVectorCrc) {
+        if u32::from_le_bytes(*crc) != crc_of(row, rest) && !is_planted(Bug::SkipVectorCrc) {
             return Err(damaged("a vector does not fit its checksum"));
         }
         let (norm, bytes) = rest.split_first_chunk::<4>().ok_or_else(wrong_length)?;
@@ -148,7 +148,10 @@ impl Heap {
         let slots = (0..SLOTS).filter(|slot| slots >> slot & 1 == 1);
         rows.chunks_exact(self.stride)
             .zip(slots)
-            .map(|(bytes, slot)| Ok((RowId::new(block, slot), self.stored(bytes)?)))
+            .map(|(bytes, slot)| {
+                let row = RowId::new(block, slot);
+                Ok((row, self.stored(row, bytes)?))
+            })
             .collect()
     }
 
@@ -193,18 +196,26 @@ impl Heap {
 }
 
 /// The value of a block of these vectors.
-pub(super) fn block<'a>(dimension: usize, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<u8> {
+pub(super) fn block<'a>(dimension: usize, number: u64, vectors: impl Iterator<Item = &'a [f32]>) -> Vec<u8> {
     let stride = ROW_HEADER + 4 * dimension;
     let mut bytes = Vec::with_capacity(stride * SLOTS.min(vectors.size_hint().0));
-    for vector in vectors {
+    for (slot, vector) in vectors.enumerate() {
         let start = bytes.len();
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&(norm(vector) as f32).to_le_bytes());
         vector.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-        let crc = crc32fast::hash(&bytes[start + 4..]);
+        let crc = crc_of(RowId::new(number, slot), &bytes[start + 4..]);
         bytes[start..start + 4].copy_from_slice(&crc.to_le_bytes());
     }
     bytes
+}
+
+/// The row is part of it: bytes of another one, which a disk gives or has put in its place, are told.
+fn crc_of(row: RowId, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&row.0.to_le_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
 }
 
 fn bitmap(trailer: &[u8]) -> Result<u64> {

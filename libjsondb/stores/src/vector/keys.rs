@@ -8,7 +8,7 @@ use engine::{StoreId, Transaction};
 use crate::{Error, ErrorCode, Result};
 
 /// Metadata of the engine store: the format only, so that a store opens whatever options are asked for.
-pub(super) const METADATA: &[u8] = br#"{"format":2}"#;
+pub(super) const METADATA: &[u8] = br#"{"format":3}"#;
 
 /// Longest item id in bytes.
 pub(super) const ID_BYTES_MAX: usize = 1024;
