@@ -38,6 +38,11 @@ pub(crate) fn store_id(name: &str) -> Result<StoreId> {
     Ok(StoreId(hash.max(1)))
 }
 
+/// The store that a key of the engine's key space belongs to.
+pub(crate) fn store_of(full_key: &[u8]) -> StoreId {
+    full_key.first_chunk().map_or(StoreId::CATALOG, |id| StoreId(u64::from_be_bytes(*id)))
+}
+
 /// Key of the engine's one key space.
 pub(crate) fn full_key(store: StoreId, key: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(STORE_LEN + key.len());

@@ -263,7 +263,8 @@ impl Inner {
 
     /// An open database over what was found in the folder.
     pub(crate) fn over(path: &Path, options: &Options, opened: folder::Opened) -> Result<Inner> {
-        let pages = Pages::new(opened.segments, options.page_cache_bytes);
+        let shared_cache = opened.shared.as_ref().and_then(|shared| shared.peers.cache());
+        let pages = Pages::new(opened.segments, options.page_cache_bytes).with_shared(shared_cache);
         let snapshot = opened.replica.snapshot();
         let manifests = Mutex::new(vec![Arc::downgrade(&snapshot.manifest)]);
         let inner = Inner {

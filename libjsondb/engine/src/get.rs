@@ -13,7 +13,7 @@ impl Database {
     ) -> Result<R> {
         let look = match show(look, |show| self.find(store, key, Wait::AsLongAsNeeded, show))? {
             Shown::Done(answer) => return Ok(answer),
-            Shown::Elsewhere(blob, look) => match self.inner.pages.segments().read(&blob) {
+            Shown::Elsewhere(blob, look) => match self.inner.pages.read_value(&blob) {
                 Err(error) if error.is_missing_file() => look,
                 bytes => return Ok(look(Some(&bytes?))),
             },

@@ -16,6 +16,7 @@ use crate::run::{Run, RunWriter, Sought, Spill, Written};
 use crate::segment::{BlobKind, SegmentId, SegmentWriter};
 use crate::shared::coordinator::Turn;
 use crate::snapshot::{Merge, Snapshot, Source};
+use crate::tree::shared_cache::CacheDurations;
 use crate::tree::{Keep, Wait};
 use crate::write_set::{Place, WriteSet};
 use crate::{
@@ -743,6 +744,14 @@ impl Transaction {
         Ok(entries)
     }
 
+    /// How long what is read of a store is kept for other processes, where several machines share the folder and have a coordinator that
+    /// keeps it. Of the last transaction of this process that said so.
+    pub fn set_cache_durations(&self, store: StoreId, durations: CacheDurations) {
+        if let Some(shared) = self.inner.pages.shared() {
+            shared.set_durations(store, durations);
+        }
+    }
+
     /// The bytes of a value.
     pub fn load(&self, value: &Value) -> Result<Vec<u8>> {
         match value {
@@ -757,7 +766,7 @@ impl Transaction {
             ValueRef::Inline(bytes) => Ok(bytes.to_vec()),
             ValueRef::Blob(blob) => match &self.values {
                 Some(writer) => self.explained(writer.read(&blob)),
-                None => self.explained(self.inner.pages.segments().read(&blob)),
+                None => self.explained(self.inner.pages.read_value(&blob)),
             },
         }
     }

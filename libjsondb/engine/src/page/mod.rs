@@ -13,7 +13,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use arc_swap::ArcSwapWeak;
 
 use crate::bytes::{Put, Reader};
-use crate::{BlobRef, ValueRef};
+use crate::{BlobRef, StoreId, ValueRef, catalog};
 use prefix::Prefix;
 use slots::{REFERENCE, Slot, Spread, head_of};
 
@@ -127,6 +127,13 @@ impl Page {
 
     pub(crate) fn count(&self) -> usize {
         self.slots.len()
+    }
+
+    /// The store of the first entry. All of a page are of it, most of the time.
+    pub(crate) fn store(&self) -> StoreId {
+        let mut first = Vec::new();
+        self.key_into(0, &mut first);
+        catalog::store_of(&first)
     }
 
     /// Bytes of memory, for the cache.

@@ -175,6 +175,11 @@ impl Segments {
 
     /// The bytes of a blob, checked.
     pub(crate) fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        self.unpack(blob, self.read_stored(blob)?)
+    }
+
+    /// The bytes of a blob as they are stored, checked.
+    pub(crate) fn read_stored(&self, blob: &BlobRef) -> Result<Vec<u8>> {
         let file = self.file(blob.segment)?;
         // A length that damage made large is not worth that much memory.
         let is_large = blob.stored_len as usize > BUFFER_BYTES;
@@ -187,8 +192,15 @@ impl Segments {
             let what = format!("checksum of {} bytes", blob.stored_len);
             return Err(Error::corrupt(file.path(), blob.offset, what));
         }
-        packing::unpack(bytes, blob.len)
-            .ok_or_else(|| Error::corrupt(file.path(), blob.offset, "what is stored is no page or value"))
+        Ok(bytes)
+    }
+
+    /// The bytes of a blob, of those that are stored.
+    pub(crate) fn unpack(&self, blob: &BlobRef, stored: Vec<u8>) -> Result<Vec<u8>> {
+        packing::unpack(stored, blob.len).ok_or_else(|| {
+            let path = self.path(blob.segment);
+            Error::corrupt(&path, blob.offset, "what is stored is no page or value")
+        })
     }
 
     /// A part of a blob that is stored as it is, as much of it as the blob has. Unchecked: the checksum is of the whole.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use uuid::Uuid;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::Seq;
+use crate::segment::SegmentId;
+use crate::tree::shared_cache::SharedCache;
+use crate::{BlobRef, Seq};
 
 /// The newest slot is asked for at most this often: each time takes a round trip.
 const ASK_EVERY: Duration = Duration::from_millis(5);
@@ -50,6 +52,13 @@ pub struct CachedBlob {
     pub offset: u64,
 }
 
+impl CachedBlob {
+    pub(crate) fn of(blob: &BlobRef) -> CachedBlob {
+        let SegmentId { owner, number } = blob.segment;
+        CachedBlob { segment: (owner, number), offset: blob.offset }
+    }
+}
+
 /// The coordinator of one database, if it has one.
 #[derive(Default)]
 pub(crate) struct Peers {
@@ -62,6 +71,12 @@ pub(crate) struct Peers {
 impl Peers {
     pub(crate) fn new(coordinator: Option<Arc<dyn Coordinator>>, database: Uuid) -> Peers {
         Peers { coordinator, database, asked: AtomicU64::new(0) }
+    }
+
+    /// What the coordinator keeps of the files.
+    pub(crate) fn cache(&self) -> Option<SharedCache> {
+        let coordinator = self.coordinator.as_ref()?;
+        Some(SharedCache::new(Arc::clone(coordinator), self.database))
     }
 
     /// True when somebody announced a slot that is not before `next`. Asked for now and then only.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::coordinator::{CachedBlob, Coordinator, Turn};
-use crate::{Database, ErrorKind, Mode, Options, Placement, Seq, StoreId};
+use crate::{CacheDurations, Database, ErrorKind, Mode, Options, Placement, Seq, StoreId};
 
 /// Says what a test tells it to.
 #[derive(Default)]
@@ -20,6 +20,7 @@ struct Told {
     all_hot: AtomicBool,
     turns: Arc<AtomicUsize>,
     blobs: Mutex<HashMap<CachedBlob, Vec<u8>>>,
+    found: AtomicUsize,
 }
 
 struct Held(Arc<AtomicUsize>);
@@ -54,7 +55,9 @@ impl Coordinator for Told {
     }
 
     fn cached(&self, _: Uuid, blob: CachedBlob) -> Option<Vec<u8>> {
-        self.blobs.lock().unwrap().get(&blob).cloned()
+        let found = self.blobs.lock().unwrap().get(&blob).cloned();
+        self.found.fetch_add(usize::from(found.is_some()), Ordering::SeqCst);
+        found
     }
 
     fn cache(&self, _: Uuid, blob: CachedBlob, bytes: &[u8], _: Duration) {
@@ -195,4 +198,108 @@ fn a_call_that_must_not_wait_does_not_queue() {
     assert!(transaction.upsert(fixture.store, b"n", b"1", Placement::Auto).unwrap());
     assert_eq!(fixture.told.turns.load(Ordering::SeqCst), 1);
     assert_eq!(transaction.try_upsert(fixture.store, b"n", b"2").unwrap(), Some(false));
+}
+
+const ROWS: u32 = 5_000;
+
+impl Fixture {
+    /// A database of which nothing is in memory.
+    fn fresh(&self) -> Database {
+        let coordinator: Arc<dyn Coordinator> = Arc::<Told>::clone(&self.told);
+        let options = Options::default();
+        let fresh = Database::open_shared_alone_with(self.one.folder(), &options, Some(coordinator)).unwrap();
+        fresh.inner.pages.shared().unwrap().prefer_asking();
+        fresh
+    }
+
+    /// Rows in the tree, each with a value beside it that has `bytes` bytes.
+    fn fill(&self, bytes: usize) {
+        let mut transaction = self.one.begin(Mode::Write).unwrap();
+        for row in 0..ROWS {
+            transaction.put(self.store, &row.to_be_bytes(), &row.to_le_bytes(), Placement::Auto).unwrap();
+        }
+        transaction.put(self.store, b"value", &vec![7; bytes], Placement::Eager).unwrap();
+        transaction.commit().unwrap();
+        self.one.checkpoint().unwrap();
+    }
+
+    fn read_all(&self, database: &Database, durations: CacheDurations) {
+        let mut transaction = database.begin(Mode::Read).unwrap();
+        transaction.set_cache_durations(self.store, durations);
+        for row in 0..ROWS {
+            let key = row.to_be_bytes();
+            let read = transaction.get_with(self.store, &key, |value| value.map(<[u8]>::to_vec)).unwrap();
+            assert_eq!(read, Some(row.to_le_bytes().to_vec()));
+        }
+        transaction
+            .get_with(self.store, b"value", |value| assert!(value.unwrap().iter().all(|b| *b == 7)))
+            .unwrap();
+    }
+}
+
+const LONG: CacheDurations =
+    CacheDurations { pages: Duration::from_secs(60), values: Duration::from_secs(60) };
+const NEVER: CacheDurations = CacheDurations { pages: Duration::ZERO, values: Duration::ZERO };
+
+#[test]
+fn what_one_process_reads_another_one_finds() {
+    let fixture = fixture();
+    fixture.fill(20_000);
+    fixture.read_all(&fixture.fresh(), LONG);
+    let kept = fixture.told.blobs.lock().unwrap().len();
+    assert!(kept > 3, "{kept}");
+    assert_eq!(fixture.told.found.load(Ordering::SeqCst), 0);
+    fixture.read_all(&fixture.fresh(), LONG);
+    // Of all reads of a process one is of the file, to know how long that takes.
+    let found = fixture.told.found.load(Ordering::SeqCst);
+    assert!((kept - 1..=kept).contains(&found), "{found} of {kept}");
+    assert_eq!(fixture.told.blobs.lock().unwrap().len(), kept);
+}
+
+#[test]
+fn wrong_bytes_in_the_cache_are_noticed() {
+    let fixture = fixture();
+    fixture.fill(20_000);
+    fixture.read_all(&fixture.fresh(), LONG);
+    let wrong: [fn(&mut Vec<u8>); 3] = [|bytes| bytes[9] ^= 1, Vec::clear, |bytes| bytes.push(0)];
+    for wrong in wrong {
+        fixture.told.blobs.lock().unwrap().values_mut().for_each(wrong);
+        fixture.read_all(&fixture.fresh(), LONG);
+    }
+    // Kept in one place, asked for in another one.
+    let mut blobs = fixture.told.blobs.lock().unwrap();
+    let other = blobs.values().next().unwrap().clone();
+    blobs.values_mut().for_each(|bytes| bytes.clone_from(&other));
+    drop(blobs);
+    fixture.read_all(&fixture.fresh(), LONG);
+}
+
+#[test]
+fn nothing_is_kept_of_a_store_that_wants_none_and_no_value_that_is_large() {
+    let fixture = fixture();
+    fixture.fill(20_000);
+    fixture.read_all(&fixture.fresh(), NEVER);
+    // The root, and the leaf where the catalog ends: pages are of the store of their first key.
+    let of_the_catalog = fixture.told.blobs.lock().unwrap().len();
+    assert!(of_the_catalog <= 2, "{of_the_catalog}");
+    let values_only = CacheDurations { pages: Duration::ZERO, ..LONG };
+    fixture.read_all(&fixture.fresh(), values_only);
+    let sizes = |fixture: &Fixture| -> Vec<usize> {
+        fixture.told.blobs.lock().unwrap().values().map(Vec::len).collect()
+    };
+    assert_eq!(sizes(&fixture).len(), of_the_catalog + 1);
+    fixture.told.blobs.lock().unwrap().clear();
+    let large = crate::random::Random::new(1).bytes(100_000);
+    let mut transaction = fixture.one.begin(Mode::Write).unwrap();
+    transaction.put(fixture.store, b"large", &large, Placement::Eager).unwrap();
+    transaction.commit().unwrap();
+    let fresh = fixture.fresh();
+    let mut transaction = fresh.begin(Mode::Read).unwrap();
+    transaction.set_cache_durations(fixture.store, values_only);
+    for _ in 0..3 {
+        assert!(
+            transaction.get_with(fixture.store, b"large", |value| value == Some(large.as_slice())).unwrap()
+        );
+    }
+    assert!(sizes(&fixture).len() <= of_the_catalog && sizes(&fixture).iter().all(|bytes| *bytes < 64 << 10));
 }

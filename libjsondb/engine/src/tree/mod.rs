@@ -3,6 +3,7 @@
 pub(crate) mod build;
 pub(crate) mod changes;
 mod cursor;
+pub(crate) mod shared_cache;
 
 use std::sync::{Arc, Weak};
 
@@ -15,6 +16,7 @@ use crate::segment::{SegmentId, Segments};
 use crate::{BlobRef, Error, Result, ValueRef};
 
 pub(crate) use cursor::TreeCursor;
+use shared_cache::{Cached, SharedCache};
 
 /// Deeper than any tree of 2^64 entries: more is a cycle made by damage.
 pub(crate) const DEPTH_MAX: usize = 64;
@@ -66,6 +68,8 @@ pub(crate) struct Pages {
     cache: Cache<BlobKey, Arc<Page>, PageWeight, DefaultHashBuilder, SecondChance>,
     /// Roots that were read last, by a part of their place: every read begins at one, and all threads at the same.
     roots: [ArcSwapOption<KnownRoot>; ROOTS_KNOWN],
+    /// What other processes read before, where machines share the folder.
+    shared: Option<SharedCache>,
 }
 
 /// The page of a root, as long as somebody keeps it.
@@ -82,7 +86,16 @@ impl Pages {
         let expected = (cache_bytes / crate::page::PAGE_BYTES as u64).max(16) as usize;
         let cache =
             Cache::with(expected, cache_bytes, PageWeight, DefaultHashBuilder::default(), SecondChance);
-        Pages { segments, cache, roots: Default::default() }
+        Pages { segments, cache, roots: Default::default(), shared: None }
+    }
+
+    /// With a cache that other processes share.
+    pub(crate) fn with_shared(self, shared: Option<SharedCache>) -> Pages {
+        Pages { shared, ..self }
+    }
+
+    pub(crate) fn shared(&self) -> Option<&SharedCache> {
+        self.shared.as_ref()
     }
 
     pub(crate) fn segments(&self) -> &Arc<Segments> {
@@ -94,7 +107,7 @@ impl Pages {
         if let Some(page) = self.cache.get(&key) {
             return Ok(page);
         }
-        let page = Arc::new(self.read_uncached(blob)?);
+        let page = Arc::new(self.read_shared(blob)?);
         self.cache.insert(key, Arc::clone(&page));
         Ok(page)
     }
@@ -126,7 +139,7 @@ impl Pages {
             return Ok(page);
         }
         let blob = branch.child(index);
-        let page = Arc::new(self.read_uncached(&blob)?);
+        let page = Arc::new(self.read_shared(&blob)?);
         if keep == Keep::All || page.kind() == PageKind::Branch {
             self.cache.insert((blob.segment, blob.offset), Arc::clone(&page));
             branch.remember_child(index, &page);
@@ -144,10 +157,29 @@ impl Pages {
         })
     }
 
+    fn read_shared(&self, blob: &BlobRef) -> Result<Page> {
+        let Some(shared) = &self.shared else { return self.read_uncached(blob) };
+        shared.read(&self.segments, blob, |bytes| {
+            let page = self.decode(blob, bytes)?;
+            Ok((Cached::Page(page.store()), page))
+        })
+    }
+
+    /// A value that lies beside the tree.
+    pub(crate) fn read_value(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        match &self.shared {
+            Some(shared) => shared.read(&self.segments, blob, |bytes| Ok((Cached::Value, bytes))),
+            None => self.segments.read(blob),
+        }
+    }
+
+    fn decode(&self, blob: &BlobRef, bytes: Vec<u8>) -> Result<Page> {
+        Page::decode(bytes).ok_or_else(|| self.damaged(blob, "not a page of the tree"))
+    }
+
     /// For walks over the whole tree, which would only push useful pages out.
     pub(crate) fn read_uncached(&self, blob: &BlobRef) -> Result<Page> {
-        let bytes = self.segments.read(blob)?;
-        Page::decode(bytes).ok_or_else(|| self.damaged(blob, "not a page of the tree"))
+        self.decode(blob, self.segments.read(blob)?)
     }
 
     /// A page or value is not what belongs in its place.

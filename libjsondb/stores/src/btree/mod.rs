@@ -89,7 +89,7 @@ impl Btree {
             let error = Error::new(ErrorCode::StoreExists, message);
             return Err(error.with_detail("store", options.name).with_detail("differences", differences));
         }
-        Self::opened(transaction, &engine_name, store, stored)
+        Self::opened(cancel, transaction, &engine_name, store, stored)
     }
 
     /// Opens an existing store.
@@ -100,10 +100,12 @@ impl Btree {
             let message = format!("error opening Btree ({name}), store not found");
             return Err(Error::new(ErrorCode::StoreNotFound, message).with_detail("store", name));
         };
-        Self::opened(transaction, &engine_name, store, BtreeOptions::from_metadata(name, &stored)?)
+        let stored = BtreeOptions::from_metadata(name, &stored)?;
+        Self::opened(cancel, transaction, &engine_name, store, stored)
     }
 
     fn opened(
+        cancel: &CancelToken,
         transaction: &Arc<Transaction>,
         engine_name: &str,
         store: StoreId,
@@ -111,6 +113,11 @@ impl Btree {
     ) -> Result<Self> {
         let (options, specification) = options.normalise()?;
         let layout = Layout::new(&options.name, options.is_unique, specification);
+        let durations = options.cache_durations();
+        transaction.with(cancel, |engine| {
+            engine.set_cache_durations(store, durations);
+            Ok(())
+        })?;
         let namer = layout.clone();
         transaction.name_keys(engine_name, Arc::new(move |key| namer.describe(key)));
         Ok(Self { transaction: transaction.clone(), store, options, layout, cursor: Mutex::default() })

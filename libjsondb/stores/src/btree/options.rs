@@ -1,6 +1,7 @@
 //! Options of a B-tree store: given, checked, stored as the engine's store metadata, given back.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -11,6 +12,8 @@ use crate::{Error, ErrorCode, Result};
 const SLOT_LENGTH_DEFAULT: i64 = 500;
 const SLOT_LENGTH_MIN: i64 = 2;
 const SLOT_LENGTH_MAX: i64 = 20_000;
+/// Longest duration in a cache: a year.
+const MINUTES_MAX: f64 = 366.0 * 24.0 * 60.0;
 
 /// Options of a B-tree store, by the names Python has for them. Unknown fields are ignored; a null is the same as no
 /// field.
@@ -38,7 +41,7 @@ pub struct BtreeOptions {
     pub index_specification: String,
     /// Of the caller's transaction; not stored.
     pub transaction_id: String,
-    /// Durations in minutes and flags, as given.
+    /// Durations in minutes and flags, as given. See [`BtreeOptions::cache_durations`].
     pub cache_config: Option<BTreeMap<String, Value>>,
     /// False when keys are objects.
     pub is_primitive_key: bool,
@@ -59,6 +62,20 @@ impl BtreeOptions {
         let specification = IndexSpecification::parse(&self.index_specification)?;
         self.index_specification = specification.as_ref().map(IndexSpecification::text).unwrap_or_default();
         Ok((self, specification))
+    }
+
+    /// How long a Clustered database keeps what it reads of the store for other processes: `node_cache_duration` for pages,
+    /// `value_data_cache_duration` for large values. What is not said is as by default: 5 minutes, and not at all.
+    pub fn cache_durations(&self) -> engine::CacheDurations {
+        let minutes = |field: &str, otherwise: Duration| {
+            let given = self.cache_config.as_ref().and_then(|config| config.get(field)?.as_f64());
+            given.map_or(otherwise, |minutes| Duration::from_secs_f64(60.0 * minutes.clamp(0.0, MINUTES_MAX)))
+        };
+        let default = engine::CacheDurations::default();
+        engine::CacheDurations {
+            pages: minutes("node_cache_duration", default.pages),
+            values: minutes("value_data_cache_duration", default.values),
+        }
     }
 
     /// The engine's metadata of the store: equal bytes for equal options, in whatever transaction.
@@ -194,6 +211,20 @@ mod tests {
         other.is_unique = true;
         other.slot_length = 7;
         assert_eq!(one.differences(&other), ["is_unique", "slot_length"]);
+    }
+
+    #[test]
+    fn cache_durations_are_minutes() {
+        let durations = |config: &str| {
+            let durations =
+                options(&format!(r#"{{"name": "x", "cache_config": {config}}}"#)).cache_durations();
+            (durations.pages.as_secs(), durations.values.as_secs())
+        };
+        assert_eq!(durations("null"), (300, 0));
+        assert_eq!(durations(r#"{"node_cache_duration": 1, "value_data_cache_duration": 0.5}"#), (60, 30));
+        assert_eq!(durations(r#"{"node_cache_duration": 0, "value_data_cache_duration": -1}"#), (0, 0));
+        assert_eq!(durations(r#"{"node_cache_duration": "long"}"#), (300, 0));
+        assert_eq!(durations(r#"{"node_cache_duration": 1e300}"#).0, 366 * 24 * 3600);
     }
 
     #[test]
