@@ -199,21 +199,12 @@ fn worker() {
             let (database, journal) = (&database, &journal);
             scope.spawn(move || {
                 // Another thread would go on for ever.
-                let end = EndWithProcess;
+                let end = process::EndWithProcess;
                 commit_for_ever(database, writer, journal);
                 drop(end);
             });
         }
     });
-}
-
-/// A thread that panics takes its process along, and so the campaign.
-struct EndWithProcess;
-
-impl Drop for EndWithProcess {
-    fn drop(&mut self) {
-        std::process::exit(1);
-    }
 }
 
 /// How long a process took from opening the folder to its first read.

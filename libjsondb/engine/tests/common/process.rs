@@ -119,3 +119,12 @@ pub fn when_told_to_end(end: impl FnOnce() + Send + 'static) {
         end();
     });
 }
+
+/// In a worker, held by each thread: one that panics takes its process along, and so the campaign.
+pub struct EndWithProcess;
+
+impl Drop for EndWithProcess {
+    fn drop(&mut self) {
+        std::process::exit(1);
+    }
+}
