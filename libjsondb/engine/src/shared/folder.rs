@@ -38,35 +38,32 @@ impl SlotFolder {
 
     /// Fails where two files can get the same name, or none can get a second one: on such a file system writers cannot share a folder.
     pub(crate) fn check_links(&self) -> Result<()> {
-        let [file, second] = [self.log.staged("probe"), self.log.staged("probe-2")];
+        let [file, second] = ["probe", "probe2"].map(|name| self.log.staged(&format!("{name}.c")));
         for path in [&file, &second] {
             os::remove(path)?;
         }
         File::create_new(&file)?.sync()?;
-        let tries = os::link(&file, &second).and_then(|first| Ok([first, os::link(&file, &second)?]));
-        let kept = tries.and_then(|tries| match tries {
-            [Link::Made, Link::Taken] => Ok(()),
-            tries => {
-                let what = format!(
-                    "{} cannot be shared: its file system gave a name that was taken ({tries:?}); Clustered needs one with hard links",
-                    self.log.staging.display()
-                );
-                Err(Error::new(ErrorKind::Invalid, what))
-            }
-        });
+        let found = match [os::link(&file, &second), os::link(&file, &second)] {
+            [Ok(Link::Made), Ok(Link::Taken)] => None,
+            [Ok(Link::Made), Ok(_)] => Some("two files got the same name".to_owned()),
+            // Whatever it calls the reason: a file was made there a moment ago.
+            [Err(error), _] | [Ok(Link::Made), Err(error)] => Some(error.to_string()),
+            [Ok(first), _] => Some(format!("a new name was answered with {first:?}")),
+        };
         for path in [&file, &second] {
             os::remove(path)?;
         }
-        kept.map_err(|error| match error.kind() {
-            ErrorKind::Io => {
-                let what = format!(
-                    "{} cannot be shared: {error}; Clustered needs a file system with hard links",
-                    self.log.staging.display()
-                );
-                Error::new(ErrorKind::Invalid, what)
-            }
-            _ => error,
-        })
+        match found {
+            None => Ok(()),
+            Some(found) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{} cannot be opened as Clustered: that needs a file system on which a file can be given a second \
+                     name that only one writer gets (hard links: NFS, ext4, XFS and the like), and here {found}",
+                    self.log.path.parent().unwrap_or(&self.log.path).display()
+                ),
+            )),
+        }
     }
 
     /// Path of a slot.

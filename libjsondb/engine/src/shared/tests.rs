@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::os::faults::{self, Fault, Faults};
 use crate::{Database, Durability, ErrorKind, Mode, Options, Placement, Result, StoreId};
 
 fn open(folder: &Path) -> Database {
@@ -213,4 +214,23 @@ fn it_is_verified_backed_up_and_measured() {
     let gap = Database::open_shared_alone(folder.path(), &Options::default()).map(drop).unwrap_err();
     assert_eq!(gap.corrupt_at().unwrap().file, slot);
     assert_eq!(one.verify().unwrap_err().corrupt_at().unwrap().file, slot);
+}
+
+#[test]
+fn a_file_system_without_hard_links_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().canonicalize().unwrap();
+    drop(Database::open_alone(&path, &Options::default()).unwrap());
+    for errno in [libc::EPERM, libc::ENOTSUP, libc::EACCES] {
+        faults::set(
+            &path,
+            Faults { only: Some(("link", "c")), after: 0, count: 9, fault: Fault::Error(errno) },
+        );
+        let refused = Database::open_shared_alone(&path, &Options::default()).map(drop).unwrap_err();
+        faults::forget(&path);
+        assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+        assert!(refused.message().contains("hard links"), "{refused}");
+    }
+    // It is what it was.
+    drop(Database::open_alone(&path, &Options::default()).unwrap());
 }
