@@ -25,7 +25,7 @@ use uuid::Uuid;
 pub use address::{DEFAULT_ADDRESS, Error};
 use hot::HotKeys;
 use lines::Lines;
-use server::{ANSWER_WITHIN, Server};
+use server::Server;
 
 /// Nobody needs the newest slot for longer: by then every machine has looked at the folder itself.
 const HEAD_LIVES_MS: u64 = 60_000;
@@ -44,18 +44,33 @@ redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
 local time = redis.call('TIME')
 return redis.call('ZRANGEBYSCORE', KEYS[2], time[1] * 1000, '+inf', 'LIMIT', 0, ARGV[1])";
 
+/// A server has so long to answer, or to accept a connection, once it was connected to.
+const ANSWER_WITHIN: Duration = Duration::from_millis(50);
+
 /// The process's Redis server, if it has one, and what the process knows by itself.
-#[derive(Default)]
 pub struct Redis {
+    answer_within: Duration,
     server: ArcSwapOption<Server>,
     hot: HotKeys,
     lines: Arc<Lines>,
 }
 
+impl Default for Redis {
+    fn default() -> Redis {
+        Redis::answering_within(ANSWER_WITHIN)
+    }
+}
+
 impl Redis {
+    /// For a server that is left alone for a second when an answer takes longer than this; 50 ms by default.
+    pub fn answering_within(answer_within: Duration) -> Redis {
+        let (server, hot, lines) = (ArcSwapOption::empty(), HotKeys::default(), Arc::default());
+        Redis { answer_within, server, hot, lines }
+    }
+
     /// Connects to `redis://[user:password@]host[:port][/number]`, in place of the server before.
     pub fn open(&self, address: &str) -> Result<(), Error> {
-        self.server.store(Some(Arc::new(Server::open(address)?)));
+        self.server.store(Some(Arc::new(Server::open(address, self.answer_within)?)));
         Ok(())
     }
 
@@ -70,7 +85,7 @@ impl Redis {
     }
 
     fn ask<T>(&self, question: impl Fn(&mut redis::Connection) -> redis::RedisResult<T>) -> Option<T> {
-        self.server.load().as_ref()?.ask(ANSWER_WITHIN, question)
+        self.server.load().as_ref()?.ask(question)
     }
 }
 

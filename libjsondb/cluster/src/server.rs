@@ -9,8 +9,6 @@ use crate::address::{self, Error};
 
 /// At opening a server is waited for so long.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
-/// Later it has so long to answer, or to accept a connection.
-pub(crate) const ANSWER_WITHIN: Duration = Duration::from_millis(50);
 /// One that did not answer is left alone for so long.
 const REST: Duration = Duration::from_secs(1);
 /// More connections are made when they are needed, and closed again.
@@ -23,11 +21,12 @@ pub(crate) struct Server {
     resting: Mutex<Option<Instant>>,
     /// Of the process that opened it. A forked child shares the connections' other ends, so it uses none.
     generation: u32,
+    answer_within: Duration,
 }
 
 impl Server {
     /// Connects, and asks for an answer.
-    pub(crate) fn open(address: &str) -> Result<Server, Error> {
+    pub(crate) fn open(address: &str, answer_within: Duration) -> Result<Server, Error> {
         let info = address::parse(address)?;
         let name = info.addr().to_string();
         let connected = Client::open(info).and_then(|client| {
@@ -39,7 +38,8 @@ impl Server {
         let unreachable = |error: RedisError| Error::Unreachable { server: name, reason: error.to_string() };
         let (client, connection) = connected.map_err(unreachable)?;
         let generation = engine::process_generation();
-        Ok(Server { client, idle: Mutex::new(vec![connection]), resting: Mutex::default(), generation })
+        let (idle, resting) = (Mutex::new(vec![connection]), Mutex::default());
+        Ok(Server { client, idle, resting, generation, answer_within })
     }
 
     /// True in a child of the process that opened it.
@@ -47,10 +47,15 @@ impl Server {
         self.generation != engine::process_generation()
     }
 
-    /// The answer to a question that may be asked twice; None when there is none within `patience`, or the server rests.
-    pub(crate) fn ask<T>(
+    /// The answer to a question that may be asked twice; None when there is none in time, or the server rests.
+    pub(crate) fn ask<T>(&self, question: impl Fn(&mut Connection) -> RedisResult<T>) -> Option<T> {
+        self.ask_and_wait(Duration::ZERO, question)
+    }
+
+    /// As [`Server::ask`], a question that the server itself may wait with.
+    pub(crate) fn ask_and_wait<T>(
         &self,
-        patience: Duration,
+        wait: Duration,
         question: impl Fn(&mut Connection) -> RedisResult<T>,
     ) -> Option<T> {
         if self.is_inherited() || self.is_resting() {
@@ -58,8 +63,8 @@ impl Server {
         }
         let idle = self.lock_idle().pop();
         let was_idle = idle.is_some();
-        let connect = || self.client.get_connection_with_timeout(ANSWER_WITHIN);
-        let ask = |connection| self.ask_over(connection, patience, &question);
+        let connect = || self.client.get_connection_with_timeout(self.answer_within);
+        let ask = |connection| self.ask_over(connection, self.answer_within + wait, &question);
         let mut answer = idle.map_or_else(connect, Ok).and_then(ask);
         if was_idle && answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
             // It was started anew: what was connected before is of no use.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use redis::{Connection, RedisResult};
 
 use crate::hot::{Attempt, HOT_FOR, HotKey};
-use crate::server::{ANSWER_WITHIN, Server};
+use crate::server::Server;
 use crate::{name, random_u64};
 
 /// A turn is waited for no longer.
@@ -90,7 +90,7 @@ impl RedisTurn {
     fn take(&self, queues_up: bool, was_lost: bool) -> Option<bool> {
         let (database, hash) = self.key;
         let hot_for = HOT_FOR.as_millis() as u64;
-        self.server.ask(ANSWER_WITHIN, |connection| {
+        self.server.ask(|connection| {
             let mut command = redis::cmd("EVAL");
             command.arg(TAKE).arg(3).arg(self.names()).arg(name(database, "hot"));
             command.arg((&self.token, LEASE_MS, FORGOTTEN_MS, u8::from(queues_up), u8::from(was_lost)));
@@ -105,7 +105,7 @@ impl RedisTurn {
             let wait = CALLED_WITHIN.as_secs_f64();
             redis::cmd("BLPOP").arg(self.wake(&self.token)).arg(wait).query(connection)
         };
-        self.server.ask(CALLED_WITHIN + ANSWER_WITHIN, called).map(|called| called.is_some())
+        self.server.ask_and_wait(CALLED_WITHIN, called).map(|called| called.is_some())
     }
 
     /// Who has the turn, and who waits for it.
@@ -122,7 +122,7 @@ impl RedisTurn {
 impl Drop for RedisTurn {
     fn drop(&mut self) {
         // Else the lease ends it.
-        let _: Option<i64> = self.server.ask(ANSWER_WITHIN, |connection| {
+        let _: Option<i64> = self.server.ask(|connection| {
             let arguments = (&self.token, LEASE_MS, FORGOTTEN_MS, self.wake(""));
             redis::cmd("EVAL").arg(GIVE_BACK).arg(2).arg(self.names()).arg(arguments).query(connection)
         });
