@@ -67,7 +67,10 @@ class PagingInfo:
 
 @dataclass
 class CacheConfig:
-    """Cache durations in minutes. Kept with the store and given back; this engine has no use for them."""
+    """Durations in minutes, for the Redis of a Clustered database: `node_cache_duration` of tree pages,
+    `value_data_cache_duration` of large values; 0 keeps nothing there. The others are kept with the store and
+    given back.
+    """
 
     registry_cache_duration: int = 10
     is_registry_cache_ttl: bool = False

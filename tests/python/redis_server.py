@@ -50,6 +50,13 @@ class RedisServer:
             connection.sendall((" ".join(words) + "\r\n").encode())
             return connection.makefile().readline().strip()
 
+    def keys(self) -> list[str]:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
+            connection.sendall(b"KEYS *\r\n")
+            answer = connection.makefile()
+            count = int(answer.readline()[1:])
+            return [answer.readline() and answer.readline().strip() for _ in range(count)]
+
     def pause(self) -> None:
         self._process.send_signal(signal.SIGSTOP)
 
