@@ -293,9 +293,13 @@ void removeContext(long long ctx);
 char *contextError(long long ctx);
 
 // Opens a database; the folder itself is opened by the first transaction. Options (JSON): "storage_path" or
-// "stores_folders" (a list of one folder), "db_type" (0 Standalone), "registry_hash_mod", "memory_limit" (bytes).
+// "stores_folders" (a list of one folder), "db_type" (0 Standalone, 1 Clustered), "as_found" (true: as it was opened last, for tools),
+// "registry_hash_mod", "memory_limit" (bytes).
 // Release the handle with sop_handle_release.
-int32_t sop_database_open(int64_t ctx, const char *options, size_t options_len, uint64_t *out);
+int32_t sop_database_open(int64_t ctx,
+                          const char *options,
+                          size_t options_len,
+                          uint64_t *out);
 
 // Closes a database: waits for its background work, then transactions still open on it fail with
 // SOP_ERROR_CODE_CLOSED, unless another database handle of this process uses the same folder. Closing twice is no

@@ -22,7 +22,8 @@ pub(crate) fn open(process: &Process, options: &str) -> Result<u64> {
 }
 
 /// Opens a database; the folder itself is opened by the first transaction. Options (JSON): "storage_path" or
-/// "stores_folders" (a list of one folder), "db_type" (0 Standalone), "registry_hash_mod", "memory_limit" (bytes).
+/// "stores_folders" (a list of one folder), "db_type" (0 Standalone, 1 Clustered), "as_found" (true: as it was opened last, for tools),
+/// "registry_hash_mod", "memory_limit" (bytes).
 /// Release the handle with sop_handle_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_database_open(

@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     ctx = Context()
     try:
-        with Database(ctx, storage_path=arguments.path) as db:
+        with Database.as_found(ctx, arguments.path) as db:
             code: int = arguments.run(ctx, db, arguments)
         if sys.stdout is not None:  # it is when the process was started without one
             sys.stdout.flush()

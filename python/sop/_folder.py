@@ -35,6 +35,7 @@ class Folder:
         erasure_config: Mapping[str, Any] | None = None,
         registry_hash_mod: int = 0,
         memory_limit: int | None = None,
+        as_found: bool = False,
     ) -> None:
         given = [storage_path] if stores_folders is None else _sequence(stores_folders)
         folders = [_path(folder) for folder in given or [storage_path]]
@@ -52,8 +53,12 @@ class Folder:
             "erasure_config": erasure_config or None,
         }
         self.placement = encode(placement, "the database options")
-        limits = {"registry_hash_mod": registry_hash_mod, "memory_limit": memory_limit}
-        self.options = encode({**placement, **limits}, "the database options")
+        others = {
+            "registry_hash_mod": registry_hash_mod,
+            "memory_limit": memory_limit,
+            "as_found": as_found,
+        }
+        self.options = encode({**placement, **others}, "the database options")
         self._handle: Handle | None = None
         self._lock = Lock()
 

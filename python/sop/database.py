@@ -59,6 +59,16 @@ class Database:
             self.storage_path, stores_folders, db_type, erasure_config, memory_limit=memory_limit
         )
 
+    @classmethod
+    def as_found(cls: type[_Self], ctx: Context, storage_path: str | os.PathLike[str]) -> _Self:
+        """The database in a folder, opened as it was opened last: Standalone or Clustered.
+
+        For tools. Clustered, it needs no Redis server: without one it only takes longer.
+        """
+        database = cls(ctx, storage_path)
+        database._folder = Folder(database.storage_path, as_found=True)
+        return database
+
     def __enter__(self: _Self) -> _Self:
         return self
 

@@ -17,7 +17,18 @@ from typing import Any
 import pytest
 
 from conftest import environment
-from sop import Context, ContextCancelledError, CorruptionError, Database, ValidationError, btree, maintenance
+from redis_server import RedisServer
+from sop import (
+    Context,
+    ContextCancelledError,
+    CorruptionError,
+    Database,
+    DBType,
+    Redis,
+    ValidationError,
+    btree,
+    maintenance,
+)
 from sop.ai import Item, Model, VectorDatabase
 
 WORKERS = Path(__file__).with_name("workers.py")
@@ -45,6 +56,30 @@ def answer(*arguments: object, code: int = 0) -> object:
 def noise(seed: int, length: int) -> str:
     """Text that compression makes hardly shorter."""
     return f"{random.Random(seed).getrandbits(4 * length):0{length}x}"
+
+
+def test_a_clustered_database_in_use_is_looked_after_as_it_is(
+    ctx: Context, tmp_path: Path, redis_server: RedisServer
+) -> None:
+    Redis.open_connection(redis_server.url)
+    folder, copy = tmp_path / "db", tmp_path / "copy"
+    with Database(ctx, storage_path=folder, db_type=DBType.Clustered) as db:
+        for key in range(3):
+            with db.begin_transaction(ctx) as t:
+                db.new_btree(ctx, "one", t).upsert(ctx, btree.Item(key=key, value="v"))
+        assert answer("info", folder)["processes"] == 2
+        assert answer("verify", folder)["findings"] == []
+        for command in ("ls", "compact"):
+            assert sop(command, folder).returncode == 0
+        assert sop("backup", folder, copy).returncode == 0
+        with db.begin_transaction(ctx) as t:
+            assert db.open_btree(ctx, "one", t).count() == 3
+    # Still Clustered, and nobody has it open: the tools need no server.
+    redis_server.stop()
+    assert answer("verify", folder)["findings"] == []
+    assert sop("info", folder).returncode == 0
+    with Database.as_found(ctx, copy) as db, db.begin_transaction(ctx) as t:
+        assert db.open_btree(ctx, "one", t).count() == 3
 
 
 def contents(folder: Path) -> dict[str, list[object]]:

@@ -18,7 +18,9 @@ use crate::per_process::PerProcess;
 use crate::pin::{self, Pin, PinSurvey, Sharing};
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::shared::SharedLog;
+use crate::shared::boundary::LogKind;
 use crate::shared::coordinator::{Coordinator, Peers};
+use crate::shared::folder::read_boundary;
 use crate::snapshot::Snapshot;
 use crate::sync::SyncLock;
 use crate::tree::{Pages, Wait};
@@ -212,6 +214,12 @@ impl Database {
     /// The folder, absolute.
     pub fn folder(&self) -> &Path {
         &self.inner.folder
+    }
+
+    /// True when what is in the folder was last opened by [`Database::open_shared`]. Reads one small file, and changes nothing.
+    pub fn is_shared_folder(folder: &Path) -> Result<bool> {
+        let boundary = read_boundary(&folder.join("log"))?;
+        Ok(boundary.is_some_and(|boundary| boundary.log == LogKind::Slots))
     }
 
     /// True when it was opened by [`Database::open_shared`].

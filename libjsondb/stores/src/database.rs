@@ -31,6 +31,9 @@ pub struct DatabaseOptions {
     /// 0 Standalone, 1 Clustered.
     #[serde(deserialize_with = "null_as_default")]
     pub db_type: i32,
+    /// Opens the folder as it was opened last, whatever `db_type` is, and as Clustered without hints where nobody gives them: for tools.
+    #[serde(deserialize_with = "null_as_default")]
+    pub as_found: bool,
     /// Erasure coding per store; null or empty for none.
     pub erasure_config: Option<Value>,
     /// 250..=750,000; 0 or less means 250. Checked and given back: this engine has no registry to size by it.
@@ -45,7 +48,8 @@ impl Default for DatabaseOptions {
         Self {
             storage_path: String::new(),
             stores_folders: None,
-            db_type: 0,
+            db_type: STANDALONE,
+            as_found: false,
             erasure_config: None,
             registry_hash_mod: REGISTRY_HASH_MOD_MIN,
             memory_limit: None,
@@ -327,9 +331,10 @@ impl Database {
     }
 
     fn with_engine<R>(&self, mut work: impl FnMut(&engine::Database) -> engine::Result<R>) -> Result<R> {
-        let coordinator = self.coordinator()?;
+        let db_type = self.db_type()?;
+        let coordinator = self.coordinator(db_type)?;
         let mut open_and_work = || {
-            let engine = self.open_engine(coordinator.clone())?;
+            let engine = self.open_engine(db_type, coordinator.clone())?;
             self.acquire(&engine, coordinator.clone());
             work(&engine)
         };
@@ -341,21 +346,36 @@ impl Database {
         Ok(worked?)
     }
 
+    /// How the folder is to be opened.
+    fn db_type(&self) -> Result<i32> {
+        if !self.options.as_found {
+            return Ok(self.options.db_type);
+        }
+        Ok(if engine::Database::is_shared_folder(&self.folder)? { CLUSTERED } else { STANDALONE })
+    }
+
     /// What carries hints, from the first opening of the folder on.
-    fn coordinator(&self) -> Result<Option<Arc<dyn Coordinator>>> {
+    fn coordinator(&self, db_type: i32) -> Result<Option<Arc<dyn Coordinator>>> {
         if let Some(used) = lock(&self.used).as_ref().filter(|used| Arc::ptr_eq(&used.users, &USERS.get())) {
             return Ok(used.coordinator.clone());
         }
         match self.connect {
-            Some(connect) if self.options.db_type == CLUSTERED => connect().map(Some),
+            Some(connect) if db_type == CLUSTERED => match connect() {
+                Err(_) if self.options.as_found => Ok(None),
+                connected => connected.map(Some),
+            },
             _ => Ok(None),
         }
     }
 
-    fn open_engine(&self, coordinator: Option<Arc<dyn Coordinator>>) -> engine::Result<engine::Database> {
+    fn open_engine(
+        &self,
+        db_type: i32,
+        coordinator: Option<Arc<dyn Coordinator>>,
+    ) -> engine::Result<engine::Database> {
         let open = || {
             let options = self.options.engine_options();
-            match self.options.db_type {
+            match db_type {
                 CLUSTERED => engine::Database::open_shared(&self.folder, &options, coordinator.clone()),
                 _ => engine::Database::open(&self.folder, &options),
             }
