@@ -75,12 +75,14 @@ pub(crate) fn read_state(
 
 /// False when slots on the way were removed. Fails when one is missing.
 fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Replica) -> Result<bool> {
+    // Asked for once: while others commit without a pause there is always a newer one.
+    let last = shared.slots.last()?;
     loop {
         if follow(shared, confirmed, replica, |_, _| Ok(()))? == Followed::Trimmed {
             return Ok(false);
         }
         let next = replica.position.next_seq();
-        if shared.slots.list()?.last().is_none_or(|(last, _)| *last < next) {
+        if last.is_none_or(|last| last < next) {
             return Ok(true);
         }
         // Made since, or there is a gap.

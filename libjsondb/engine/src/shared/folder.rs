@@ -151,6 +151,18 @@ impl SlotFolder {
         Ok(Some(now.saturating_sub(then)))
     }
 
+    /// The newest slot there is. Looks at one folder's files: there may be very many.
+    pub(crate) fn last(&self) -> Result<Option<Seq>> {
+        for name in os::list_folders(&self.log.path)?.iter().rev() {
+            let files = os::list(&self.log.path.join(name))?;
+            let last = files.iter().filter_map(|(file, _)| slot_of_file_name(file)).max();
+            if last.is_some() {
+                return Ok(last);
+            }
+        }
+        Ok(None)
+    }
+
     /// The slots there are, rising.
     pub(crate) fn list(&self) -> Result<Vec<(Seq, u64)>> {
         let mut slots = Vec::new();

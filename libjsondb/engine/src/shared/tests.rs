@@ -234,3 +234,22 @@ fn a_file_system_without_hard_links_is_refused_with_the_reason() {
     // It is what it was.
     drop(Database::open_alone(&path, &Options::default()).unwrap());
 }
+
+#[test]
+fn the_newest_slot_is_that_of_the_newest_folder_that_has_any() {
+    let folder = tempfile::tempdir().unwrap();
+    let one = open(folder.path());
+    let slots = &one.inner.shared.as_ref().unwrap().slots;
+    assert_eq!(slots.last().unwrap(), None);
+    store(&one);
+    assert_eq!(slots.last().unwrap(), slots.list().unwrap().last().map(|(slot, _)| *slot));
+    for (folder_number, slot) in [(1, Some(4097)), (1, Some(5000)), (2, None)] {
+        let later = folder.path().join("log").join(format!("{folder_number:012}"));
+        std::fs::create_dir_all(&later).unwrap();
+        if let Some(slot) = slot {
+            std::fs::write(later.join(format!("{slot:020}.c")), b"").unwrap();
+        }
+    }
+    assert_eq!(slots.last().unwrap(), Some(crate::Seq(5000)));
+    assert_eq!(slots.list().unwrap().last().unwrap().0, crate::Seq(5000));
+}
