@@ -20,7 +20,11 @@ def expected_output(recipe: str) -> list[str]:
 
 
 @pytest.mark.parametrize("number", range(len(RECIPES)))
-def test_recipe(number: int, tmp_path: Path) -> None:
+def test_recipe(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    if "REDIS_URL" in RECIPES[number]:
+        monkeypatch.setenv("REDIS_URL", request.getfixturevalue("redis_server").url)
     script = tmp_path / "recipe.py"
     script.write_text(RECIPES[number], encoding="utf-8")
     for folder in ("one", "two"):
