@@ -96,9 +96,9 @@ impl File {
         Ok(File::new(call("open for writing", path, || options.open(path))?, path))
     }
 
-    /// As [`File::open`], for a file that is to be locked.
+    /// As [`File::open_writable`], for a file that is to be locked: NFS locks for one only what that one may write.
     pub(crate) fn open_to_lock(path: &Path) -> Result<Option<File>> {
-        Ok(File::open(path)?.map(File::into_lockable))
+        Ok(File::open_writable(path)?.map(File::into_lockable))
     }
 
     /// As [`File::open_or_create`], for a file that is to be locked.
