@@ -1,6 +1,8 @@
 //! Where a Redis server is, and what is told when it is not.
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
+
+use crate::tls;
 
 /// Where a server is looked for when nobody says.
 pub const DEFAULT_ADDRESS: &str = "redis://localhost:6379";
@@ -10,7 +12,7 @@ pub const DEFAULT_ADDRESS: &str = "redis://localhost:6379";
 pub enum Error {
     /// The text is no address of a server.
     #[error(
-        "cannot open a Redis connection: the address is not redis://[user:password@]host[:port][/number]: {0}"
+        "cannot open a Redis connection: the address is not redis://[user:password@]host[:port][/number], or rediss:// for TLS: {0}"
     )]
     Address(String),
     /// Nobody answers there.
@@ -28,10 +30,14 @@ pub enum Error {
 
 /// Takes an address apart.
 pub(crate) fn parse(address: &str) -> Result<ConnectionInfo, Error> {
-    if address.starts_with("rediss://") {
-        let what = "rediss:// (TLS) is not built into this library: let a TLS proxy on this machine, as stunnel, listen in \
-                    between, and name its redis:// address";
-        return Err(Error::Address(what.to_owned()));
+    let info = address.into_connection_info().map_err(|error| Error::Address(error.to_string()))?;
+    if is_encrypted(&info) {
+        tls::prepare()?;
     }
-    address.into_connection_info().map_err(|error| Error::Address(error.to_string()))
+    Ok(info)
+}
+
+/// Whether the connection is over TLS.
+pub(crate) fn is_encrypted(info: &ConnectionInfo) -> bool {
+    matches!(info.addr(), ConnectionAddr::TcpTls { .. })
 }

@@ -13,6 +13,7 @@ mod address;
 mod hot;
 mod lines;
 mod server;
+mod tls;
 mod turn;
 
 use std::sync::Arc;
@@ -68,7 +69,7 @@ impl Redis {
         Redis { answer_within, server, hot, lines }
     }
 
-    /// Connects to `redis://[user:password@]host[:port][/number]`, in place of the server before.
+    /// Connects to `redis://[user:password@]host[:port][/number]`, with `rediss://` over TLS, in place of the server before.
     pub fn open(&self, address: &str) -> Result<(), Error> {
         self.server.store(Some(Arc::new(Server::open(address, self.answer_within)?)));
         Ok(())

@@ -9,6 +9,8 @@ use crate::address::{self, Error};
 
 /// At opening a server is waited for so long.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// A connection over TLS takes about so many times as long: certificates are read, keys exchanged.
+const HANDSHAKE: u32 = 10;
 /// One that did not answer is left alone for so long.
 const REST: Duration = Duration::from_secs(1);
 /// More connections are made when they are needed, and closed again.
@@ -22,6 +24,7 @@ pub(crate) struct Server {
     /// Of the process that opened it. A forked child shares the connections' other ends, so it uses none.
     generation: u32,
     answer_within: Duration,
+    connect_within: Duration,
 }
 
 impl Server {
@@ -29,6 +32,7 @@ impl Server {
     pub(crate) fn open(address: &str, answer_within: Duration) -> Result<Server, Error> {
         let info = address::parse(address)?;
         let name = info.addr().to_string();
+        let connect_within = answer_within * if address::is_encrypted(&info) { HANDSHAKE } else { 1 };
         let connected = Client::open(info).and_then(|client| {
             let mut connection = client.get_connection_with_timeout(CONNECT_WITHIN)?;
             set_timeout(&connection, CONNECT_WITHIN)?;
@@ -39,7 +43,7 @@ impl Server {
         let (client, connection) = connected.map_err(unreachable)?;
         let generation = engine::process_generation();
         let (idle, resting) = (Mutex::new(vec![connection]), Mutex::default());
-        Ok(Server { client, idle, resting, generation, answer_within })
+        Ok(Server { client, idle, resting, generation, answer_within, connect_within })
     }
 
     /// True in a child of the process that opened it.
@@ -63,7 +67,7 @@ impl Server {
         }
         let idle = self.lock_idle().pop();
         let was_idle = idle.is_some();
-        let connect = || self.client.get_connection_with_timeout(self.answer_within);
+        let connect = || self.client.get_connection_with_timeout(self.connect_within);
         let ask = |connection| self.ask_over(connection, self.answer_within + wait, &question);
         let mut answer = idle.map_or_else(connect, Ok).and_then(ask);
         if was_idle && answer.as_ref().is_err_and(RedisError::is_connection_dropped) {

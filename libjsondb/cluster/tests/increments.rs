@@ -1,5 +1,7 @@
 //! Processes increment one counter while their server is lost, paused, flushed and set back: every increment counts once.
 
+#![allow(clippy::unwrap_used, missing_docs)]
+
 mod common;
 
 use std::path::Path;

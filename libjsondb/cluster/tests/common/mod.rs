@@ -1,6 +1,6 @@
 //! A Redis server of one test's own, on a free port.
 
-#![allow(dead_code, missing_docs, reason = "each test program uses a part")]
+#![allow(dead_code, reason = "each test uses a part")]
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -12,7 +12,7 @@ pub struct RedisServer {
     process: Child,
     folder: tempfile::TempDir,
     port: u16,
-    options: Vec<&'static str>,
+    options: Vec<String>,
     password: &'static str,
 }
 
@@ -21,10 +21,10 @@ impl RedisServer {
         RedisServer::start_with("", &[])
     }
 
-    pub fn start_with(password: &'static str, options: &[&'static str]) -> RedisServer {
+    pub fn start_with(password: &'static str, options: &[&str]) -> RedisServer {
         let folder = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let options = options.to_vec();
+        let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         let process = spawn(&folder, port, password, &options);
         let server = RedisServer { process, folder, port, options, password };
         server.connection();
@@ -102,7 +102,7 @@ impl Drop for RedisServer {
     }
 }
 
-fn spawn(folder: &tempfile::TempDir, port: u16, password: &str, options: &[&str]) -> Child {
+fn spawn(folder: &tempfile::TempDir, port: u16, password: &str, options: &[String]) -> Child {
     let mut command = Command::new("redis-server");
     command.args(["--save", "", "--port", &port.to_string(), "--requirepass", password]).args(options);
     command.arg("--dir").arg(folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
