@@ -154,7 +154,7 @@ impl Inner {
         drop(running);
         let thread = Running { inner: Arc::clone(self), purpose, is_marked: false };
         // When no thread can be had, the next commit tries again, and `make_room` works without one.
-        let _ = std::thread::Builder::new().name("sop-checkpoint".to_owned()).spawn(move || thread.work());
+        let _ = os::start_thread("sop-checkpoint", move || thread.work());
     }
 
     /// Before a commit: waits for the checkpoint when too much is pending, and reports why it cannot be made. `still_wanted` is

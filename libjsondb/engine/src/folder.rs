@@ -252,7 +252,7 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
     let header =
         WalHeader { id: crate::random_u64(), first_seq: Seq(1), previous: None, manifest: manifest.name };
     Wal::create(&log.path, &log.staged("wal"), &header)?;
-    write_format(folder, log, Uuid::new_v4())?;
+    write_format(folder, log, os::random_uuid())?;
     match folder.parent() {
         Some(parent) => os::sync_folder(parent),
         None => Ok(()),

@@ -20,7 +20,13 @@ mod backup;
 mod bytes;
 mod cancel;
 mod catalog;
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../tests/isolation/checker.rs"]
+mod checker;
 mod checkpoint;
+#[cfg(all(test, unix))]
+mod cluster_tests;
 mod collect;
 mod commit;
 #[cfg(test)]
@@ -43,7 +49,15 @@ mod fuzz_driver;
 mod gap;
 mod get;
 #[cfg(test)]
+#[allow(dead_code)] // The cluster campaign does without what the isolation campaign exports.
+#[path = "../tests/isolation/graph.rs"]
+mod graph;
+#[cfg(test)]
 mod hazard_tests;
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../tests/isolation/history.rs"]
+mod history;
 mod info;
 mod log;
 mod manifest;
@@ -62,6 +76,10 @@ mod random;
 mod range;
 mod read_set;
 mod replica;
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../tests/isolation/report.rs"]
+mod report;
 mod run;
 mod segment;
 mod shared;
@@ -72,6 +90,10 @@ mod tree;
 mod types;
 mod validate;
 mod verify;
+#[cfg(test)]
+#[allow(dead_code)]
+#[path = "../tests/isolation/versions.rs"]
+mod versions;
 mod wait;
 mod write_set;
 mod writers;
@@ -102,5 +124,5 @@ pub use verify::{Finding, LogReport, StoreContents, Verification, verify};
 
 /// 64 random bits, for names that must never repeat.
 fn random_u64() -> u64 {
-    uuid::Uuid::new_v4().as_u64_pair().1
+    os::random_uuid().as_u64_pair().1
 }

@@ -207,7 +207,7 @@ fn create_files(paths: &[PathBuf; 2], staged: &Path, sharing: Sharing) -> Result
     for _ in 1..CREATE_ATTEMPTS {
         match try_create_files(paths, staged, sharing) {
             // Swept from the staging folder: without its pin this process counted as dead.
-            Err(_) if !staged.exists() => {}
+            Err(_) if !os::exists(staged)? => {}
             created => return created,
         }
     }

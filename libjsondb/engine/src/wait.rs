@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::os::File;
+use crate::os::{self, File};
 use crate::{Error, ErrorKind, Result};
 
 /// What holds a lock takes microseconds, or one sync: so many tries are made before a thread sleeps.
@@ -30,7 +30,7 @@ pub(crate) fn acquire_unless(
     if lock.try_lock()? {
         return Ok(true);
     }
-    let deadline = after(timeout);
+    let deadline = os::uptime().checked_add(timeout);
     let (mut yields, mut pause) = (0, PAUSE_MIN);
     loop {
         if is_done()? {
@@ -44,14 +44,14 @@ pub(crate) fn acquire_unless(
             std::thread::yield_now();
             continue;
         }
-        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if deadline.is_some_and(|deadline| os::uptime() >= deadline) {
             let path = lock.path().display();
             let what = format!(
                 "another process holds {path} for over {timeout:?}: if it is stopped, let it go on or end it"
             );
             return Err(Error::new(ErrorKind::Locked, what));
         }
-        std::thread::sleep(pause);
+        os::pause(pause);
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Lockable;
 
 #[cfg(not(unix))]
 impl Lockable {
-    pub(super) fn new(_file: &std::fs::File) -> Lockable {
+    pub(super) fn new(_file: &super::fs::File) -> Lockable {
         Lockable
     }
 }
@@ -81,7 +81,7 @@ mod unix {
 
     impl Lockable {
         /// To be made before the file is locked.
-        pub(in super::super) fn new(file: &std::fs::File) -> Lockable {
+        pub(in super::super) fn new(file: &super::super::fs::File) -> Lockable {
             let (descriptor, generation) = (file.as_raw_fd(), generation());
             let take = |slot: &AtomicI32| {
                 slot.compare_exchange(NONE, descriptor, Ordering::Relaxed, Ordering::Relaxed).is_ok()

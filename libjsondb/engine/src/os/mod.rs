@@ -1,13 +1,20 @@
 //! Every call to the operating system: files, folders, locks, sync. Linux, macOS and Windows are spelled out here and
 //! nowhere else; the rest of the engine sees offsets, bytes and typed errors that name the path.
 
+#[cfg(not(all(test, unix)))]
 use std::fs;
 use std::io;
+#[cfg(all(unix, not(test)))]
+use std::os::unix::fs as unix_fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use fs2::FileExt as _;
 
 use crate::{Error, Result};
+// Calls of threads that belong to a simulated machine go to a model.
+#[cfg(all(test, unix))]
+use simulated::{fs, fs as unix_fs};
 
 #[cfg(any(test, feature = "recording"))]
 pub mod faults;
@@ -24,6 +31,8 @@ mod faults {
     }
 }
 mod fork;
+#[cfg(all(test, unix))]
+pub(crate) mod simulated;
 #[cfg(any(test, feature = "recording"))]
 pub mod trace;
 
@@ -113,6 +122,10 @@ impl File {
 
     /// At once: a child forked before the lock is taken must not share it either.
     fn into_lockable(self) -> File {
+        #[cfg(all(test, unix))]
+        if self.file.is_simulated() {
+            return self;
+        }
         File { _lockable: Some(fork::Lockable::new(&self.file)), ..self }
     }
 
@@ -229,7 +242,7 @@ pub(crate) fn identity_of(path: &Path) -> Result<Option<FileIdentity>> {
 
 /// Creates a folder and those above it that are missing, and makes their names durable.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
-    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
+    let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !is_folder(ancestor)).collect();
     call("create the folder", path, || fs::create_dir_all(path))?;
     for created in missing {
         match created.parent() {
@@ -238,6 +251,15 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_folder(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// True when something is at `path`.
+pub(crate) fn exists(path: &Path) -> Result<bool> {
+    Ok(find("look at", path, || fs::metadata(path))?.is_some())
 }
 
 /// True when nothing is at `path`, or a folder with nothing in it.
@@ -254,7 +276,7 @@ pub(crate) fn empty_folder(path: &Path) -> Result<()> {
     let fail = |error: io::Error| Error::io("empty the folder", path, &error);
     let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(path).and_then(Iterator::collect);
     let (folders, files): (Vec<PathBuf>, Vec<PathBuf>) =
-        entries.map_err(fail)?.iter().map(fs::DirEntry::path).partition(|entry| entry.is_dir());
+        entries.map_err(fail)?.iter().map(fs::DirEntry::path).partition(|entry| is_folder(entry));
     folders.iter().try_for_each(fs::remove_dir_all).map_err(fail)?;
     files.iter().try_for_each(fs::remove_file).map_err(fail)
 }
@@ -352,7 +374,7 @@ pub(crate) fn list_folders(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry.map_err(|error| Error::io("list", folder, &error))?;
-        if let (true, Ok(name)) = (entry.path().is_dir(), entry.file_name().into_string()) {
+        if let (true, Ok(name)) = (is_folder(&entry.path()), entry.file_name().into_string()) {
             names.push(name);
         }
     }
@@ -367,12 +389,12 @@ pub(crate) fn look_anew(folder: &Path) -> Result<()> {
 }
 
 /// When a file was last changed or given a name, by the clock of whoever keeps it; None when it is gone. Only good for differences.
-pub(crate) fn changed_at(path: &Path) -> Result<Option<std::time::Duration>> {
+pub(crate) fn changed_at(path: &Path) -> Result<Option<Duration>> {
     Ok(find("look at", path, || fs::metadata(path))?.map(|metadata| identity::changed(&metadata)))
 }
 
 /// The time it is for whoever keeps the files of a folder. `probe` is a name there that nothing has.
-pub(crate) fn file_clock(probe: &Path) -> Result<std::time::Duration> {
+pub(crate) fn file_clock(probe: &Path) -> Result<Duration> {
     remove(probe)?;
     File::create_new(probe)?.write_all_at(&[0], 0)?;
     let now = changed_at(probe);
@@ -381,12 +403,49 @@ pub(crate) fn file_clock(probe: &Path) -> Result<std::time::Duration> {
 }
 
 /// Time since this machine started, with the time it slept.
-pub(crate) fn uptime() -> std::time::Duration {
+pub(crate) fn uptime() -> Duration {
+    #[cfg(all(test, unix))]
+    if let Some(now) = simulated::uptime() {
+        return now;
+    }
     clock::uptime()
+}
+
+/// Lets this thread sleep.
+pub(crate) fn pause(duration: Duration) {
+    #[cfg(all(test, unix))]
+    if simulated::pause(duration) {
+        return;
+    }
+    std::thread::sleep(duration);
+}
+
+/// Starts a thread that nobody waits for. Fails when none can be had.
+pub(crate) fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    #[cfg(all(test, unix))]
+    if simulated::is_here() {
+        // As a thread that ends before anything else happens.
+        work();
+        return Ok(());
+    }
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// 128 random bits.
+pub(crate) fn random_uuid() -> uuid::Uuid {
+    #[cfg(all(test, unix))]
+    if let Some(random) = simulated::random_uuid() {
+        return random;
+    }
+    uuid::Uuid::new_v4()
 }
 
 /// The name of this machine.
 pub(crate) fn machine_name() -> String {
+    #[cfg(all(test, unix))]
+    if let Some(name) = simulated::machine_name() {
+        return name;
+    }
     clock::machine_name()
 }
 
@@ -431,6 +490,10 @@ pub(crate) fn write_durably(folder: &Path, name: &str, staging: &Path, bytes: &[
 
 /// Gives memory that was freed back to the system, where the allocator keeps it: glibc does, for each thread that ever ran.
 pub(crate) fn give_memory_back() {
+    #[cfg(all(test, unix))]
+    if simulated::is_here() {
+        return;
+    }
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: the allocator takes its own locks; nothing that is in use moves.
     unsafe {
@@ -474,13 +537,13 @@ mod limits {
 
 #[cfg(unix)]
 mod positioned {
-    use std::os::unix::fs::FileExt;
+    use super::unix_fs::FileExt;
 
-    pub(super) fn read(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    pub(super) fn read(file: &super::fs::File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
         file.read_at(buffer, offset)
     }
 
-    pub(super) fn write(file: &std::fs::File, bytes: &[u8], offset: u64) -> std::io::Result<usize> {
+    pub(super) fn write(file: &super::fs::File, bytes: &[u8], offset: u64) -> std::io::Result<usize> {
         file.write_at(bytes, offset)
     }
 }
@@ -489,11 +552,11 @@ mod positioned {
 mod positioned {
     use std::os::windows::fs::FileExt;
 
-    pub(super) fn read(file: &std::fs::File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
+    pub(super) fn read(file: &super::fs::File, buffer: &mut [u8], offset: u64) -> std::io::Result<usize> {
         file.seek_read(buffer, offset)
     }
 
-    pub(super) fn write(file: &std::fs::File, bytes: &[u8], offset: u64) -> std::io::Result<usize> {
+    pub(super) fn write(file: &super::fs::File, bytes: &[u8], offset: u64) -> std::io::Result<usize> {
         file.seek_write(bytes, offset)
     }
 }
@@ -501,13 +564,13 @@ mod positioned {
 #[cfg(unix)]
 mod identity {
     use super::FileIdentity;
-    use std::os::unix::fs::MetadataExt;
+    use super::unix_fs::MetadataExt;
 
-    pub(super) fn of(metadata: &std::fs::Metadata) -> FileIdentity {
+    pub(super) fn of(metadata: &super::fs::Metadata) -> FileIdentity {
         FileIdentity(metadata.dev(), metadata.ino())
     }
 
-    pub(super) fn changed(metadata: &std::fs::Metadata) -> std::time::Duration {
+    pub(super) fn changed(metadata: &super::fs::Metadata) -> std::time::Duration {
         let seconds = u64::try_from(metadata.ctime()).unwrap_or_default();
         std::time::Duration::new(seconds, u32::try_from(metadata.ctime_nsec()).unwrap_or_default())
     }
@@ -585,11 +648,11 @@ mod clock {
 #[cfg(target_os = "linux")]
 mod status {
     use std::os::fd::AsRawFd;
-    use std::os::unix::fs::MetadataExt;
+    use super::unix_fs::MetadataExt;
 
     /// Asks for these two only: from Linux 6.13 on, who asks for the times of a file makes its next write change them at once, and
     /// the sync behind it has one block more to write.
-    pub(super) fn len_and_names(file: &std::fs::File) -> std::io::Result<(u64, u64)> {
+    pub(super) fn len_and_names(file: &super::fs::File) -> std::io::Result<(u64, u64)> {
         let mut found = std::mem::MaybeUninit::<libc::statx>::zeroed();
         let (flags, wanted) = (libc::AT_EMPTY_PATH, libc::STATX_SIZE | libc::STATX_NLINK);
         // SAFETY: the descriptor is open, the path ends with a zero byte, and `found` has room for the answer.
@@ -608,9 +671,9 @@ mod status {
 
 #[cfg(all(unix, not(target_os = "linux")))]
 mod status {
-    use std::os::unix::fs::MetadataExt;
+    use super::unix_fs::MetadataExt;
 
-    pub(super) fn len_and_names(file: &std::fs::File) -> std::io::Result<(u64, u64)> {
+    pub(super) fn len_and_names(file: &super::fs::File) -> std::io::Result<(u64, u64)> {
         file.metadata().map(|metadata| (metadata.len(), metadata.nlink()))
     }
 }
@@ -618,7 +681,7 @@ mod status {
 #[cfg(windows)]
 mod status {
     /// An open file cannot lose its name.
-    pub(super) fn len_and_names(file: &std::fs::File) -> std::io::Result<(u64, u64)> {
+    pub(super) fn len_and_names(file: &super::fs::File) -> std::io::Result<(u64, u64)> {
         file.metadata().map(|metadata| (metadata.len(), 1))
     }
 }
