@@ -230,6 +230,22 @@ impl Inner {
             replica.rotate();
             replica.snapshot()
         };
+        let (manifest, seq) = (frozen.manifest.name, frozen.seq);
+        match self.checkpoint_of(frozen, purpose, still_wanted) {
+            Err(error) if error.is_missing_file() && self.is_overtaken(manifest, seq) => {
+                let what = "others took this process for dead, or made a checkpoint meanwhile: try again";
+                Err(Error::new(ErrorKind::SnapshotTooOld, what))
+            }
+            made => made,
+        }
+    }
+
+    fn checkpoint_of(
+        &self,
+        frozen: Snapshot,
+        purpose: Purpose,
+        still_wanted: impl Fn() -> Result<()>,
+    ) -> Result<()> {
         let sweep = collect::Sweep::survey(self)?;
         let base = frozen.manifest.name.checkpoint;
         if is_planted(Bug::TrimLogBeforeCheckpoint) {

@@ -13,10 +13,10 @@ use crate::log::wal;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::os;
 use crate::pin::PinSurvey;
+use crate::planted::{Bug, is_planted};
 use crate::replica::SLOTS_LEFT;
 use crate::segment::SegmentId;
 use crate::shared::SharedLog;
-use crate::shared::log::Slots as _;
 use crate::tree::Wait;
 use crate::{Result, Seq};
 
@@ -129,17 +129,22 @@ impl Sweep {
         let oldest = pins.oldest.unwrap_or(manifest.name.checkpoint).min(manifest.name.checkpoint);
         self.remove_retired(inner, &manifest, oldest)?;
         self.remove_orphans(inner, &manifest, &pending)?;
-        remove_manifests(inner, &manifest, oldest)?;
         match &inner.shared {
-            Some(shared) => shared.trim(base == Seq(u64::MAX))?,
+            Some(shared) if base == Seq(u64::MAX) => {
+                shared.trim_at_the_end(|| Ok(inner.survey_pins()?.alive.len() <= 1))?;
+            }
+            Some(shared) => shared.trim()?,
             None => trim_log(inner, base.min(manifest.name.checkpoint))?,
         }
+        // After the boundary has moved: who opens the folder begins with the manifest that it names.
+        remove_manifests(inner, &manifest, oldest)?;
         for (owner, path) in &self.staged {
             if !self.pins.alive.contains_key(owner) {
                 os::remove(path)?;
             }
         }
-        self.remove_dead_pins(inner)
+        // Where machines share the folder they went before the fence; there may be new ones by now.
+        if inner.shared.is_none() { self.remove_dead_pins(inner) } else { Ok(()) }
     }
 
     fn remove_dead_pins(&self, inner: &Inner) -> Result<()> {
@@ -159,7 +164,7 @@ impl Sweep {
         };
         let mut owners: BTreeSet<u64> = self.orphans(&manifest, &pending).map(|id| id.owner).collect();
         owners.extend(&self.pins.dead);
-        if owners.is_empty() {
+        if owners.is_empty() || is_planted(Bug::RemoveWithoutFence) {
             return Ok(());
         }
         self.remove_dead_pins(inner)?;
@@ -205,7 +210,7 @@ fn remove_manifests(inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<(
     let folder = &inner.folders.manifests;
     // Who opens a shared log begins with the manifest that its boundary names, and goes on to the newest.
     let oldest = match &inner.shared {
-        Some(shared) => oldest.min(shared.slots.boundary()?.seq),
+        Some(shared) => oldest.min(shared.slots.boundary()?.manifest.checkpoint),
         None => oldest,
     };
     for (name, _) in os::list(folder)? {

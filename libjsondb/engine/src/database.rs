@@ -12,7 +12,7 @@ use crate::commit::CommitQueue;
 use crate::folder::{self, Format};
 use crate::log::LogEnd;
 use crate::log::tail::TailFile;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, ManifestRef};
 use crate::os::{self, File, FileIdentity};
 use crate::per_process::PerProcess;
 use crate::pin::{self, Pin, PinSurvey, Sharing};
@@ -451,14 +451,19 @@ impl Inner {
         if hold == Hold::Pinned && self.shared.is_none() || !error.is_missing_file() {
             return error;
         }
-        // Files are removed once the checkpoint that does without them was announced.
-        let is_superseded = self.refresh(Wait::AsLongAsNeeded).is_ok()
-            && self.current.load().manifest.name != snapshot.manifest.name;
-        if !is_superseded {
+        if !self.is_overtaken(snapshot.manifest.name, snapshot.seq) {
             return error;
         }
         let what = "a checkpoint removed files that this transaction reads: run it again";
         Error::new(ErrorKind::SnapshotTooOld, what)
+    }
+
+    /// True when files of a manifest, or that this process wrote after `seq`, may have been removed: once the checkpoint that does without them
+    /// was announced, or because others took this process for dead.
+    pub(crate) fn is_overtaken(&self, manifest: ManifestRef, seq: Seq) -> bool {
+        let is_fenced = || self.shared.as_ref().is_some_and(|shared| shared.is_fenced_after(seq));
+        self.refresh(Wait::AsLongAsNeeded).is_ok()
+            && (self.current.load().manifest.name != manifest || is_fenced())
     }
 
     /// As [`Database::flush`].
@@ -547,7 +552,7 @@ impl Inner {
             Some(_) if self.shared.is_some() => Some(os::file_clock(&self.folders.log.staged("clock"))?),
             _ => None,
         };
-        pin::survey(&folder::pin_folder(&self.folder), now)
+        pin::survey(&folder::pin_folder(&self.folder), self.folders.log.owner, now)
     }
 
     /// Tells other processes the oldest checkpoint that this one still reads.

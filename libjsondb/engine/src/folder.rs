@@ -28,6 +28,9 @@ pub(crate) const FORMAT_LEN: usize = 32;
 /// In the place of FORMAT while a backup is being written.
 const UNFINISHED: &[u8; FORMAT_LEN] = b"SOP backup, not finished yet    ";
 
+/// A folder in which files vanish while it is opened is opened so often.
+const OPEN_ATTEMPTS: usize = 3;
+
 /// The file FORMAT, read.
 pub(crate) struct Format {
     pub(crate) file: File,
@@ -74,6 +77,17 @@ pub(crate) fn checkpoint_lock_path(folder: &Path) -> PathBuf {
 
 /// Opens the files of a folder, making the database when there is none.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
+    for _ in 1..OPEN_ATTEMPTS {
+        match open_once(folder, options, sharing) {
+            // Others took this process for dead while it opened the folder, or opened it in the other way.
+            Err(error) if sharing == Sharing::Machines && error.is_missing_file() => {}
+            opened => return opened,
+        }
+    }
+    open_once(folder, options, sharing)
+}
+
+fn open_once(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
     let owner = crate::random_u64();
     let log = LogFolder { path: folder.join("log"), staging: staging_folder(folder), owner };
     let folders = ReplicaFolders { log, manifests: manifest_folder(folder) };
@@ -99,9 +113,11 @@ fn open_writable(
     if File::open(&format_path)?.is_none() {
         let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
         acquire(&log_lock, options.lock_timeout, || Ok(()))?;
-        // Somebody may have made this database meanwhile.
+        // Somebody may have made this database meanwhile, on another machine.
+        os::look_anew(folder)?;
+        os::look_anew(&log.path)?;
         if File::open(&format_path)?.is_none() {
-            create(folder, folders)?;
+            create(folder, folders, sharing)?;
         }
         log_lock.unlock()?;
     }
@@ -111,7 +127,7 @@ fn open_writable(
         Sharing::Processes => None,
         Sharing::Machines => Some(os::file_clock(&log.staged("clock"))?),
     };
-    pin::survey(&pin_folder(folder), clock)?.check_others(log.owner, sharing)?;
+    pin::survey(&pin_folder(folder), log.owner, clock)?.check_others(log.owner, sharing)?;
     switch::to(folder, folders, options, sharing, &format)?;
     match sharing {
         Sharing::Processes => over_files(folder, folders, options, format, pin),
@@ -189,7 +205,7 @@ fn open_read_only(
         return Err(refused);
     }
     let format = read_format(&format_path(folder))?;
-    let is_shared = read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.log == LogKind::Slots);
+    let is_shared = read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.reach.log() == LogKind::Slots);
     if is_shared {
         // What it reads is as it finds it; how the others have opened it makes no difference.
         let slots = SlotFolder::new(folders.log.clone(), format.uuid);
@@ -238,7 +254,7 @@ pub(crate) fn read_limit(log: &LogFolder, tail: Option<&TailFile>) -> Result<(Re
 }
 
 /// Makes an empty database. FORMAT comes last: before it there is none.
-fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
+fn create(folder: &Path, folders: &ReplicaFolders, sharing: Sharing) -> Result<()> {
     let log = &folders.log;
     if has_commits(folders)? {
         return Err(Error::missing(&format_path(folder)));
@@ -252,7 +268,10 @@ fn create(folder: &Path, folders: &ReplicaFolders) -> Result<()> {
     let header =
         WalHeader { id: crate::random_u64(), first_seq: Seq(1), previous: None, manifest: manifest.name };
     Wal::create(&log.path, &log.staged("wal"), &header)?;
-    write_format(folder, log, os::random_uuid())?;
+    match sharing {
+        Sharing::Processes => write_format(folder, log, os::random_uuid())?,
+        Sharing::Machines => claim_format(folder, log, os::random_uuid())?,
+    }
     match folder.parent() {
         Some(parent) => os::sync_folder(parent),
         None => Ok(()),
@@ -272,6 +291,20 @@ pub(crate) fn encode_format(database: Uuid) -> Vec<u8> {
 /// Makes the folder a database: what it consists of is there and durable.
 pub(crate) fn write_format(folder: &Path, log: &LogFolder, uuid: Uuid) -> Result<()> {
     os::write_durably(folder, "FORMAT", &log.staged("format"), &encode_format(uuid))
+}
+
+/// As [`write_format`], unless the folder is a database: the lock that is held may have been given to another machine.
+fn claim_format(folder: &Path, log: &LogFolder, uuid: Uuid) -> Result<()> {
+    let staged = log.staged("format");
+    let file = File::create_new(&staged)?;
+    let claimed = file
+        .write_all_at(&encode_format(uuid), 0)
+        .and_then(|()| file.sync())
+        // Whose it is then is told by what is read.
+        .and_then(|()| os::link(&staged, &format_path(folder)));
+    os::remove(&staged)?;
+    claimed?;
+    os::sync_folder(folder)
 }
 
 /// Makes the folder one that no library opens, until [`write_format`]. Fails when it has a FORMAT.

@@ -134,8 +134,10 @@ impl Manifest {
     /// As [`Manifest::load`], whatever manifest it is: it must be the one that the file's name says.
     pub(crate) fn load_file(path: &Path) -> Result<Option<Manifest>> {
         let Some(file) = File::open(path)? else { return Ok(None) };
-        let mut bytes = vec![0; file.len()? as usize];
-        file.read_exact_at(&mut bytes, 0)?;
+        let bytes = match file.read_whole() {
+            Err(error) if error.is_missing_file() => return Ok(None),
+            bytes => bytes?,
+        };
         match Manifest::decode(&bytes) {
             Some(manifest) if path.ends_with(manifest.name.file_name()) => Ok(Some(manifest)),
             _ => Err(Error::corrupt(path, 0, "the manifest")),

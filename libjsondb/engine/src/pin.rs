@@ -125,7 +125,10 @@ impl Pin {
 
     /// Makes the pin anew, on everything, after others have removed it: they had taken this process for dead.
     pub(crate) fn renew(&self) -> Result<()> {
-        let mut state = self.lock();
+        self.make_anew(&mut self.lock())
+    }
+
+    fn make_anew(&self, state: &mut PinState) -> Result<()> {
         let (lock, file) = create_files(&self.paths, &self.staged, self.sharing)?;
         *state = PinState { _lock: lock, file, users: state.users, published: Seq(0), written: os::uptime() };
         Ok(())
@@ -175,6 +178,8 @@ impl Pin {
             let written = state.file.write_all_at(&encode(oldest), 0);
             // Another machine sees what was synced.
             match written.and_then(|()| if is_shared { state.file.sync() } else { Ok(()) }) {
+                // Others took this process for dead. It finds out when it reads their fence, and needs a pin until then.
+                Err(error) if error.is_missing_file() => return self.make_anew(state),
                 // A pin that stays too old only keeps files longer.
                 Err(error) if error.kind() == ErrorKind::DiskFull && state.published < oldest => {
                     return Ok(());
@@ -299,8 +304,8 @@ impl PinSurvey {
     }
 }
 
-/// Looks at all pins. `now` is the time for whoever keeps the files, where machines share the folder.
-pub(crate) fn survey(folder: &Path, now: Option<Duration>) -> Result<PinSurvey> {
+/// Looks at all pins; the `own` one is that of a process that lives. `now` is the time for whoever keeps the files, where machines share the folder.
+pub(crate) fn survey(folder: &Path, own: u64, now: Option<Duration>) -> Result<PinSurvey> {
     let mut survey = PinSurvey::default();
     let here = os::machine_name();
     for (name, _) in os::list(folder)? {
@@ -308,7 +313,10 @@ pub(crate) fn survey(folder: &Path, now: Option<Duration>) -> Result<PinSurvey> 
         let Some(owner) = owner else { continue };
         let [path, lock_path] = paths(folder, owner);
         let Some(lock) = File::open_to_lock(&lock_path)? else { continue };
-        let is_free = lock.try_lock()?;
+        let is_free = match lock.try_lock() {
+            Err(error) if error.is_missing_file() => continue,
+            tried => tried? && owner != own,
+        };
         let bytes = os::read_file(&path)?.unwrap_or_default();
         let holder = bytes.get(HOLDER_AT as usize..).and_then(Holder::decode);
         let age = match now {
@@ -344,14 +352,14 @@ mod tests {
         idle.publish(Seq(1)).unwrap();
         first.publish(Seq(7)).unwrap();
         second.publish(Seq(5)).unwrap();
-        let survey_now = survey(pins.path(), None).unwrap();
+        let survey_now = survey(pins.path(), 0, None).unwrap();
         assert_eq!(survey_now.oldest, Some(Seq(5)));
         assert_eq!(survey_now.alive.len(), 3);
         for path in paths(pins.path(), 3) {
             std::fs::write(path, encode(Seq(1))).unwrap();
         }
         drop(second);
-        let survey_now = survey(pins.path(), None).unwrap();
+        let survey_now = survey(pins.path(), 0, None).unwrap();
         assert_eq!((survey_now.oldest, survey_now.dead.len()), (Some(Seq(7)), 1));
     }
 

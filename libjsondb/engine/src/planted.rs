@@ -29,6 +29,14 @@ pub(crate) enum Bug {
     SkipBoundary,
     /// A name that was given is believed to be that of one's own file.
     SkipSlotId,
+    /// Slots go as soon as a checkpoint holds them, and the boundary with them.
+    TrimWithoutLag,
+    /// The boundary is moved after the slots are removed.
+    RemoveBeforeBoundary,
+    /// A process that was taken for dead does not make its pin anew.
+    KeepRemovedPin,
+    /// Files of the dead go without a fence.
+    RemoveWithoutFence,
     /// A process that was taken for dead goes on with what it had begun.
     IgnoreFence,
 }

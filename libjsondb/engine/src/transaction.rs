@@ -805,7 +805,8 @@ impl Transaction {
         if let Some(committed) = self.commit_at_once(Wait::AsLongAsNeeded)? {
             return Ok(committed);
         }
-        let written = self.write_out()?;
+        let written = self.write_out();
+        let written = self.explained(written)?;
         let prepared = self.prepare(written.runs);
         let committed = self.inner.commit(prepared);
         if committed.is_err() && self.inner.check_not_failed().is_ok() {

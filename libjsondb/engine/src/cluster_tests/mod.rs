@@ -23,6 +23,9 @@ use process::{Actor, Contents, FOLDER, Work, contents};
 /// Files that may be left when everybody has closed the folder.
 const FILES_LEFT_MAX: usize = 60;
 
+/// So many seeds that fail are enough.
+const FAILURES_MAX: usize = 20;
+
 /// What is tried with a seed.
 struct Plan {
     setting: Setting,
@@ -172,7 +175,12 @@ fn alone(options: &Options, expected: &Contents, end: u64) -> Result<()> {
     };
     let shared = Database::open_shared_alone(folder, options)?;
     same(&shared, "opened once more")?;
-    shared.checkpoint()?;
+    for _ in 0..2 {
+        write(&shared)?;
+        shared.checkpoint()?;
+        // Longer than slots are kept.
+        pause(Duration::from_secs(120));
+    }
     shared.close()?;
     drop(shared);
     let mut left = Vec::new();
@@ -258,7 +266,7 @@ fn several_machines_on_a_simulated_network_file_system() {
             scope.spawn(|| {
                 loop {
                     let seed_now = next.fetch_add(1, Ordering::Relaxed);
-                    if seed_now >= seed + count || failures.lock().unwrap().len() >= 3 {
+                    if seed_now >= seed + count || failures.lock().unwrap().len() >= FAILURES_MAX {
                         return;
                     }
                     match simulate(seed_now) {

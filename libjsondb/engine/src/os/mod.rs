@@ -46,16 +46,19 @@ fn attempt<T>(action: &str, path: &Path, mut operation: impl FnMut() -> io::Resu
     }
 }
 
-/// As [`attempt`]; the error says what was being done to which file.
+/// As [`attempt`]; the error says what was being done to which file, or that somebody on another machine has removed it.
 fn call<T>(action: &str, path: &Path, operation: impl FnMut() -> io::Result<T>) -> Result<T> {
-    attempt(action, path, operation).map_err(|error| Error::io(action, path, &error))
+    attempt(action, path, operation).map_err(|error| match is_stale(&error) {
+        true => Error::missing(path),
+        false => Error::io(action, path, &error),
+    })
 }
 
 /// As [`call`]; None when there is no such file.
 fn find<T>(action: &str, path: &Path, operation: impl FnMut() -> io::Result<T>) -> Result<Option<T>> {
     match attempt(action, path, operation) {
         Ok(found) => Ok(Some(found)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound || is_stale(&error) => Ok(None),
         Err(error) => Err(Error::io(action, path, &error)),
     }
 }
@@ -181,6 +184,14 @@ impl File {
             return Err(Error::corrupt(&self.path, offset, what));
         }
         Ok(())
+    }
+
+    /// All there is; fails as [`Error::missing`] where somebody removed it since it was opened.
+    pub(crate) fn read_whole(&self) -> Result<Vec<u8>> {
+        let len = usize::try_from(self.len()?).map_err(|_| Error::corrupt(&self.path, 0, "its length"))?;
+        let mut bytes = vec![0; len];
+        self.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     pub(crate) fn write_all_at(&self, bytes: &[u8], offset: u64) -> Result<()> {
@@ -382,10 +393,21 @@ pub(crate) fn list_folders(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Names in a folder, as the server knows them now. One that is not there has none.
+pub(crate) fn names(folder: &Path) -> Result<Vec<String>> {
+    let Some(entries) = find("list", folder, || fs::read_dir(folder))? else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::io("list", folder, &error))?;
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
+}
+
 /// Makes the next look at names in a folder ask the server: a network file system may remember for a while that there was no such
-/// name.
-pub(crate) fn look_anew(folder: &Path) -> Result<()> {
-    find("open the folder", folder, || fs::read_dir(folder).map(drop)).map(drop)
+/// name. False when there is no such folder.
+pub(crate) fn look_anew(folder: &Path) -> Result<bool> {
+    Ok(find("open the folder", folder, || fs::read_dir(folder).map(drop))?.is_some())
 }
 
 /// When a file was last changed or given a name, by the clock of whoever keeps it; None when it is gone. Only good for differences.

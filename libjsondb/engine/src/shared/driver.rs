@@ -52,12 +52,12 @@ pub(crate) fn read_state(
 ) -> Result<Replica> {
     for attempt in 0..OPEN_ATTEMPTS {
         let boundary = shared.slots.boundary()?;
-        if boundary.log != LogKind::Slots {
+        if boundary.reach.log() != LogKind::Slots {
             let what = "the folder was opened as Standalone meanwhile: open it again";
             return Err(Error::new(ErrorKind::Closed, what));
         }
         let hint = if attempt == 0 { shared.slots.head()? } else { None };
-        let name = hint.filter(|head| head.checkpoint >= boundary.seq).unwrap_or(boundary.manifest);
+        let name = hint.filter(|head| head.checkpoint >= boundary.reach.seq).unwrap_or(boundary.manifest);
         let Some(manifest) = Manifest::load(&folders.manifests, &name)? else { continue };
         let start = Position::Slot(Seq(name.checkpoint.0 + 1));
         let mut replica = Replica::at(folders, name, manifest, start, memtable_bytes);
@@ -86,7 +86,7 @@ fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Repl
             return Ok(true);
         }
         // Made since, or there is a gap.
-        if shared.slots.read_anew(next)?.is_none() && shared.slots.boundary()?.seq < next {
+        if shared.slots.read_anew(next)?.is_none() && shared.slots.trimmed()? < next {
             return Err(Error::missing(&shared.slots.path(next)));
         }
     }
@@ -174,7 +174,7 @@ impl Inner {
         if shared.is_unpinned.load(Ordering::Acquire) {
             // Whoever took this process for dead has removed its pin, and what its transactions wrote.
             replica.refuse_before(replica.position.last_seq());
-            if let Some(pin) = &self.pin {
+            if let Some(pin) = self.pin.as_ref().filter(|_| !is_planted(Bug::KeepRemovedPin)) {
                 pin.renew()?;
             }
             shared.is_unpinned.store(false, Ordering::Release);
@@ -201,63 +201,69 @@ impl Inner {
     fn append_one_slot(
         &self,
         shared: &SharedLog,
-        mut draft: impl FnMut(&Replica) -> Result<Option<Draft>>,
+        draft: impl FnMut(&Replica) -> Result<Option<Draft>>,
     ) -> Result<Option<Seq>> {
         let _appending = shared.appending.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut staged: Option<Staged> = None;
-        let appended = loop {
+        let mut staged = None;
+        let appended = self.append_staged(shared, &mut staged, draft);
+        if let Some(Staged { id, .. }) = staged {
+            shared.slots.unstage(id);
+        }
+        appended
+    }
+
+    /// As [`Inner::append_slot`]; leaves the staged file to the caller.
+    fn append_staged(
+        &self,
+        shared: &SharedLog,
+        staged: &mut Option<Staged>,
+        mut draft: impl FnMut(&Replica) -> Result<Option<Draft>>,
+    ) -> Result<Option<Seq>> {
+        loop {
             self.check_usable()?;
             let (next, wanted) = {
                 let mut replica = self.lock_replica();
                 self.follow_slots(shared, &mut replica)?;
                 (replica.position.next_seq(), draft(&replica))
             };
-            let wanted = match wanted {
-                Ok(Some(wanted)) => wanted,
-                nothing => break nothing.map(|_| None),
-            };
-            let ready = match staged.take() {
-                Some(before) if before.draft.bytes == wanted.bytes => before,
-                before => {
-                    if let Some(before) = before {
-                        shared.slots.unstage(before.id);
-                    }
-                    self.stage(shared, wanted)?
+            let Some(wanted) = wanted? else { return Ok(None) };
+            if staged.as_ref().is_none_or(|before| before.draft.bytes != wanted.bytes) {
+                if let Some(before) = staged.take() {
+                    shared.slots.unstage(before.id);
                 }
-            };
+                *staged = self.stage(shared, wanted)?;
+            }
+            let Some(ready) = staged else { continue };
+            let confirmed = *shared.lock_confirmed();
+            if log::is_too_late(&shared.slots, confirmed, next)? {
+                *shared.lock_confirmed() = Confirmed::default();
+                continue;
+            }
             match log::attempt(&shared.slots, ready.id, next) {
                 Ok(Attempt::Won) => {
-                    self.apply_own(shared, next, &ready)?;
-                    staged = Some(ready);
-                    break Ok(Some(next));
+                    self.apply_own(shared, next, ready)?;
+                    return Ok(Some(next));
                 }
-                Ok(Attempt::Lost) => staged = Some(ready),
-                Ok(Attempt::Trimmed) => {
-                    *shared.lock_confirmed() = Confirmed::default();
-                    staged = Some(ready);
-                }
-                Ok(Attempt::Unstaged) => {}
-                Err(error) if log::is_refusal(&error) => {
-                    staged = Some(ready);
-                    break Err(error);
-                }
-                Err(error) => break Err(self.poison(error)),
+                Ok(Attempt::Lost) => {}
+                Ok(Attempt::Unstaged) => *staged = None,
+                Err(error) if log::is_refusal(&error) => return Err(error),
+                Err(error) => return Err(self.poison(error)),
             }
-        };
-        if let Some(staged) = staged {
-            shared.slots.unstage(staged.id);
         }
-        appended
     }
 
-    fn stage(&self, shared: &SharedLog, mut draft: Draft) -> Result<Staged> {
+    /// None: others have swept the file; they took this process for dead.
+    fn stage(&self, shared: &SharedLog, mut draft: Draft) -> Result<Option<Staged>> {
         let id = shared.new_id();
         let header = Slot { kind: draft.kind, id, count: draft.count, database: shared.slots.database() };
         let body_bytes = draft.bytes.clone();
         header.seal(&mut draft.bytes);
-        shared.slots.stage(id, &draft.bytes)?;
+        match shared.slots.stage(id, &draft.bytes) {
+            Err(error) if error.is_missing_file() => return Ok(None),
+            staged => staged?,
+        }
         // Compared with later drafts, which have no header.
-        Ok(Staged { id, draft: Draft { bytes: body_bytes, ..draft } })
+        Ok(Some(Staged { id, draft: Draft { bytes: body_bytes, ..draft } }))
     }
 
     /// Applies a slot of this process, unless another thread has read it already.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::boundary::{Boundary, HALF, LogKind};
+use super::boundary::{Boundary, LogKind, Reach};
 use super::driver::{decode_head, encode_head};
 use super::log::Slots;
 use super::slot::{Slot, SlotId};
@@ -19,6 +19,20 @@ const SLOTS_PER_FOLDER: u64 = 4096;
 
 /// Name of the file of [`SlotFolder::head`].
 const HEAD: &str = "HEAD";
+
+/// A boundary that is replaced while it is read is looked for this often.
+const READ_ATTEMPTS: usize = 20;
+/// As is the probe of [`SlotFolder::check_links`], which is swept where this process is taken for dead.
+const PROBE_ATTEMPTS: usize = 5;
+
+/// What trying to give two files the same name came to.
+enum Probed {
+    OneWins,
+    BothWin,
+    Refused(Error),
+    /// Somebody swept the files.
+    Gone,
+}
 
 /// The files of the shared log.
 #[derive(Clone)]
@@ -36,34 +50,60 @@ impl SlotFolder {
         self.database
     }
 
-    /// Fails where two files can get the same name, or none can get a second one: on such a file system writers cannot share a folder.
+    /// Fails where a second file can get a name that another one has, or none can get a second name: on such a file system writers cannot
+    /// share a folder.
     pub(crate) fn check_links(&self) -> Result<()> {
-        let [file, second] = ["probe", "probe2"].map(|name| self.log.staged(&format!("{name}.c")));
-        for path in [&file, &second] {
+        let names = ["probe", "probe2", "probe3"].map(|name| self.log.staged(&format!("{name}.c")));
+        let mut why = String::from("files in it vanish");
+        for _ in 0..PROBE_ATTEMPTS {
+            let probed = self.probe_links(&names);
+            for path in &names {
+                os::remove(path)?;
+            }
+            match probed {
+                Ok(Probed::OneWins) => return Ok(()),
+                Ok(Probed::BothWin) => return Err(self.not_shared("two files got the same name")),
+                Ok(Probed::Refused(error)) => why = error.to_string(),
+                Ok(Probed::Gone) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(self.not_shared(&why))
+    }
+
+    /// Gives two files the same name, and looks which one has it: what is answered may be wrong.
+    fn probe_links(&self, [first, second, name]: &[PathBuf; 3]) -> Result<Probed> {
+        for (path, bytes) in [(first, b"1"), (second, b"2")] {
             os::remove(path)?;
+            let file = File::create_new(path)?;
+            match file.write_all_at(bytes, 0).and_then(|()| file.sync()) {
+                Err(error) if error.is_missing_file() => return Ok(Probed::Gone),
+                written => written?,
+            }
         }
-        File::create_new(&file)?.sync()?;
-        let found = match [os::link(&file, &second), os::link(&file, &second)] {
-            [Ok(Link::Made), Ok(Link::Taken)] => None,
-            [Ok(Link::Made), Ok(_)] => Some("two files got the same name".to_owned()),
-            // Whatever it calls the reason: a file was made there a moment ago.
-            [Err(error), _] | [Ok(Link::Made), Err(error)] => Some(error.to_string()),
-            [Ok(first), _] => Some(format!("a new name was answered with {first:?}")),
-        };
-        for path in [&file, &second] {
-            os::remove(path)?;
+        os::remove(name)?;
+        for path in [first, second] {
+            match os::link(path, name) {
+                Ok(Link::Gone) => return Ok(Probed::Gone),
+                Ok(_) => {}
+                // Whatever it calls the reason: a file was made there a moment ago. Once it may be the disk.
+                Err(error) => return Ok(Probed::Refused(error)),
+            }
         }
-        match found {
-            None => Ok(()),
-            Some(found) => Err(Error::new(
-                ErrorKind::Invalid,
-                format!(
-                    "{} cannot be opened as Clustered: that needs a file system on which a file can be given a second \
-                     name that only one writer gets (hard links: NFS, ext4, XFS and the like), and here {found}",
-                    self.log.path.parent().unwrap_or(&self.log.path).display()
-                ),
-            )),
-        }
+        Ok(match os::read_file(name)? {
+            Some(found) if found == b"1" => Probed::OneWins,
+            Some(_) => Probed::BothWin,
+            None => Probed::Gone,
+        })
+    }
+
+    fn not_shared(&self, why: &str) -> Error {
+        let what = format!(
+            "{} cannot be opened as Clustered: that needs a file system on which a file can be given a second name that only one \
+             writer gets (hard links: NFS, ext4, XFS and the like), and here {why}",
+            self.log.path.parent().unwrap_or(&self.log.path).display()
+        );
+        Error::new(ErrorKind::Invalid, what)
     }
 
     /// Path of a slot.
@@ -88,30 +128,41 @@ impl SlotFolder {
         }
     }
 
-    /// Writes the next boundary. It is durable when this returns.
-    pub(crate) fn set_boundary(&self, seq: Seq, manifest: ManifestRef, log: LogKind) -> Result<()> {
-        let path = boundary_path(&self.log.path);
-        let version = read_boundary(&self.log.path)?.map_or(1, |before| before.version + 1);
-        let next = Boundary { seq, manifest, log, version };
-        if version == 1 {
-            let mut bytes = vec![0; 2 * HALF as usize];
-            let encoded = next.encode();
-            let at = next.offset() as usize;
-            bytes[at..at + encoded.len()].copy_from_slice(&encoded);
-            return os::write_durably(&self.log.path, "boundary", &self.log.staged("boundary"), &bytes);
+    /// Writes a boundary. It is durable when this returns. Those before the last one are of no use any more.
+    pub(crate) fn set_boundary(&self, boundary: &Boundary) -> Result<()> {
+        let folder = boundary_folder(&self.log.path);
+        let before = newest_reach(&self.log.path)?;
+        if before.is_none() {
+            os::ensure_folder(&folder)?;
+            os::sync_folder(&self.log.path)?;
         }
-        let file = File::open_writable(&path)?.ok_or_else(|| Error::missing(&path))?;
-        file.write_all_at(&next.encode(), next.offset())?;
-        file.sync()
+        let name = boundary.reach.file_name();
+        os::write_durably(&folder, &name, &self.log.staged("boundary"), &boundary.encode())?;
+        for name in os::names(&folder)? {
+            if Reach::from_file_name(&name).is_some_and(|reach| Some(reach) < before) {
+                os::remove(&folder.join(name))?;
+            }
+        }
+        Ok(())
     }
 
-    /// Moves the boundary to a checkpoint that was in force, and then removes the slots up to there.
-    pub(crate) fn trim(&self, manifest: ManifestRef) -> Result<()> {
-        let upto = manifest.checkpoint;
-        if self.boundary()?.seq < upto {
-            self.set_boundary(upto, manifest, LogKind::Slots)?;
+    /// Moves the boundary to a checkpoint that was in force.
+    pub(crate) fn move_boundary(&self, manifest: ManifestRef) -> Result<()> {
+        let reach = self.reach()?;
+        if reach.log() == LogKind::Slots && reach.seq < manifest.checkpoint {
+            let reach = Reach { seq: manifest.checkpoint, ..reach };
+            self.set_boundary(&Boundary { reach, manifest })?;
         }
-        self.remove(upto)
+        Ok(())
+    }
+
+    /// The boundary as it is now.
+    pub(crate) fn boundary(&self) -> Result<Boundary> {
+        read_boundary(&self.log.path)?.ok_or_else(|| Error::missing(&boundary_folder(&self.log.path)))
+    }
+
+    fn reach(&self) -> Result<Reach> {
+        newest_reach(&self.log.path)?.ok_or_else(|| Error::missing(&boundary_folder(&self.log.path)))
     }
 
     /// The newest checkpoint that somebody has told of; a hint.
@@ -147,7 +198,7 @@ impl SlotFolder {
     /// How long ago a slot got its name, by the clock of whoever keeps the files; None when it is gone.
     pub(crate) fn age(&self, slot: Seq) -> Result<Option<Duration>> {
         let Some(then) = os::changed_at(&self.path(slot))? else { return Ok(None) };
-        let now = os::file_clock(&self.log.staged("clock"))?;
+        let now = os::file_clock(&self.log.staged("age"))?;
         Ok(Some(now.saturating_sub(then)))
     }
 
@@ -179,16 +230,32 @@ fn slot_of_file_name(name: &str) -> Option<Seq> {
     name.strip_suffix(".c")?.parse().ok().map(Seq)
 }
 
-fn boundary_path(log: &Path) -> PathBuf {
+fn boundary_folder(log: &Path) -> PathBuf {
     log.join("boundary")
+}
+
+/// How far the boundary reaches; None when there never was one: a log of files. The folder is asked anew.
+pub(crate) fn newest_reach(log: &Path) -> Result<Option<Reach>> {
+    let mut names = os::names(&boundary_folder(log))?;
+    if names.is_empty() {
+        // That there is no such folder may be what this machine remembers.
+        os::look_anew(log)?;
+        names = os::names(&boundary_folder(log))?;
+    }
+    Ok(names.iter().filter_map(|name| Reach::from_file_name(name)).max())
 }
 
 /// The boundary of a log; None when it never had one: a log of files.
 pub(crate) fn read_boundary(log: &Path) -> Result<Option<Boundary>> {
-    let path = boundary_path(log);
-    let Some(bytes) = os::read_file(&path)? else { return Ok(None) };
-    let newest = Boundary::newest(&bytes);
-    newest.map(Some).ok_or_else(|| Error::corrupt(&path, 0, "the boundary of the log"))
+    for _ in 0..READ_ATTEMPTS {
+        let Some(reach) = newest_reach(log)? else { return Ok(None) };
+        let path = boundary_folder(log).join(reach.file_name());
+        // Gone: there are newer ones.
+        let Some(bytes) = os::read_file(&path)? else { continue };
+        let boundary = Boundary::decode(&bytes).filter(|boundary| boundary.reach == reach);
+        return boundary.map(Some).ok_or_else(|| Error::corrupt(&path, 0, "the boundary of the log"));
+    }
+    Err(Error::missing(&boundary_folder(log)))
 }
 
 impl Slots for SlotFolder {
@@ -222,7 +289,10 @@ impl Slots for SlotFolder {
     }
 
     fn read_anew(&self, slot: Seq) -> Result<Option<Vec<u8>>> {
-        os::look_anew(&self.folder_of(slot))?;
+        if !os::look_anew(&self.folder_of(slot))? {
+            // That there is no such folder may be as old.
+            os::look_anew(&self.log.path)?;
+        }
         self.read(slot)
     }
 
@@ -230,13 +300,13 @@ impl Slots for SlotFolder {
         if slot.0.is_multiple_of(SLOTS_PER_FOLDER) {
             // What follows is not to be found where what it follows is lost: its writer may not have come to this yet.
             os::sync_folder(&self.folder_of(Seq(slot.0.saturating_sub(1))))
-                .or_else(|_| self.boundary().map(drop))?;
+                .or_else(|_| self.reach().map(drop))?;
         }
         os::sync_folder(&self.folder_of(slot))
     }
 
-    fn boundary(&self) -> Result<Boundary> {
-        read_boundary(&self.log.path)?.ok_or_else(|| Error::missing(&boundary_path(&self.log.path)))
+    fn trimmed(&self) -> Result<Seq> {
+        Ok(self.reach()?.seq)
     }
 
     fn now(&self) -> Duration {

@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use super::boundary::Boundary;
 use super::slot::SlotId;
 use crate::os::Link;
 use crate::planted::{Bug, is_planted};
@@ -17,8 +16,6 @@ use crate::{Error, ErrorKind, Result, Seq};
 pub(crate) const TRIM_LAG: Duration = Duration::from_secs(60);
 /// Who knew the end of the log so long ago may believe that a slot it does not find was never there.
 pub(crate) const TRUST: Duration = Duration::from_secs(10);
-/// An attempt to get a slot that took longer than this may have succeeded, and the slot have been removed since.
-const ATTEMPT_MAX: Duration = Duration::from_secs(30);
 /// A link whose outcome is unknown is tried again so often: it is the same file, so it has at most one slot.
 const UNCERTAIN_TRIES: usize = 5;
 
@@ -36,8 +33,8 @@ pub(crate) trait Slots {
     fn read_anew(&self, slot: Seq) -> Result<Option<Vec<u8>>>;
     /// Makes the name of a slot durable.
     fn sync(&self, slot: Seq) -> Result<()>;
-    /// The boundary as it is now.
-    fn boundary(&self) -> Result<Boundary>;
+    /// How far the boundary reaches now: slots up to there may be gone.
+    fn trimmed(&self) -> Result<Seq>;
     /// The time of this machine's clock, which goes on while the machine sleeps.
     fn now(&self) -> Duration;
     /// Whose slot this is; None when it is none.
@@ -60,14 +57,12 @@ pub(crate) enum Attempt {
     Won,
     /// It is another one's: read it, validate against it, and try the next one.
     Lost,
-    /// The log has gone on far beyond: nothing of ours was stored. Read the state anew.
-    Trimmed,
     /// The staged file is gone: write it again.
     Unstaged,
 }
 
 /// When this process last knew the end of the log. To be used by one thread at a time.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Confirmed(Option<Duration>);
 
 impl Confirmed {
@@ -111,28 +106,15 @@ pub(crate) fn follow(
     }
 }
 
+/// Whether a slot that was the end of the log is none any more: who slept since then, and found that out after the link, would not know
+/// what became of it.
+pub(crate) fn is_too_late(slots: &impl Slots, confirmed: Confirmed, slot: Seq) -> Result<bool> {
+    Ok(!confirmed.is_recent(slots.now()) && is_passed(slots, slot)?)
+}
+
 /// Tries to make the staged file `id` the slot `slot`, which was the end of the log when this process last looked. An error means that
 /// nobody knows whether it is one, but for those that [`is_refusal`] tells.
 pub(crate) fn attempt(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
-    let began = slots.now();
-    match link(slots, id, slot)? {
-        Attempt::Won => {}
-        other => return Ok(other),
-    }
-    // Later than any removal that could have made room for a slot that had been another one's.
-    if !is_planted(Bug::SkipBoundary) && is_behind_boundary(slots, slot).map_err(unknown)? {
-        if slots.now().saturating_sub(began) < ATTEMPT_MAX {
-            return Ok(Attempt::Trimmed);
-        }
-        let what = "the commit took so long that its place in the log may have been removed since";
-        return Err(Error::new(ErrorKind::Io, what));
-    }
-    slots.sync(slot).map_err(unknown)?;
-    Ok(Attempt::Won)
-}
-
-/// As [`attempt`], whatever the boundary says.
-fn link(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
     let mut failed = None;
     for _ in 0..UNCERTAIN_TRIES {
         let linked = slots.link(id, slot);
@@ -145,11 +127,19 @@ fn link(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
         }
         // Whatever was answered: an answer may have been lost and the call been made twice, and there are clients that
         // call a name that is taken a success.
-        match slots.read_anew(slot).map_err(unknown)? {
-            Some(bytes) if slots.id_of(&bytes) == Some(id) => return Ok(Attempt::Won),
+        let found = slots.read_anew(slot).map_err(unknown)?;
+        // Later than any removal that could have made room for a slot that had been another one's, or have taken ours away.
+        if is_passed(slots, slot).map_err(unknown)? {
+            let what = "the commit took so long that its place in the log may have been removed since";
+            return Err(Error::new(ErrorKind::Io, what));
+        }
+        match found {
+            Some(bytes) if slots.id_of(&bytes) == Some(id) => {
+                slots.sync(slot).map_err(unknown)?;
+                return Ok(Attempt::Won);
+            }
             Some(_) => return Ok(Attempt::Lost),
-            // Removed, or not to be seen yet.
-            None if is_behind_boundary(slots, slot).map_err(unknown)? => return Ok(Attempt::Trimmed),
+            // Not there, or not to be seen yet.
             None if matches!(linked, Ok(Link::Gone)) => return Ok(Attempt::Unstaged),
             None => match linked {
                 // The server did not do it.
@@ -159,6 +149,10 @@ fn link(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attempt> {
         }
     }
     Err(failed.unwrap_or_else(|| Error::new(ErrorKind::Io, "a slot of the log was made and is not there")))
+}
+
+fn is_passed(slots: &impl Slots, slot: Seq) -> Result<bool> {
+    Ok(!is_planted(Bug::SkipBoundary) && is_behind_boundary(slots, slot)?)
 }
 
 /// After an error like this nothing was stored.
@@ -172,5 +166,5 @@ fn unknown(error: Error) -> Error {
 }
 
 fn is_behind_boundary(slots: &impl Slots, slot: Seq) -> Result<bool> {
-    Ok(slots.boundary()?.seq >= slot)
+    Ok(slots.trimmed()? >= slot)
 }

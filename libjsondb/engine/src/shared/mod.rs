@@ -26,10 +26,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::manifest::ManifestRef;
+use crate::planted::{Bug, is_planted};
 use crate::{Result, Seq};
 use coordinator::Peers;
 use folder::SlotFolder;
-use log::Confirmed;
+use log::{Confirmed, Slots as _};
 use slot::SlotId;
 
 /// The shared log of an open database.
@@ -106,24 +107,35 @@ impl SharedLog {
         self.fenced_at.load(Ordering::Acquire) > seq.0
     }
 
-    /// Removes slots that no process needs any more. `is_alone`: no other one has the folder open.
-    pub(crate) fn trim(&self, is_alone: bool) -> Result<()> {
+    /// Removes slots that no process needs any more: up to a checkpoint that took effect long ago.
+    pub(crate) fn trim(&self) -> Result<()> {
         let effective: Vec<_> = self.lock_effective().iter().copied().collect();
-        let Some((newest, older)) = effective.split_last() else { return Ok(()) };
-        let chosen = if is_alone {
-            Some(*newest)
-        } else {
-            let mut chosen = None;
-            for (slot, manifest) in older.iter().rev() {
-                // Gone: somebody else has removed it, for a reason.
-                if self.slots.age(*slot)?.is_none_or(|age| age >= log::TRIM_LAG) {
-                    chosen = Some((*slot, *manifest));
-                    break;
+        let Some((_, older)) = effective.split_last() else { return Ok(()) };
+        for (slot, manifest) in older.iter().rev() {
+            let is_due = match self.slots.age(*slot)? {
+                Some(age) => age >= log::TRIM_LAG || is_planted(Bug::TrimWithoutLag),
+                // Somebody else has removed it, for a reason.
+                None => self.slots.trimmed()? >= *slot,
+            };
+            if is_due {
+                if is_planted(Bug::RemoveBeforeBoundary) {
+                    self.slots.remove(manifest.checkpoint)?;
                 }
+                self.slots.move_boundary(*manifest)?;
+                return self.slots.remove(manifest.checkpoint);
             }
-            chosen
-        };
-        let Some((_, manifest)) = chosen else { return Ok(()) };
-        self.slots.trim(manifest)
+        }
+        Ok(())
+    }
+
+    /// Removes all slots that the tree holds, if nobody else has the folder open. Who opens it now finds the boundary, or `is_alone` finds who
+    /// opened it before.
+    pub(crate) fn trim_at_the_end(&self, is_alone: impl Fn() -> Result<bool>) -> Result<()> {
+        let Some((_, manifest)) = self.last_effective() else { return Ok(()) };
+        if !is_alone()? {
+            return self.trim();
+        }
+        self.slots.move_boundary(manifest)?;
+        if is_alone()? { self.slots.remove(manifest.checkpoint) } else { Ok(()) }
     }
 }

@@ -5,9 +5,10 @@
 
 use std::path::Path;
 
-use super::boundary::LogKind;
+use super::boundary::{Boundary, LogKind, Reach};
 use super::driver::Draft;
-use super::folder::{SlotFolder, read_boundary};
+use super::folder::{SlotFolder, newest_reach};
+use super::SharedLog;
 use super::slot::SlotKind;
 use crate::database::Inner;
 use crate::folder::{self, Format};
@@ -34,14 +35,17 @@ pub(crate) fn to(
         Sharing::Processes => LogKind::Files,
         Sharing::Machines => LogKind::Slots,
     };
-    if current(folders)? == wanted {
+    if current(folders)?.log() == wanted {
         return Ok(());
     }
     let switching = File::open_or_create_to_lock(&folders.log.path.join("SWITCH"))?;
     acquire(&switching, options.lock_timeout, || Ok(()))?;
-    if current(folders)? == wanted {
+    let before = current(folders)?;
+    if before.log() == wanted {
         return Ok(());
     }
+    // Known before anything is done: who sleeps here and wakes after others switched changes nothing any more.
+    let switches = before.switches + 1;
     let format = Format {
         file: File::open(&folder::format_path(path))?.ok_or_else(|| Error::missing(path))?,
         ..*format
@@ -56,21 +60,21 @@ pub(crate) fn to(
     match wanted {
         LogKind::Slots => {
             let opened = folder::over_files(path, &folders, options, format, pin)?;
-            to_slots(&Inner::over(path, options, opened)?)
+            to_slots(&Inner::over(path, options, opened)?, switches)
         }
         LogKind::Files => {
             let slots = SlotFolder::new(folders.log.clone(), format.uuid);
             let opened = folder::over_slots(path, &folders, options, format, slots, Some(pin))?;
-            to_files(&Inner::over(path, options, opened)?)
+            to_files(&Inner::over(path, options, opened)?, switches)
         }
     }
 }
 
-fn current(folders: &ReplicaFolders) -> Result<LogKind> {
-    Ok(read_boundary(&folders.log.path)?.map_or(LogKind::Files, |boundary| boundary.log))
+fn current(folders: &ReplicaFolders) -> Result<Reach> {
+    Ok(newest_reach(&folders.log.path)?.unwrap_or_default())
 }
 
-fn to_slots(inner: &Inner) -> Result<()> {
+fn to_slots(inner: &Inner, switches: u64) -> Result<()> {
     let slots = SlotFolder::new(inner.folders.log.clone(), inner.format.uuid);
     slots.check_links()?;
     for _ in 0..ATTEMPTS {
@@ -80,15 +84,15 @@ fn to_slots(inner: &Inner) -> Result<()> {
             (replica.manifest().name, replica.position.last_seq())
         };
         if manifest.checkpoint == last {
-            // Of an earlier time as a shared folder; behind the boundary, once it is written.
-            slots.set_boundary(last, manifest, LogKind::Slots)?;
-            return remove_files(inner);
+            // Slots of an earlier time as a shared folder are behind the boundary, once it is written.
+            slots.set_boundary(&Boundary { reach: Reach { switches, seq: last }, manifest })?;
+            return remove_files(inner, last);
         }
     }
     Err(changes_too_quickly(inner))
 }
 
-fn to_files(inner: &Inner) -> Result<()> {
+fn to_files(inner: &Inner, switches: u64) -> Result<()> {
     let Some(shared) = &inner.shared else { return Err(crate::log::not_files()) };
     for _ in 0..ATTEMPTS {
         inner.append_nothing(shared)?;
@@ -102,15 +106,16 @@ fn to_files(inner: &Inner) -> Result<()> {
             Ok(is_last.then(|| Draft { kind: SlotKind::Fence, count: 0, bytes: Draft::buffer(0) }))
         })?;
         if let (Some(end), Some(manifest)) = (end, sealed) {
-            return begin_files(inner, shared, end, &manifest);
+            return begin_files(inner, shared, Reach { switches, seq: end }, &manifest);
         }
     }
     Err(changes_too_quickly(inner))
 }
 
 /// Begins a log of files behind the last slot, which the tree holds.
-fn begin_files(inner: &Inner, shared: &super::SharedLog, end: Seq, manifest: &Manifest) -> Result<()> {
-    remove_files(inner)?;
+fn begin_files(inner: &Inner, shared: &SharedLog, reach: Reach, manifest: &Manifest) -> Result<()> {
+    let end = reach.seq;
+    remove_files(inner, end)?;
     let log = &inner.folders.log;
     let manifest = Manifest {
         name: ManifestRef { id: inner.pages.segments().new_id(), checkpoint: end },
@@ -126,14 +131,14 @@ fn begin_files(inner: &Inner, shared: &super::SharedLog, end: Seq, manifest: &Ma
         manifest: manifest.name,
     };
     Wal::create(&log.path, &log.staged("wal"), &header)?;
-    shared.slots.set_boundary(end, manifest.name, LogKind::Files)?;
+    shared.slots.set_boundary(&Boundary { reach, manifest: manifest.name })?;
     shared.slots.remove(end)
 }
 
-/// Removes what a log of files consists of.
-fn remove_files(inner: &Inner) -> Result<()> {
+/// Removes what a log of files that ended at `end` consists of; not of one that others began later.
+fn remove_files(inner: &Inner, end: Seq) -> Result<()> {
     let log = &inner.folders.log.path;
-    for file in wal::list(log)? {
+    for file in wal::list(log)?.into_iter().filter(|file| file.0 <= end.0 + 1) {
         os::remove(&wal::path(log, file))?;
     }
     os::remove(&log.join("TAIL"))

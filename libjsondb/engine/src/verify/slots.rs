@@ -15,7 +15,7 @@ impl Check<'_, '_> {
         let mut report = LogReport::default();
         let Some(boundary) = self.noted(slots.boundary())? else { return Ok(report) };
         report.manifest = Some(boundary.manifest);
-        let mut next = Seq(boundary.seq.0 + 1);
+        let mut next = Seq(boundary.reach.seq.0 + 1);
         loop {
             match self.noted(slots.read(next))?.flatten() {
                 Some(bytes) => {
@@ -28,7 +28,7 @@ impl Check<'_, '_> {
                 None => {
                     let listed = self.noted(slots.list())?.unwrap_or_default();
                     let Some((later, _)) = listed.iter().find(|(slot, _)| *slot > next) else { break };
-                    let trimmed = slots.boundary()?.seq;
+                    let trimmed = slots.trimmed()?;
                     if trimmed < next {
                         self.noted::<()>(Err(Error::missing(&slots.path(next))))?;
                     }
