@@ -102,11 +102,7 @@ fn copy_slots(slots: &SlotFolder, snapshot: &Snapshot, log: &LogFolder) -> Resul
     let mut to = begin_log(snapshot, log)?;
     for seq in (snapshot.manifest.name.checkpoint.0 + 1..=snapshot.seq.0).map(Seq) {
         let Some(bytes) = slots.read(seq)? else {
-            return if slots.trimmed()? >= seq {
-                Ok(false)
-            } else {
-                Err(Error::missing(&slots.path(seq)))
-            };
+            return if slots.trimmed()? >= seq { Ok(false) } else { Err(Error::missing(&slots.path(seq))) };
         };
         let (header, body) = slots.open(seq, &bytes)?;
         if header.kind == SlotKind::Commit {

@@ -44,6 +44,8 @@ enum Purpose {
     Room,
     /// The caller wants one.
     Asked,
+    /// The log is about to become one of slots. Nothing is swept: another machine may have been quicker, and others be at work.
+    Switching,
     /// This process, the only one that has the folder open, is about to close it: nobody needs the log from before. A tree is made
     /// only when much would be left to read; what nobody needs is removed in any case.
     Closing,
@@ -186,6 +188,11 @@ impl Inner {
             && sum(Memtable::blob_bytes) < PENDING_MEMTABLES_MAX * SEGMENT_BYTES
     }
 
+    /// Before the log of files becomes one of slots.
+    pub(crate) fn checkpoint_to_switch(&self) -> Result<()> {
+        self.checkpoint(Purpose::Switching, || Ok(()))
+    }
+
     pub(crate) fn checkpoint_now(&self) -> Result<()> {
         self.check_usable()?;
         self.checkpoint(Purpose::Asked, || Ok(()))
@@ -232,7 +239,7 @@ impl Inner {
         };
         let (manifest, seq) = (frozen.manifest.name, frozen.seq);
         match self.checkpoint_of(frozen, purpose, still_wanted) {
-            Err(error) if error.is_missing_file() && self.is_overtaken(manifest, seq) => {
+            Err(error) if error.is_missing_file() && self.is_overtaken(manifest, seq)? => {
                 let what = "others took this process for dead, or made a checkpoint meanwhile: try again";
                 Err(Error::new(ErrorKind::SnapshotTooOld, what))
             }
@@ -267,7 +274,7 @@ impl Inner {
         }
         drop(frozen);
         // Also when no tree could be made: what is removed here may be the space it needs.
-        let swept = sweep.run(self, kept);
+        let swept = if purpose == Purpose::Switching { Ok(()) } else { sweep.run(self, kept) };
         replaced.and(swept)
     }
 

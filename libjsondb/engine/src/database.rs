@@ -451,8 +451,11 @@ impl Inner {
         if hold == Hold::Pinned && self.shared.is_none() || !error.is_missing_file() {
             return error;
         }
-        if !self.is_overtaken(snapshot.manifest.name, snapshot.seq) {
-            return error;
+        match self.is_overtaken(snapshot.manifest.name, snapshot.seq) {
+            Ok(true) => {}
+            Ok(false) => return error,
+            // Then nobody knows whether it is damage.
+            Err(unknown) => return unknown,
         }
         let what = "a checkpoint removed files that this transaction reads: run it again";
         Error::new(ErrorKind::SnapshotTooOld, what)
@@ -460,10 +463,10 @@ impl Inner {
 
     /// True when files of a manifest, or that this process wrote after `seq`, may have been removed: once the checkpoint that does without them
     /// was announced, or because others took this process for dead.
-    pub(crate) fn is_overtaken(&self, manifest: ManifestRef, seq: Seq) -> bool {
+    pub(crate) fn is_overtaken(&self, manifest: ManifestRef, seq: Seq) -> Result<bool> {
         let is_fenced = || self.shared.as_ref().is_some_and(|shared| shared.is_fenced_after(seq));
-        self.refresh(Wait::AsLongAsNeeded).is_ok()
-            && (self.current.load().manifest.name != manifest || is_fenced())
+        self.refresh(Wait::AsLongAsNeeded)?;
+        Ok(self.current.load().manifest.name != manifest || is_fenced())
     }
 
     /// As [`Database::flush`].

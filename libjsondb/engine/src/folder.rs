@@ -205,7 +205,8 @@ fn open_read_only(
         return Err(refused);
     }
     let format = read_format(&format_path(folder))?;
-    let is_shared = read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.reach.log() == LogKind::Slots);
+    let is_shared =
+        read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.reach.log() == LogKind::Slots);
     if is_shared {
         // What it reads is as it finds it; how the others have opened it makes no difference.
         let slots = SlotFolder::new(folders.log.clone(), format.uuid);

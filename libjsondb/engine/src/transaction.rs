@@ -506,7 +506,8 @@ impl Transaction {
     ) -> Result<()> {
         let value = if placement == Placement::Eager || value.len() > LOG_VALUE_MAX {
             let writer = self.values.get_or_insert_with(|| SegmentWriter::new(self.inner.pages.segments()));
-            ValueRef::Blob(writer.add(BlobKind::Value, key, value)?)
+            let written = writer.add(BlobKind::Value, key, value);
+            ValueRef::Blob(self.explained(written)?)
         } else {
             ValueRef::Inline(value)
         };

@@ -14,8 +14,8 @@ use std::time::Duration;
 use crate::checker::{Guarantee, check};
 use crate::common;
 use crate::history::{Event, History, Model, Outcome, Transaction as Record};
-use crate::os::simulated::{Faults, Setting, World, pause, survive};
 use crate::os;
+use crate::os::simulated::{Faults, Setting, World, pause, survive};
 use crate::random::Random;
 use crate::{Database, Mode, Options, Result};
 use process::{Actor, Contents, FOLDER, Work, contents};
@@ -58,7 +58,14 @@ fn plan(seed: u64) -> Plan {
         lock_timeout: Duration::from_secs(200),
         ..Options::default()
     };
-    let has_faults = faults.lost_reply + faults.lost_for_good + faults.pause + faults.kill + faults.reboot + faults.restart + faults.full > 0;
+    let has_faults = faults.lost_reply
+        + faults.lost_for_good
+        + faults.pause
+        + faults.kill
+        + faults.reboot
+        + faults.restart
+        + faults.full
+        > 0;
     Plan {
         setting: Setting { processes, faults, remembers_misses, maps_taken },
         work: Work {
@@ -83,7 +90,11 @@ struct Figures {
 }
 
 /// Runs `body` as each process; fails with what a panic said.
-fn run_all<T: Send>(world: &Arc<World>, processes: usize, body: impl Fn(usize) -> T + Sync) -> std::result::Result<Vec<T>, String> {
+fn run_all<T: Send>(
+    world: &Arc<World>,
+    processes: usize,
+    body: impl Fn(usize) -> T + Sync,
+) -> std::result::Result<Vec<T>, String> {
     let said = std::sync::Mutex::new(None);
     let results = std::thread::scope(|scope| {
         let (body, said) = (&body, &said);
@@ -96,7 +107,8 @@ fn run_all<T: Send>(world: &Arc<World>, processes: usize, body: impl Fn(usize) -
                     }));
                     if let Err(payload) = ended {
                         let text = payload.downcast_ref::<String>().cloned();
-                        let text = text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+                        let text =
+                            text.or_else(|| payload.downcast_ref::<&str>().map(|text| (*text).to_owned()));
                         if let Some(text) = text {
                             said.lock().unwrap().get_or_insert(text);
                         }
@@ -110,7 +122,10 @@ fn run_all<T: Send>(world: &Arc<World>, processes: usize, body: impl Fn(usize) -
     });
     match said.into_inner().unwrap() {
         Some(said) => Err(said),
-        None => results.into_iter().map(|result| result.ok_or_else(|| "a process did not end".to_owned())).collect(),
+        None => results
+            .into_iter()
+            .map(|result| result.ok_or_else(|| "a process did not end".to_owned()))
+            .collect(),
     }
 }
 
@@ -131,7 +146,9 @@ fn simulate(seed: u64) -> std::result::Result<Figures, String> {
         pause(Duration::from_secs(3600));
         settled(|| at_last(&work.options, end, process))
     })?;
-    if let Some(other) = found.iter().find(|other| (&other.events, other.sum) != (&found[0].events, found[0].sum)) {
+    if let Some(other) =
+        found.iter().find(|other| (&other.events, other.sum) != (&found[0].events, found[0].sum))
+    {
         return Err(format!("machines disagree: {other:?} and {:?}", found[0]));
     }
     world.begin_anew(1);
@@ -147,7 +164,10 @@ fn simulate(seed: u64) -> std::result::Result<Figures, String> {
 
 /// What nothing disturbs any more.
 fn settled<T>(body: impl FnOnce() -> Result<T>) -> T {
-    survive(|| body().unwrap_or_else(|error| panic!("nothing goes wrong any more, but: {:?}: {error}", error.kind()))).unwrap()
+    survive(|| {
+        body().unwrap_or_else(|error| panic!("nothing goes wrong any more, but: {:?}: {error}", error.kind()))
+    })
+    .unwrap()
 }
 
 fn end_of(actors: &[Actor]) -> u64 {
@@ -229,8 +249,13 @@ fn judge(actors: Vec<Actor>, found: &Contents, guarantee: Guarantee) -> std::res
                 Outcome::Committed => {
                     figures.committed += 1;
                     sum += added;
-                    if let Some((variable, version)) = record.writes().find(|(_, version)| !there.contains(version)) {
-                        return Err(format!("lost: {version} of list {variable}, acknowledged as {}", record.seq));
+                    if let Some((variable, version)) =
+                        record.writes().find(|(_, version)| !there.contains(version))
+                    {
+                        return Err(format!(
+                            "lost: {version} of list {variable}, acknowledged as {}",
+                            record.seq
+                        ));
                     }
                 }
                 _ => figures.refused += 1,

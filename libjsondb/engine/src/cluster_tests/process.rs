@@ -89,7 +89,8 @@ pub(super) fn run(number: u64, work: &Work, random: &mut Random) -> Vec<Actor> {
     let mut next_version = number * ACTORS as u64 + 1;
     let mut steps = work.steps;
     while steps > 0 {
-        let mut life = Life { work, random, actors: &mut actors, next_version: &mut next_version, steps: &mut steps };
+        let mut life =
+            Life { work, random, actors: &mut actors, next_version: &mut next_version, steps: &mut steps };
         survive(|| life.live());
         for actor in &mut actors {
             let is_committing = actor.current.as_ref().is_some_and(|current| current.is_committing);
@@ -160,9 +161,11 @@ impl Life<'_> {
     fn check_error(&self, error: &Error) {
         let is_expected = match error.kind() {
             ErrorKind::Conflict | ErrorKind::SnapshotTooOld => true,
-            ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Locked | ErrorKind::Closed | ErrorKind::Timeout => {
-                self.work.has_faults
-            }
+            ErrorKind::Io
+            | ErrorKind::DiskFull
+            | ErrorKind::Locked
+            | ErrorKind::Closed
+            | ErrorKind::Timeout => self.work.has_faults,
             _ => false,
         };
         assert!(is_expected, "an error that must not be: {:?}: {error}", error.kind());
@@ -242,7 +245,12 @@ impl Life<'_> {
         self.actors[actor].generations[slot as usize] * VARIABLES + slot
     }
 
-    fn read(&mut self, actor: usize, transaction: &mut Transaction, store: StoreId) -> Result<(Variable, Vec<Version>)> {
+    fn read(
+        &mut self,
+        actor: usize,
+        transaction: &mut Transaction,
+        store: StoreId,
+    ) -> Result<(Variable, Vec<Version>)> {
         let variable = self.variable(actor);
         let found = transaction.get(store, &variable.to_be_bytes())?;
         let bytes = found.map(|value| transaction.load(&value)).transpose()?;
@@ -289,7 +297,11 @@ fn store(database: &Database) -> Result<StoreId> {
 }
 
 /// Reads of all variables of a range, whether they are there or not.
-fn scan(transaction: &mut Transaction, store: StoreId, range: std::ops::Range<Variable>) -> Result<Vec<Event>> {
+fn scan(
+    transaction: &mut Transaction,
+    store: StoreId,
+    range: std::ops::Range<Variable>,
+) -> Result<Vec<Event>> {
     let (from, to) = (range.start.to_be_bytes(), range.end.to_be_bytes());
     let (from, to) = (Bound::Included(&from[..]), Bound::Excluded(&to[..]));
     let entries = transaction.scan(store, from, to, Direction::Forward, usize::MAX)?;

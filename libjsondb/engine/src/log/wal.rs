@@ -139,7 +139,7 @@ impl Wal {
             return Err(Error::new(ErrorKind::Internal, "a log file without a name"));
         };
         os::write_durably(folder, name, staging, &header.encode())?;
-        Wal::open(folder, header.first_seq)?.ok_or_else(|| Error::corrupt(&target, 0, "the new file is gone"))
+        Wal::open(folder, header.first_seq)?.ok_or_else(|| Error::missing(&target))
     }
 
     /// Opens for reading and, where the folder allows it, writing. None when the file was trimmed.

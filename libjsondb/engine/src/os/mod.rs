@@ -36,6 +36,9 @@ pub(crate) mod simulated;
 #[cfg(any(test, feature = "recording"))]
 pub mod trace;
 
+/// The file that tells the time may be swept this often.
+const CLOCK_ATTEMPTS: usize = 5;
+
 /// Makes a call to the operating system; one that a signal interrupted is made again.
 fn attempt<T>(action: &str, path: &Path, mut operation: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -417,6 +420,17 @@ pub(crate) fn changed_at(path: &Path) -> Result<Option<Duration>> {
 
 /// The time it is for whoever keeps the files of a folder. `probe` is a name there that nothing has.
 pub(crate) fn file_clock(probe: &Path) -> Result<Duration> {
+    for _ in 1..CLOCK_ATTEMPTS {
+        match read_file_clock(probe) {
+            // Swept: others took this process for dead.
+            Err(error) if error.is_missing_file() => {}
+            read => return read,
+        }
+    }
+    read_file_clock(probe)
+}
+
+fn read_file_clock(probe: &Path) -> Result<Duration> {
     remove(probe)?;
     File::create_new(probe)?.write_all_at(&[0], 0)?;
     let now = changed_at(probe);
@@ -669,8 +683,8 @@ mod clock {
 /// Length of an open file, and how many names it has.
 #[cfg(target_os = "linux")]
 mod status {
-    use std::os::fd::AsRawFd;
     use super::unix_fs::MetadataExt;
+    use std::os::fd::AsRawFd;
 
     /// Asks for these two only: from Linux 6.13 on, who asks for the times of a file makes its next write change them at once, and
     /// the sync behind it has one block more to write.

@@ -5,10 +5,10 @@
 
 use std::path::Path;
 
+use super::SharedLog;
 use super::boundary::{Boundary, LogKind, Reach};
 use super::driver::Draft;
 use super::folder::{SlotFolder, newest_reach};
-use super::SharedLog;
 use super::slot::SlotKind;
 use crate::database::Inner;
 use crate::folder::{self, Format};
@@ -78,7 +78,7 @@ fn to_slots(inner: &Inner, switches: u64) -> Result<()> {
     let slots = SlotFolder::new(inner.folders.log.clone(), inner.format.uuid);
     slots.check_links()?;
     for _ in 0..ATTEMPTS {
-        inner.checkpoint_now()?;
+        inner.checkpoint_to_switch()?;
         let (manifest, last) = {
             let replica = inner.lock_replica();
             (replica.manifest().name, replica.position.last_seq())

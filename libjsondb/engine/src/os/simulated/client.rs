@@ -154,7 +154,9 @@ impl State {
         } else {
             match self.node_now(path) {
                 Ok(found) => Some(found),
-                Err(missing) if missing.raw_os_error() == Some(ENOENT) && opening == Opening::OrCreate => None,
+                Err(missing) if missing.raw_os_error() == Some(ENOENT) && opening == Opening::OrCreate => {
+                    None
+                }
                 Err(other) => return Err(other),
             }
         };
@@ -282,7 +284,8 @@ impl State {
                 }
                 looked => looked?,
             }
-            if let Some(listing) = self.machine().folders.get(&node).and_then(|folder| folder.listing.clone()) {
+            if let Some(listing) = self.machine().folders.get(&node).and_then(|folder| folder.listing.clone())
+            {
                 return Ok(listing);
             }
             let names = self.server.names(node)?;

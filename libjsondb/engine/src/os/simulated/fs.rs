@@ -43,9 +43,8 @@ impl File {
     ) -> io::Result<T> {
         match self {
             File::Real(file) => real(file),
-            File::Simulated { node, handle, .. } => {
-                call(|state| simulated(state, *node, *handle)).unwrap_or_else(|| Err(io::ErrorKind::Other.into()))
-            }
+            File::Simulated { node, handle, .. } => call(|state| simulated(state, *node, *handle))
+                .unwrap_or_else(|| Err(io::ErrorKind::Other.into())),
         }
     }
 
@@ -139,7 +138,10 @@ impl FileExt for File {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        self.act(|file| unix::FileExt::write_at(file, bytes, offset), |state, node, _| state.write(node, bytes, offset))
+        self.act(
+            |file| unix::FileExt::write_at(file, bytes, offset),
+            |state, node, _| state.write(node, bytes, offset),
+        )
     }
 }
 

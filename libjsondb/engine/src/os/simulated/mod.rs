@@ -236,7 +236,8 @@ impl World {
         state.go_on();
         self.hand_on(&mut state);
         state = self.wait(state, process);
-        state.digest = (state.digest ^ process as u64).wrapping_mul(0x100_0000_01b3) ^ state.now.as_nanos() as u64;
+        state.digest =
+            (state.digest ^ process as u64).wrapping_mul(0x100_0000_01b3) ^ state.now.as_nanos() as u64;
         state.server.now = state.now;
         if state.is_over || std::mem::take(&mut state.processes[process].is_killed) {
             drop(state);

@@ -221,7 +221,13 @@ impl Server {
     }
 
     /// Gives the lock of a file, if nobody holds it or its holder's machine (`silent` for how long, of each) was not heard of.
-    pub(super) fn lock(&mut self, node: Node, handle: Handle, machine: usize, silent: &[Duration]) -> io::Result<bool> {
+    pub(super) fn lock(
+        &mut self,
+        node: Node,
+        handle: Handle,
+        machine: usize,
+        silent: &[Duration],
+    ) -> io::Result<bool> {
         if !self.nodes.contains_key(&node) {
             return error(ESTALE);
         }
