@@ -3,6 +3,8 @@
 //!
 //! A run is the same for the same seed: `scripts/prove cluster --seed N --count 1` shows one again.
 
+#![allow(clippy::unwrap_used)] // As in other tests: clippy knows those by `cfg(test)` alone.
+
 mod process;
 
 use std::collections::HashSet;
@@ -281,7 +283,7 @@ fn judge(actors: Vec<Actor>, found: &Contents, guarantee: Guarantee) -> std::res
 
 #[test]
 fn several_machines_on_a_simulated_network_file_system() {
-    let (seed, count) = (common::seed(), common::count(100));
+    let (seed, count) = (common::seed(), common::count(200));
     let next = AtomicU64::new(seed);
     let totals = std::sync::Mutex::new(Figures::default());
     let failures = std::sync::Mutex::new(Vec::new());
