@@ -119,7 +119,7 @@ impl Coordinator for Redis {
 
     fn queue(&self, database: Uuid, key: u64, is_wanted: &dyn Fn() -> bool) -> Option<Turn> {
         let deadline = Instant::now() + turn::PATIENCE;
-        let place = self.lines.enter((database, key), deadline, is_wanted)?;
+        let place = self.lines.enter((database, key), turn::LEASE, deadline, is_wanted)?;
         let attempt = self.hot.begin_attempt(database, key);
         let server = self.server.load_full();
         let waited =

@@ -15,7 +15,7 @@ use crate::{name, random_u64};
 /// A turn is waited for no longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// Whoever keeps a turn for longer loses it.
-const LEASE_MS: u64 = 1_000;
+pub(crate) const LEASE: Duration = Duration::from_secs(1);
 /// Who waits looks so often whether it is still wanted, and whether the turn has come without a call.
 const CALLED_WITHIN: Duration = Duration::from_millis(100);
 /// A queue that nobody joins for so long, or a call that nobody hears, is forgotten.
@@ -86,6 +86,10 @@ pub(crate) fn wait(
     Some(turn)
 }
 
+fn lease_ms() -> u64 {
+    LEASE.as_millis() as u64
+}
+
 impl RedisTurn {
     fn take(&self, queues_up: bool, was_lost: bool) -> Option<bool> {
         let (database, hash) = self.key;
@@ -93,7 +97,7 @@ impl RedisTurn {
         self.server.ask(|connection| {
             let mut command = redis::cmd("EVAL");
             command.arg(TAKE).arg(3).arg(self.names()).arg(name(database, "hot"));
-            command.arg((&self.token, LEASE_MS, FORGOTTEN_MS, u8::from(queues_up), u8::from(was_lost)));
+            command.arg((&self.token, lease_ms(), FORGOTTEN_MS, u8::from(queues_up), u8::from(was_lost)));
             command.arg((hash, hot_for, self.wake("")));
             command.query(connection)
         })
@@ -123,7 +127,7 @@ impl Drop for RedisTurn {
     fn drop(&mut self) {
         // Else the lease ends it.
         let _: Option<i64> = self.server.ask(|connection| {
-            let arguments = (&self.token, LEASE_MS, FORGOTTEN_MS, self.wake(""));
+            let arguments = (&self.token, lease_ms(), FORGOTTEN_MS, self.wake(""));
             redis::cmd("EVAL").arg(GIVE_BACK).arg(2).arg(self.names()).arg(arguments).query(connection)
         });
     }
