@@ -555,7 +555,13 @@ impl Inner {
             Some(_) if self.shared.is_some() => Some(os::file_clock(&self.folders.log.staged("clock"))?),
             _ => None,
         };
-        pin::survey(&folder::pin_folder(&self.folder), self.folders.log.owner, now)
+        let own = self.folders.log.owner;
+        let mut survey = pin::survey(&folder::pin_folder(&self.folder), own, now)?;
+        if self.pin.is_some() {
+            // Others may have removed its pin, and not told it yet.
+            survey.alive.entry(own).or_default();
+        }
+        Ok(survey)
     }
 
     /// Tells other processes the oldest checkpoint that this one still reads.

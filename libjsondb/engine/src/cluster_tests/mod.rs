@@ -283,7 +283,7 @@ fn judge(actors: Vec<Actor>, found: &Contents, guarantee: Guarantee) -> std::res
 
 #[test]
 fn several_machines_on_a_simulated_network_file_system() {
-    let (seed, count) = (common::seed(), common::count(200));
+    let (seed, count) = (common::seed(), common::count(2000));
     let next = AtomicU64::new(seed);
     let totals = std::sync::Mutex::new(Figures::default());
     let failures = std::sync::Mutex::new(Vec::new());

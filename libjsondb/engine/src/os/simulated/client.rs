@@ -144,6 +144,7 @@ impl State {
     }
 
     pub(super) fn open(&mut self, path: &Path, opening: Opening) -> io::Result<(Node, Handle)> {
+        self.tell("open", path);
         let (folder, name) = self.parent(path)?;
         let before = self.change_of(folder);
         let existing = if opening == Opening::New {
@@ -275,6 +276,7 @@ impl State {
     }
 
     pub(super) fn list(&mut self, path: &Path) -> io::Result<Vec<String>> {
+        self.tell("list", path);
         for _ in 0..2 {
             let Some(node) = self.node(path)? else { return error(ENOENT) };
             match self.look_at_folder(node, true) {
@@ -296,6 +298,7 @@ impl State {
     }
 
     pub(super) fn link(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.tell("link", to);
         let Some(node) = self.node(from)? else { return error(ENOENT) };
         let (folder, name) = self.parent(to)?;
         let taken = self.find(folder, &name)?.is_some();
@@ -332,6 +335,7 @@ impl State {
     }
 
     pub(super) fn remove(&mut self, path: &Path) -> io::Result<()> {
+        self.tell("remove", path);
         let (folder, name) = self.parent(path)?;
         let before = self.change_of(folder);
         if self.find(folder, &name)?.is_none() {
@@ -347,6 +351,7 @@ impl State {
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        self.tell("rename to", to);
         let (from_folder, from_name) = self.parent(from)?;
         let (to_folder, to_name) = self.parent(to)?;
         let Some(node) = self.find(from_folder, &from_name)? else { return error(ENOENT) };

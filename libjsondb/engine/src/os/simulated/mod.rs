@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::panic::resume_unwind;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -76,9 +77,18 @@ struct State {
     /// Somebody found something wrong: all end.
     is_over: bool,
     digest: u64,
+    /// Prints what happens.
+    tells: bool,
 }
 
 impl State {
+    fn tell(&self, action: &str, path: &Path) {
+        if self.tells {
+            let machine = self.processes[self.running].machine;
+            println!("{:?} process {} of machine {machine}: {action} {}", self.now, self.running, path.display());
+        }
+    }
+
     fn chance(&mut self, one_in: u64) -> bool {
         one_in > 0 && self.random.one_in(one_in)
     }
@@ -96,6 +106,7 @@ impl State {
         let process = self.running;
         let machine = self.processes[process].machine;
         if self.chance(faults.pause) {
+            self.tell("pause", Path::new(""));
             let seconds = match self.random.below(5) {
                 0 | 1 => self.random.below(30),
                 2 | 3 => self.random.below(400),
@@ -106,6 +117,7 @@ impl State {
         }
         if self.chance(faults.restart) {
             let loses = self.random.one_in(2);
+            self.tell(if loses { "server loses locks" } else { "server restarts" }, Path::new(""));
             let random = &mut self.random;
             self.server.restart(|| loses && random.one_in(2));
         }
@@ -131,6 +143,7 @@ impl State {
 
     fn kill(&mut self, process: usize) {
         self.processes[process].is_killed = true;
+        self.tell("kill", Path::new(""));
         let open: Vec<Handle> = self.processes[process].open.keys().copied().collect();
         open.into_iter().for_each(|handle| self.close(process, handle));
     }
@@ -195,6 +208,7 @@ impl World {
             calls: 0,
             is_over: false,
             digest: 0,
+            tells: std::env::var_os("SOP_TRACE").is_some(),
         };
         Arc::new(World { state: Mutex::new(state), wake })
     }
