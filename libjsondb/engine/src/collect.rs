@@ -164,10 +164,13 @@ impl Sweep {
         };
         let mut owners: BTreeSet<u64> = self.orphans(&manifest, &pending).map(|id| id.owner).collect();
         owners.extend(&self.pins.dead);
-        if owners.is_empty() || is_planted(Bug::RemoveWithoutFence) {
+        if owners.is_empty() {
             return Ok(());
         }
         self.remove_dead_pins(inner)?;
+        if is_planted(Bug::RemoveWithoutFence) {
+            return Ok(());
+        }
         inner.append_fence(shared, &owners.into_iter().collect::<Vec<_>>())
     }
 

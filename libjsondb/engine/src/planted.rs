@@ -33,8 +33,6 @@ pub(crate) enum Bug {
     TrimWithoutLag,
     /// The boundary is moved after the slots are removed.
     RemoveBeforeBoundary,
-    /// A process that was taken for dead does not make its pin anew.
-    KeepRemovedPin,
     /// Files of the dead go without a fence.
     RemoveWithoutFence,
     /// A process that was taken for dead goes on with what it had begun.

@@ -174,7 +174,7 @@ impl Inner {
         if shared.is_unpinned.load(Ordering::Acquire) {
             // Whoever took this process for dead has removed its pin, and what its transactions wrote.
             replica.refuse_before(replica.position.last_seq());
-            if let Some(pin) = self.pin.as_ref().filter(|_| !is_planted(Bug::KeepRemovedPin)) {
+            if let Some(pin) = &self.pin {
                 pin.renew()?;
             }
             shared.is_unpinned.store(false, Ordering::Release);
