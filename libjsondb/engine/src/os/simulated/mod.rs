@@ -85,7 +85,12 @@ impl State {
     fn tell(&self, action: &str, path: &Path) {
         if self.tells {
             let machine = self.processes[self.running].machine;
-            println!("{:?} process {} of machine {machine}: {action} {}", self.now, self.running, path.display());
+            println!(
+                "{:?} process {} of machine {machine}: {action} {}",
+                self.now,
+                self.running,
+                path.display()
+            );
         }
     }
 
