@@ -23,7 +23,7 @@ import time
 
 KEYS = 1000
 # A worker that takes longer, in seconds, is stuck.
-STUCK = 30
+STUCK = 20
 
 
 class Ours:
@@ -275,7 +275,7 @@ def result_of(worker, progress, end):
     try:
         said, _ = worker.communicate(timeout=max(end - time.monotonic(), 1))
         result = json.loads(said)
-    except subprocess.TimeoutExpired:
+    except (subprocess.TimeoutExpired, ValueError):
         worker.kill()
         worker.communicate()
         result = {"done": 0, "attempts": 0, **Progress(progress).read(), "seconds": STUCK, "stuck": True}

@@ -64,7 +64,7 @@ impl CachedBlob {
 pub(crate) struct Peers {
     coordinator: Option<Arc<dyn Coordinator>>,
     database: Uuid,
-    /// When the newest slot was asked for, in microseconds of the machine's clock.
+    /// When the newest slot was asked for or got, in microseconds of the machine's clock.
     asked: AtomicU64,
 }
 
@@ -82,7 +82,7 @@ impl Peers {
     /// True when somebody announced a slot that is not before `next`. Asked for now and then only.
     pub(crate) fn know_of(&self, next: Seq, now: Duration) -> bool {
         let Some(coordinator) = &self.coordinator else { return false };
-        let now = u64::try_from(now.as_micros()).unwrap_or_default();
+        let now = micros(now);
         let asked = self.asked.load(Ordering::Relaxed);
         if asked != 0 && now.saturating_sub(asked) < ASK_EVERY.as_micros() as u64 {
             return false;
@@ -96,8 +96,10 @@ impl Peers {
         self.asked.store(0, Ordering::Relaxed);
     }
 
-    pub(crate) fn announce(&self, slot: Seq) {
+    /// This process got a slot: it need not ask which is the newest.
+    pub(crate) fn announce(&self, slot: Seq, now: Duration) {
         if let Some(coordinator) = &self.coordinator {
+            self.asked.store(micros(now), Ordering::Relaxed);
             coordinator.announce(self.database, slot);
         }
     }
@@ -117,4 +119,8 @@ impl Peers {
         self.ask_soon();
         turn
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or_default()
 }

@@ -108,6 +108,8 @@ fn a_head_that_nobody_wrote_costs_a_look_and_nothing_else() {
         fixture.put(&fixture.one, "a", round);
         fixture.put(&fixture.two, "b", round);
     }
+    // Whoever got a slot lately does not ask.
+    fixture.one.inner.shared.as_ref().unwrap().peers.ask_soon();
     let mut transaction = fixture.one.begin(Mode::Read).unwrap();
     assert_eq!(fixture.get(&mut transaction, "b"), Some(9));
     let announced = fixture.told.announced.lock().unwrap();

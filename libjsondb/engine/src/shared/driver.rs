@@ -193,7 +193,7 @@ impl Inner {
     ) -> Result<Option<Seq>> {
         let appended = self.append_one_slot(shared, draft)?;
         if let Some(slot) = appended {
-            shared.peers.announce(slot);
+            shared.peers.announce(slot, shared.slots.now());
         }
         Ok(appended)
     }

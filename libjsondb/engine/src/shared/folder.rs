@@ -205,8 +205,8 @@ impl SlotFolder {
     /// The newest slot there is. Looks at one folder's files: there may be very many.
     pub(crate) fn last(&self) -> Result<Option<Seq>> {
         for name in os::list_folders(&self.log.path)?.iter().rev() {
-            let files = os::list(&self.log.path.join(name))?;
-            let last = files.iter().filter_map(|(file, _)| slot_of_file_name(file)).max();
+            let files = os::names(&self.log.path.join(name))?;
+            let last = files.iter().filter_map(|file| slot_of_file_name(file)).max();
             if last.is_some() {
                 return Ok(last);
             }
