@@ -589,11 +589,13 @@ int32_t sop_model_delete(int64_t ctx,
 // Writes the names of a category's models in order, as a JSON array.
 int32_t sop_model_list(int64_t ctx, uint64_t store, const char *category, size_t category_len, char **out);
 
-// Connects this process to a Redis server, redis://[user:password@]host[:port][/database], in place of the one before.
+// Connects this process to a Redis server, redis://[user:password@]host[:port][/database] (rediss:// for TLS), in place of the
+// one before. A Clustered database that is opened without one looks for it at redis://localhost:6379.
 // A server that cannot be reached within 2 seconds or does not answer: SOP_ERROR_CODE_REDIS.
-int32_t sop_redis_open(const char *uri, size_t uri_len);
+int32_t sop_redis_open(const char *uri,
+                       size_t uri_len);
 
-// Closes the Redis connection, if there is one.
+// Closes the Redis connection, if there is one: databases that are open go on without.
 int32_t sop_redis_close(void);
 
 // As sop_redis_open: NULL, or the text of an error, freed with freeString. The address ends with a zero byte.

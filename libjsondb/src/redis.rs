@@ -1,4 +1,4 @@
-//! The process's Redis connection. Standalone databases do not need one.
+//! The process's Redis server, for Clustered databases. Standalone ones do not need one.
 
 use std::ffi::c_char;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub(crate) fn coordinator() -> Result<Arc<dyn Coordinator>> {
     Ok(Arc::<cluster::Redis>::clone(redis))
 }
 
-/// Connects this process to a Redis server, redis://[user:password@]host[:port][/database], in place of the one before.
+/// Connects this process to a Redis server, redis://[user:password@]host[:port][/database] (rediss:// for TLS), in place of the
+/// one before. A Clustered database that is opened without one looks for it at redis://localhost:6379.
 /// A server that cannot be reached within 2 seconds or does not answer: SOP_ERROR_CODE_REDIS.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_redis_open(uri: *const c_char, uri_len: usize) -> i32 {
@@ -37,7 +38,7 @@ pub unsafe extern "C" fn sop_redis_open(uri: *const c_char, uri_len: usize) -> i
     })
 }
 
-/// Closes the Redis connection, if there is one.
+/// Closes the Redis connection, if there is one: databases that are open go on without.
 #[unsafe(no_mangle)]
 pub extern "C" fn sop_redis_close() -> i32 {
     boundary::code(|| {

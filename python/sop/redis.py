@@ -1,4 +1,7 @@
-"""The connection to Redis. Standalone databases need none."""
+"""The Redis server of this process, for Clustered databases: it makes them faster, and decides nothing.
+
+Without one they look at redis://localhost:6379 when they are opened. Standalone databases need none.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +19,17 @@ class RedisOptions:
 
 
 class Redis:
-    """The one connection to Redis of this process."""
+    """The one Redis server of this process. A child made by fork starts without one."""
 
     @staticmethod
     def open_connection(connection_string: str) -> None:
-        """Connects to `redis://[:password@]host:port/number`; RedisError for a bad URL or no server there."""
+        """Connects to `redis://[user:password@]host[:port][/number]` (`rediss://` for TLS), in place of the
+        server before. RedisError for a bad URL, or when nobody answers there.
+        """
         url = encode_text(connection_string, "the Redis URL")
         call(native.sop_redis_open, url, len(url))
 
     @staticmethod
     def close_connection() -> None:
-        """Closes the connection. Without one, nothing happens."""
+        """Closes the connection: open databases go on without. Without one, nothing happens."""
         call(native.sop_redis_close)
