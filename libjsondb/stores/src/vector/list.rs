@@ -4,6 +4,7 @@ use std::ops::{Bound, Range};
 
 use engine::{Direction, Placement, StoreId, Transaction, ValueRef};
 
+use super::kernel::prefetch;
 use super::keys::{self, KeyRange, ListKey, RowId, damaged};
 use super::rabitq::Factors;
 use super::shape::Shape;
@@ -78,6 +79,11 @@ impl List {
 
     pub(super) fn row(&self, index: usize) -> RowId {
         RowId(self.rows[index] & !PRIMARY)
+    }
+
+    /// Asks for the memory that says which row it is.
+    pub(super) fn prefetch_row(&self, index: usize) {
+        prefetch(&self.rows[index..=index]);
     }
 
     pub(super) fn is_primary(&self, index: usize) -> bool {

@@ -1,5 +1,6 @@
 //! Queries: lists are scanned by estimate, the best rows scored exactly, their entries looked up.
 
+use std::cell::Cell;
 use std::collections::hash_map::Entry::Vacant;
 use std::sync::Arc;
 use std::thread;
@@ -425,22 +426,26 @@ fn gather(
 struct Search<'a> {
     plan: &'a Plan<'a>,
     heap: Heap,
+    memory: Box<Memory>,
+}
+
+/// What searches of a thread leave to the next one: to ask for it anew takes longer than to fill it.
+#[derive(Default)]
+struct Memory {
     rotated: Vec<f32>,
     code: Query,
-    /// Where the codes of fresh rows are relative to.
-    origin: Vec<f32>,
+    ranked: Ranked,
+}
+
+thread_local! {
+    static IDLE: Cell<Option<Box<Memory>>> = const { Cell::new(None) };
 }
 
 impl<'a> Search<'a> {
     fn new(plan: &'a Plan<'a>) -> Self {
-        let padded = plan.shape.rotation.padded();
-        Self {
-            plan,
-            heap: Heap::new(plan.shape.dimension()),
-            rotated: vec![0.0; padded],
-            code: Query::default(),
-            origin: vec![0.0; padded],
-        }
+        let mut memory = IDLE.take().unwrap_or_default();
+        memory.rotated.resize(plan.shape.rotation.padded(), 0.0);
+        Self { plan, heap: Heap::new(plan.shape.dimension()), memory }
     }
 
     fn run(&mut self, t: &mut Transaction, query: &[f32]) -> Result<Vec<Found>> {
@@ -455,15 +460,16 @@ impl<'a> Search<'a> {
     fn attempt(&mut self, t: &mut Transaction, query: &[f32], keeps_all: bool) -> Result<Option<Vec<Found>>> {
         let plan = self.plan;
         let query = plan.shape.prepared(query);
-        plan.shape.rotation.apply(&query, &mut self.rotated);
+        plan.shape.rotation.apply(&query, &mut self.memory.rotated);
         let mut shortlist = Shortlist::new(plan.k, plan.errors, keeps_all);
         self.scan_fresh(&mut shortlist);
         let mut probes = Probes::new(plan);
         match &plan.lists {
             Some(lists) => {
-                self.code.prepare(&self.rotated, &plan.table.centroids.base);
+                let Memory { rotated, code, .. } = &mut *self.memory;
+                code.prepare(rotated, &plan.table.centroids.base);
                 for list in lists {
-                    shortlist.scan(list, &self.code, true, |row| plan.counts(row));
+                    shortlist.scan(list, code, true, |row| plan.counts(row));
                 }
                 probes.is_done = true;
             }
@@ -487,10 +493,12 @@ impl<'a> Search<'a> {
     fn scan_fresh(&mut self, shortlist: &mut Shortlist) {
         let Plan { fresh, request, .. } = self.plan;
         if !fresh.is_empty() {
-            self.code.prepare(&self.rotated, &self.origin);
+            let Memory { rotated, code, .. } = &mut *self.memory;
+            // Their codes are relative to zero.
+            code.prepare(rotated, &vec![0.0; rotated.len()]);
             // Whether they count is seen from their entries.
             let is_sure = request.filter.is_none() && request.explicit.is_none();
-            shortlist.scan(fresh, &self.code, is_sure, |_| true);
+            shortlist.scan(fresh, code, is_sure, |_| true);
         }
     }
 
@@ -498,25 +506,33 @@ impl<'a> Search<'a> {
     fn probe(&mut self, t: &mut Transaction, probes: &mut Probes, shortlist: &mut Shortlist) -> Result<()> {
         let plan = self.plan;
         let (table, words) = (&plan.table, plan.shape.words());
+        let Memory { rotated, code, ranked } = &mut *self.memory;
+        if !std::mem::replace(&mut probes.is_ranked, true) {
+            table.rank(rotated, ranked);
+        }
         let end = probes.next.saturating_add(probes.wanted);
+        // The list behind.
+        let mut ahead = None;
         while probes.next < end {
-            let (Some(index), following) = probes.current(plan, &self.rotated) else {
+            let Some(index) = ranked.at(probes.next) else {
                 probes.is_done = true;
                 return Ok(());
             };
-            if let Some(following) = following {
-                table.prefetch(following);
-            }
-            self.code.prepare(&self.rotated, table.centroids.rotated.row(index));
+            let here = std::mem::take(&mut ahead);
+            ahead = ranked.at(probes.next + 1).and_then(|following| table.prefetch(following));
+            code.prepare(rotated, table.centroids.rotated.row(index));
             if probes.is_adaptive && probes.next >= PROBES_MIN {
-                let score = table.centroids.score(index, self.code.centroid_dot, plan.shape.config.metric);
+                let score = table.centroids.score(index, code.centroid_dot, plan.shape.config.metric);
                 let missing = shortlist.kth_estimate() - score;
-                if missing > plan.reach.slack * self.code.distance || probes.next as f32 >= plan.reach.lists {
+                if missing > plan.reach.slack * code.distance || probes.next as f32 >= plan.reach.lists {
                     break;
                 }
             }
-            let list = table.list(index, words, t, plan.shape.store)?;
-            shortlist.scan(&list, &self.code, true, |row| plan.counts(row));
+            let list = match here {
+                Some(list) => list,
+                None => table.list(index, words, t, plan.shape.store)?,
+            };
+            shortlist.scan(&list, code, true, |row| plan.counts(row));
             probes.next += 1;
         }
         // Whoever comes again has not found enough.
@@ -565,10 +581,15 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The centroids of a query, the nearest first.
+impl Drop for Search<'_> {
+    fn drop(&mut self) {
+        IDLE.set(Some(std::mem::take(&mut self.memory)));
+    }
+}
+
+/// How far the centroids of a query were looked at, the nearest first.
 struct Probes {
-    /// Once the first of them is asked for.
-    ranked: Option<Ranked>,
+    is_ranked: bool,
     next: usize,
     wanted: usize,
     is_adaptive: bool,
@@ -579,17 +600,11 @@ impl Probes {
     fn new(plan: &Plan<'_>) -> Self {
         let nprobe = plan.request.nprobe.map(|nprobe| nprobe as usize);
         Self {
-            ranked: None,
+            is_ranked: false,
             next: 0,
             wanted: nprobe.unwrap_or(usize::MAX),
             is_adaptive: nprobe.is_none(),
             is_done: false,
         }
-    }
-
-    /// The next centroid, and the one behind it.
-    fn current(&mut self, plan: &Plan<'_>, rotated: &[f32]) -> (Option<usize>, Option<usize>) {
-        let ranked = self.ranked.get_or_insert_with(|| plan.table.ranked(rotated));
-        (ranked.at(self.next), ranked.at(self.next + 1))
     }
 }

@@ -12,6 +12,9 @@ use crate::Result;
 /// Rows by which a floor is surer than k would make it: so many of the best may turn out to be gone.
 const SPARE: usize = 8;
 
+/// Rows of a list whose bounds are looked at together, before any of them raises the floor.
+const BLOCK: usize = 8 * GROUP;
+
 /// A row with the highest score it may have.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -51,6 +54,8 @@ pub(super) struct Shortlist {
     estimates: Lowest,
     candidates: Vec<Candidate>,
     scratch: Vec<f32>,
+    /// Rows of the block being scanned that are not below the floor: index and bound.
+    passed: Vec<(usize, f32)>,
 }
 
 /// The highest of the numbers offered; none with the limit `usize::MAX`.
@@ -115,6 +120,7 @@ impl Shortlist {
             estimates: Lowest::new(k.max(1)),
             candidates: Vec::new(),
             scratch: Vec::new(),
+            passed: Vec::new(),
         }
     }
 
@@ -127,11 +133,38 @@ impl Shortlist {
         mut counts: impl FnMut(RowId) -> bool,
     ) {
         let (add, scale, codes) = list.columns();
-        let mut estimates = std::mem::take(&mut self.scratch);
+        let (mut estimates, mut passed) =
+            (std::mem::take(&mut self.scratch), std::mem::take(&mut self.passed));
         query.estimate(codes, add, scale, &mut estimates);
         let error = self.errors * query.error;
+        let blocks = estimates.chunks(BLOCK).zip(scale.chunks(BLOCK));
+        for (first, (estimates, scale)) in (0..).step_by(BLOCK).zip(blocks) {
+            self.sift(estimates, scale, error, &mut passed);
+            // Which rows they are lies elsewhere: all of it is asked for before the first is looked at.
+            passed.retain(|(index, _)| first + index < list.len());
+            passed.iter().for_each(|(index, _)| list.prefetch_row(first + index));
+            for (index, bound) in passed.drain(..) {
+                let row = list.row(first + index);
+                if bound < self.floor || !counts(row) {
+                    continue;
+                }
+                self.candidates.push(Candidate { bound, row });
+                // A row is in two lists: the first of them counts.
+                if is_sure && list.is_primary(first + index) {
+                    let estimate = estimates[index];
+                    self.estimates.offer(estimate);
+                    self.lows.offer(estimate - (bound - estimate));
+                    self.floor = self.lows.value();
+                }
+            }
+        }
+        (self.scratch, self.passed) = (estimates, passed);
+    }
+
+    /// Adds index and bound of the rows that are not below the floor to `passed`.
+    fn sift(&self, estimates: &[f32], scale: &[f32], error: f32, passed: &mut Vec<(usize, f32)>) {
         let groups = estimates.as_chunks::<GROUP>().0.iter().zip(scale.as_chunks::<GROUP>().0);
-        for (group, (estimates, scale)) in groups.enumerate() {
+        for (first, (estimates, scale)) in (0..).step_by(GROUP).zip(groups) {
             let mut bounds = [0.0; GROUP];
             for (bound, (estimate, scale)) in bounds.iter_mut().zip(estimates.iter().zip(scale)) {
                 *bound = estimate + error * scale;
@@ -140,22 +173,10 @@ impl Shortlist {
             if bounds.iter().all(|bound| *bound < self.floor) {
                 continue;
             }
-            let first = group * GROUP;
-            for (lane, bound) in bounds.into_iter().enumerate().take(list.len() - first) {
-                let row = list.row(first + lane);
-                if bound < self.floor || !counts(row) {
-                    continue;
-                }
-                self.candidates.push(Candidate { bound, row });
-                // A row is in two lists: the first of them counts.
-                if is_sure && list.is_primary(first + lane) {
-                    self.estimates.offer(estimates[lane]);
-                    self.lows.offer(estimates[lane] - (bound - estimates[lane]));
-                    self.floor = self.lows.value();
-                }
-            }
+            // A bound that is not a number says nothing.
+            let above = |bound: &f32| *bound >= self.floor || bound.is_nan();
+            passed.extend((first..).zip(bounds).filter(|(_, bound)| above(bound)));
         }
-        self.scratch = estimates;
     }
 
     /// About the score of the k-th best row; minus infinity while there are fewer.

@@ -23,7 +23,7 @@ const LISTS_BYTES_MAX: u64 = 64 << 20;
 /// Tables kept in memory, of all stores of the process.
 const TABLES_MAX: usize = 8;
 /// Centroids that are sorted at first; as many again as there are whenever they do not suffice.
-const RANKED_AT_ONCE: usize = 32;
+const RANKED_AT_ONCE: usize = 64;
 /// How far back a known table is brought up to date; a table that is older is read anew.
 const CHANGES_MAX: u64 = 64;
 
@@ -290,13 +290,14 @@ impl Table {
         place.and_then(|place| self.lists.get(place))
     }
 
-    /// All centroids in the order in which they rank for a rotated query. By 8-bit numbers: about.
-    pub(super) fn ranked(&self, query: &[f32]) -> Ranked {
-        let mut scores = Vec::new();
-        self.centroids.int8.scores(&Int8Query::new(query), &mut scores);
-        let order =
-            (0u64..).zip(&scores).map(|(index, score)| u64::from(descending(*score)) << 32 | index).collect();
-        Ranked { order, sorted: 0 }
+    /// Makes `ranked` all centroids in the order in which they rank for a rotated query. By 8-bit numbers: about.
+    pub(super) fn rank(&self, query: &[f32], ranked: &mut Ranked) {
+        let Ranked { query: rounded, scores, order, sorted } = ranked;
+        rounded.prepare(query);
+        self.centroids.int8.scores(rounded, scores);
+        order.clear();
+        order.extend((0u64..).zip(scores).map(|(index, score)| u64::from(descending(*score)) << 32 | index));
+        *sorted = 0;
     }
 
     /// The list of a centroid, from memory when it was scanned before.
@@ -333,20 +334,23 @@ impl Table {
         }
     }
 
-    /// Asks for the memory of a centroid and of its list, which come next.
-    pub(super) fn prefetch(&self, index: usize) {
+    /// Asks for the memory of a centroid and of its list, which come next; gives the list where it is in memory.
+    pub(super) fn prefetch(&self, index: usize) -> Option<Arc<List>> {
         prefetch(self.centroids.rotated.row(index));
-        if let Some(list) = self.lists[index].known().upgrade() {
-            let (add, scale, codes) = list.columns();
-            prefetch(codes);
-            prefetch(add);
-            prefetch(scale);
-        }
+        let list = self.lists[index].known().upgrade()?;
+        let (add, scale, codes) = list.columns();
+        prefetch(codes);
+        prefetch(add);
+        prefetch(scale);
+        Some(list)
     }
 }
 
 /// Centroids, the best first, sorted only as far as somebody looks.
+#[derive(Default)]
 pub(super) struct Ranked {
+    query: Int8Query,
+    scores: Vec<f32>,
     /// Score and index in one number, which compares faster.
     order: Vec<u64>,
     sorted: usize,
@@ -532,8 +536,8 @@ mod tests {
     #[test]
     fn centroids_come_in_order_however_many_are_asked_for() {
         let order = |count: u64| (0..count).map(|index| (index * 7919 % count) << 32 | index).collect();
-        for count in [0, 1, 31, 32, 33, 1000] {
-            let mut ranked = Ranked { order: order(count), sorted: 0 };
+        for count in [0, 1, 63, 64, 65, 1000] {
+            let mut ranked = Ranked { order: order(count), ..Ranked::default() };
             let found: Vec<usize> = (0..).map_while(|place| ranked.at(place)).collect();
             let mut expected: Vec<u64> = order(count);
             expected.sort_unstable();

@@ -47,6 +47,25 @@ fn small_stores_answer_exactly() {
 }
 
 #[test]
+fn searches_find_nothing_else_in_memory_left_by_those_of_other_stores() {
+    let (wide, narrow) = (Fixture::new(), Fixture::new());
+    let (wide_items, narrow_items) = (clustered(600, 200, 4), clustered(600, 9, 5));
+    let (wide_store, narrow_store) = (wide.store(), narrow.store());
+    wide_store.upsert(&wide.cancel, &wide_items).unwrap();
+    wide_store.optimize(&wide.cancel).unwrap();
+    narrow_store.upsert(&narrow.cancel, &narrow_items).unwrap();
+    narrow_store.optimize(&narrow.cancel).unwrap();
+    let mut random = Random(6);
+    for _ in 0..5 {
+        let (long, short) = (random.vector(200), random.vector(9));
+        let hits = wide_store.query(&wide.cancel, &query(&long, 10)).unwrap();
+        assert_same(&hits, &brute_force(&by_id(&wide_items), &long, 10, |_| true));
+        let hits = narrow_store.query(&narrow.cancel, &query(&short, 10)).unwrap();
+        assert_same(&hits, &brute_force(&by_id(&narrow_items), &short, 10, |_| true));
+    }
+}
+
+#[test]
 fn filters_are_exact_in_small_stores() {
     let fixture = Fixture::new();
     let store = fixture.store();
