@@ -134,7 +134,13 @@ fn open_writable(
         Sharing::Machines => {
             let slots = SlotFolder::new(log.clone(), format.uuid);
             slots.check_links()?;
-            over_slots(folder, folders, options, format, slots, Some(pin))
+            let mut opened = over_slots(folder, folders, options, format, slots, Some(pin))?;
+            if let Some(shared) = &opened.shared
+                && driver::go_on(shared, &opened.replica)?
+            {
+                opened.replica = driver::read_state(shared, folders, options.memtable_bytes)?;
+            }
+            Ok(opened)
         }
     }
 }

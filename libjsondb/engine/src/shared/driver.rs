@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use super::SharedLog;
-use super::boundary::LogKind;
+use super::boundary::{Boundary, LogKind, Reach};
 use super::log::{self, Attempt, Confirmed, Followed, Slots};
 use super::slot::{SLOT_HEADER_LEN, Slot, SlotId, SlotKind, decode_fence, encode_fence};
 use crate::database::Inner;
@@ -59,10 +59,10 @@ pub(crate) fn read_state(
         let hint = if attempt == 0 { shared.slots.head()? } else { None };
         let name = hint.filter(|head| head.checkpoint >= boundary.reach.seq).unwrap_or(boundary.manifest);
         let Some(manifest) = Manifest::load(&folders.manifests, &name)? else { continue };
-        let start = Position::Slot(Seq(name.checkpoint.0 + 1));
+        let start = Position::Slot(Seq(name.checkpoint.max(boundary.reach.seq).0 + 1));
         let mut replica = Replica::at(folders, name, manifest, start, memtable_bytes);
         let mut confirmed = Confirmed::default();
-        // It wrote nothing that others could take for that of a dead process, so it heeds no fence.
+        shared.has_ended.store(false, Ordering::Release);
         if read_to_end(shared, &mut confirmed, &mut replica)? {
             *shared.lock_confirmed() = confirmed;
             replica.show(replica.position.mark());
@@ -78,7 +78,12 @@ fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Repl
     // Asked for once: while others commit without a pause there is always a newer one.
     let last = shared.slots.last()?;
     loop {
-        if follow(shared, confirmed, replica, |_, _| Ok(()))? == Followed::Trimmed {
+        // It wrote nothing that others could take for that of a dead process: it heeds no fence but the one around everybody.
+        let fence = |_, owners: &[u64]| {
+            shared.has_ended.fetch_or(owners.is_empty(), Ordering::AcqRel);
+            Ok(())
+        };
+        if follow(shared, confirmed, replica, fence)? == Followed::Trimmed {
             return Ok(false);
         }
         let next = replica.position.next_seq();
@@ -90,6 +95,22 @@ fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Repl
             return Err(Error::missing(&shared.slots.path(next)));
         }
     }
+}
+
+fn has_ended() -> Error {
+    Error::new(ErrorKind::Closed, "the folder is being opened as Standalone: open it again")
+}
+
+/// Goes on with a log that a fence around everybody has ended: who put it there died, or sleeps, and its boundary then comes too late.
+/// False when it has not ended.
+pub(crate) fn go_on(shared: &SharedLog, replica: &Replica) -> Result<bool> {
+    if !shared.has_ended.load(Ordering::Acquire) {
+        return Ok(false);
+    }
+    let switches = shared.slots.boundary()?.reach.switches + 2;
+    let reach = Reach { switches, seq: replica.position.last_seq() };
+    shared.slots.set_boundary(&Boundary { reach, manifest: replica.manifest().name })?;
+    Ok(true)
 }
 
 /// Applies slots to the replica until there is none; shows `fence` the fences.
@@ -149,8 +170,7 @@ impl Inner {
         let mut confirmed = shared.lock_confirmed();
         let mut fence = |seq, owners: &[u64]| {
             if owners.is_empty() {
-                let what = "the folder is being opened as Standalone: open it again";
-                return Err(self.poison(Error::new(ErrorKind::Closed, what)));
+                return Err(self.poison(has_ended()));
             }
             if owners.contains(&shared.owner) && !is_planted(Bug::IgnoreFence) {
                 shared.note_fence(seq);
@@ -167,6 +187,9 @@ impl Inner {
         drop(confirmed);
         if followed == Followed::Trimmed {
             let newer = read_state(shared, &self.folders, self.options.memtable_bytes)?;
+            if shared.has_ended.load(Ordering::Acquire) {
+                return Err(self.poison(has_ended()));
+            }
             // Fences may have been among what was skipped.
             shared.note_fence(newer.position.last_seq());
             replica.replace_with(newer);

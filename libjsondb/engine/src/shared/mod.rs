@@ -50,6 +50,8 @@ pub(crate) struct SharedLog {
     fenced_at: AtomicU64,
     /// Since then the pin was not made anew.
     is_unpinned: AtomicBool,
+    /// What was read last from a manifest on has a fence around everybody in it.
+    has_ended: AtomicBool,
 }
 
 /// A process remembers so many checkpoints, to remove the slots before one of them.
@@ -67,6 +69,7 @@ impl SharedLog {
             effective: Mutex::default(),
             fenced_at: AtomicU64::new(0),
             is_unpinned: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
         }
     }
 

@@ -132,6 +132,10 @@ fn begin_files(inner: &Inner, shared: &SharedLog, reach: Reach, manifest: &Manif
     };
     Wal::create(&log.path, &log.staged("wal"), &header)?;
     shared.slots.set_boundary(&Boundary { reach, manifest: manifest.name })?;
+    if current(&inner.folders)? != reach {
+        // Another machine has opened it as Clustered: it goes on with the slots.
+        return Err(changes_too_quickly(inner));
+    }
     shared.slots.remove(end)
 }
 

@@ -164,6 +164,26 @@ fn who_was_taken_for_dead_begins_anew_and_loses_nothing_that_was_acknowledged() 
 }
 
 #[test]
+fn a_switch_that_died_halfway_leaves_a_log_that_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dying, running) = (open(folder.path()), open(folder.path()));
+    let store = store(&dying);
+    put(&dying, store, "before", "1").unwrap();
+    dying.checkpoint().unwrap();
+    dying.inner.append_fence(dying.inner.shared.as_ref().unwrap(), &[]).unwrap();
+    drop(dying);
+    assert_eq!(put(&running, store, "lost", "2").unwrap_err().kind(), ErrorKind::Closed);
+    drop(running);
+    let again = open(folder.path());
+    put(&again, store, "after", "3").unwrap();
+    drop(again);
+    let alone = Database::open_alone(folder.path(), &Options::default()).unwrap();
+    for (key, value) in [("before", Some("1")), ("lost", None), ("after", Some("3"))] {
+        assert_eq!(get(&alone, store, key).as_deref(), value, "{key}");
+    }
+}
+
+#[test]
 fn a_relaxed_commit_is_durable_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let one = open(folder.path());
