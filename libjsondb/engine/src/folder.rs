@@ -266,14 +266,12 @@ fn create(folder: &Path, folders: &ReplicaFolders, sharing: Sharing) -> Result<(
     if has_commits(folders)? {
         return Err(Error::missing(&format_path(folder)));
     }
-    for first_seq in wal::list(&log.path)? {
-        // Left by a process that died while making the database.
-        os::remove(&wal::path(&log.path, first_seq))?;
-    }
     let manifest = Manifest::empty(SegmentId { owner: log.owner, number: 0 });
     manifest.store(&folders.manifests, &log.staging)?;
     let header =
         WalHeader { id: crate::random_u64(), first_seq: Seq(1), previous: None, manifest: manifest.name };
+    // It takes the place of one left by a process that died here. (None is removed before: another machine may have been given the lock,
+    // and be done.)
     Wal::create(&log.path, &log.staged("wal"), &header)?;
     match sharing {
         Sharing::Processes => write_format(folder, log, os::random_uuid())?,
