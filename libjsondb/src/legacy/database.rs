@@ -78,8 +78,15 @@ fn begin_options(held: &OpenDatabase, payload: &str) -> Result<(BeginOptions, Ar
         place.storage_path = own.folder().to_string_lossy().into_owned();
     }
     let named = Database::open_with(place, Some(crate::redis::coordinator))?;
-    let on = if named.folder() == own.folder() { own } else { named };
-    Ok((options, on))
+    if named.folder() != own.folder() {
+        return Ok((options, named));
+    }
+    // 0 is also what they hold who name no database.
+    let (asked, is) = (named.options().db_type, own.options().db_type);
+    if asked != 0 && asked != is {
+        return Err(invalid(format!("the database was opened with db_type {is}, not {asked}: leave it out")));
+    }
+    Ok((options, own))
 }
 
 /// As 2.0.17 did, leaves transactions that are open on the database to be committed or rolled back; without any, the

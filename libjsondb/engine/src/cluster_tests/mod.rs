@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used)] // As in other tests: clippy knows those by `cfg(test)` alone.
 
 mod process;
+mod redis;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -19,8 +20,10 @@ use crate::history::{Event, History, Model, Outcome, Transaction as Record};
 use crate::os;
 use crate::os::simulated::{Faults, Setting, World, pause, survive};
 use crate::random::Random;
+use crate::shared::coordinator::Coordinator;
 use crate::{Database, Mode, Options, Result};
 use process::{Actor, Contents, FOLDER, Work, contents};
+use redis::Redis;
 
 /// Files that may be left when everybody has closed the folder.
 const FILES_LEFT_MAX: usize = 60;
@@ -136,8 +139,9 @@ fn simulate(seed: u64) -> std::result::Result<Figures, String> {
     let Plan { setting, work, guarantee } = plan(seed);
     let processes = setting.processes.len();
     let world = World::new(seed, &setting);
+    let redis: Arc<dyn Coordinator> = Arc::new(Redis::new(seed));
     let acted = run_all(&world, processes, |process| {
-        process::run(process as u64, &work, &mut Random::new(seed * 100 + process as u64))
+        process::run(process as u64, &work, &redis, &mut Random::new(seed * 100 + process as u64))
     })?;
     let actors: Vec<Actor> = acted.into_iter().flatten().collect();
     let end = end_of(&actors);

@@ -2,11 +2,13 @@
 
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::history::{Event, Outcome, Session, Transaction as Record, Variable, Version};
 use crate::os::simulated::{now, pause, survive};
 use crate::random::Random;
+use crate::shared::coordinator::Coordinator;
 use crate::{Database, Direction, Error, ErrorKind, Mode, Options, Placement, Result, StoreId, Transaction};
 
 pub(super) const ACTORS: usize = 4;
@@ -84,13 +86,19 @@ impl Actor {
 }
 
 /// Runs a process, which is killed and started anew as it comes.
-pub(super) fn run(number: u64, work: &Work, random: &mut Random) -> Vec<Actor> {
+pub(super) fn run(number: u64, work: &Work, redis: &Arc<dyn Coordinator>, random: &mut Random) -> Vec<Actor> {
     let mut actors: Vec<Actor> = (0..ACTORS).map(|_| Actor::default()).collect();
     let mut next_version = number * ACTORS as u64 + 1;
     let mut steps = work.steps;
     while steps > 0 {
-        let mut life =
-            Life { work, random, actors: &mut actors, next_version: &mut next_version, steps: &mut steps };
+        let mut life = Life {
+            work,
+            redis,
+            random,
+            actors: &mut actors,
+            next_version: &mut next_version,
+            steps: &mut steps,
+        };
         survive(|| life.live());
         for actor in &mut actors {
             let is_committing = actor.current.as_ref().is_some_and(|current| current.is_committing);
@@ -105,6 +113,7 @@ pub(super) fn run(number: u64, work: &Work, random: &mut Random) -> Vec<Actor> {
 /// From one start of a process to its end.
 struct Life<'a> {
     work: &'a Work,
+    redis: &'a Arc<dyn Coordinator>,
     random: &'a mut Random,
     actors: &'a mut Vec<Actor>,
     next_version: &'a mut Version,
@@ -140,7 +149,8 @@ impl Life<'_> {
     }
 
     fn open(&mut self) -> Option<Open> {
-        let opened = Database::open_shared_alone(Path::new(FOLDER), &self.work.options);
+        let redis = Some(Arc::clone(self.redis));
+        let opened = Database::open_shared_alone_with(Path::new(FOLDER), &self.work.options, redis);
         let database = self.tolerate(opened);
         let opened = database.and_then(|database| {
             let store = store(&database);
