@@ -465,6 +465,10 @@ impl Inner {
     /// was announced, or because others took this process for dead.
     pub(crate) fn is_overtaken(&self, manifest: ManifestRef, seq: Seq) -> Result<bool> {
         let is_fenced = || self.shared.as_ref().is_some_and(|shared| shared.is_fenced_after(seq));
+        if let Some(shared) = &self.shared {
+            // A file is gone: what this process believes of the log's end may be wrong.
+            shared.doubt_end();
+        }
         self.refresh(Wait::AsLongAsNeeded)?;
         Ok(self.current.load().manifest.name != manifest || is_fenced())
     }

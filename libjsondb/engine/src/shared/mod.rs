@@ -85,6 +85,11 @@ impl SharedLog {
         self.effective.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The next look at the log asks how far the boundary reaches.
+    pub(crate) fn doubt_end(&self) {
+        *self.lock_confirmed() = Confirmed::default();
+    }
+
     /// A checkpoint took effect in `slot`.
     fn note_effective(&self, slot: Seq, manifest: ManifestRef) {
         let mut effective = self.lock_effective();
