@@ -250,7 +250,7 @@ impl Inner {
                 (replica.position.next_seq(), draft(&replica))
             };
             let Some(wanted) = wanted? else { return Ok(None) };
-            if staged.as_ref().is_none_or(|before| before.draft.bytes != wanted.bytes) {
+            if staged.as_ref().is_none_or(|before| before.draft.body() != wanted.body()) {
                 if let Some(before) = staged.take() {
                     shared.slots.unstage(before.id);
                 }
@@ -259,7 +259,7 @@ impl Inner {
             let Some(ready) = staged else { continue };
             let confirmed = *shared.lock_confirmed();
             if log::is_too_late(&shared.slots, confirmed, next)? {
-                *shared.lock_confirmed() = Confirmed::default();
+                shared.doubt_end();
                 continue;
             }
             match log::attempt(&shared.slots, ready.id, next) {
@@ -279,14 +279,12 @@ impl Inner {
     fn stage(&self, shared: &SharedLog, mut draft: Draft) -> Result<Option<Staged>> {
         let id = shared.new_id();
         let header = Slot { kind: draft.kind, id, count: draft.count, database: shared.slots.database() };
-        let body_bytes = draft.bytes.clone();
         header.seal(&mut draft.bytes);
         match shared.slots.stage(id, &draft.bytes) {
             Err(error) if error.is_missing_file() => return Ok(None),
             staged => staged?,
         }
-        // Compared with later drafts, which have no header.
-        Ok(Some(Staged { id, draft: Draft { bytes: body_bytes, ..draft } }))
+        Ok(Some(Staged { id, draft }))
     }
 
     /// Applies a slot of this process, unless another thread has read it already.
