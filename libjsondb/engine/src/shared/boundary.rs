@@ -80,3 +80,20 @@ impl Boundary {
         is_whole.then_some(Boundary { reach, manifest })
     }
 }
+
+/// Where a reader may begin that knows nothing: the newest checkpoint that somebody has seen take effect.
+pub(crate) fn encode_head(manifest: &ManifestRef) -> Vec<u8> {
+    let mut out = Vec::with_capacity(28);
+    manifest.put(&mut out);
+    out.put_u32(crc32fast::hash(&out));
+    out
+}
+
+/// None when these are not the bytes of a head.
+pub(crate) fn decode_head(bytes: &[u8]) -> Option<ManifestRef> {
+    let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
+    let mut reader = Reader::new(body);
+    let manifest = ManifestRef::read(&mut reader)?;
+    let is_whole = reader.is_empty() && is_intact(body, Reader::new(crc).u32()?);
+    is_whole.then_some(manifest)
+}

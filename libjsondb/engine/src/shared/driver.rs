@@ -9,7 +9,7 @@ use super::log::{self, Attempt, Confirmed, Followed, Slots};
 use super::slot::{SLOT_HEADER_LEN, Slot, SlotId, SlotKind, decode_fence, encode_fence};
 use crate::database::Inner;
 use crate::log::{CheckpointRecord, Position, record};
-use crate::manifest::{Manifest, ManifestRef};
+use crate::manifest::Manifest;
 use crate::planted::{Bug, is_planted};
 use crate::replica::{Replica, ReplicaFolders};
 use crate::tree::Wait;
@@ -345,22 +345,4 @@ impl Inner {
         })
         .map(drop)
     }
-}
-
-/// Where a reader may begin that knows nothing: the newest checkpoint that somebody has seen take effect.
-pub(crate) fn encode_head(manifest: &ManifestRef) -> Vec<u8> {
-    use crate::bytes::Put;
-    let mut out = Vec::with_capacity(28);
-    manifest.put(&mut out);
-    out.put_u32(crc32fast::hash(&out));
-    out
-}
-
-/// None when these are not the bytes of a head.
-pub(crate) fn decode_head(bytes: &[u8]) -> Option<ManifestRef> {
-    let (body, crc) = bytes.split_at_checked(bytes.len().checked_sub(4)?)?;
-    let mut reader = crate::bytes::Reader::new(body);
-    let manifest = ManifestRef::read(&mut reader)?;
-    let is_whole = reader.is_empty() && crate::bytes::is_intact(body, crate::bytes::Reader::new(crc).u32()?);
-    is_whole.then_some(manifest)
 }

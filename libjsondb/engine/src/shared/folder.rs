@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::boundary::{Boundary, LogKind, Reach};
-use super::driver::{decode_head, encode_head};
+use super::boundary::{Boundary, LogKind, Reach, decode_head, encode_head};
 use super::log::Slots;
 use super::slot::{Slot, SlotId};
 use crate::log::LogFolder;
