@@ -28,6 +28,8 @@ pub enum ErrorKind {
     ReadOnlyFolder,
     /// Bytes read from disk are not the bytes once written there.
     Corrupt,
+    /// More drives are lost than the redundancy tolerates. Nothing was stored; bring drives back and run it again.
+    DrivesLost,
     /// The disk is full. Nothing was stored; free space and run it again.
     DiskFull,
     /// Another process holds a lock for longer than the limit.

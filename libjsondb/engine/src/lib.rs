@@ -27,6 +27,7 @@ mod checker;
 mod checkpoint;
 #[cfg(all(test, unix))]
 mod cluster_tests;
+mod coded;
 mod collect;
 mod commit;
 #[cfg(test)]
@@ -104,6 +105,10 @@ use common as random;
 pub use backup::{Backup, BackupCheck};
 pub use cancel::CancelToken;
 pub use catalog::Store;
+pub use coded::{
+    Coding, DriveReport, DriveState, DriveStatus, Repair, RepairScope, Scrub, SegmentsAtRisk, SetReport,
+    ShardFinding,
+};
 pub use compact::Compaction;
 pub use database::Database;
 pub use error::{ConflictAt, CorruptAt, Error, ErrorKind, Result};

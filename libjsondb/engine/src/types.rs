@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::coded::Coding;
+
 /// Position of a transaction in the one order of all commits of a database. The first commit is 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seq(pub u64);
@@ -73,6 +75,8 @@ pub struct Options {
     pub write_set_bytes: u64,
     /// How long a call waits for another process's lock.
     pub lock_timeout: Duration,
+    /// Stores whose pages and values are spread over drives, so that some of these may be lost. Given at each opening.
+    pub coding: Vec<Coding>,
 }
 
 impl Default for Options {
@@ -82,6 +86,7 @@ impl Default for Options {
             page_cache_bytes: 256 << 20,
             write_set_bytes: 24 << 20,
             lock_timeout: Duration::from_secs(60),
+            coding: Vec::new(),
         }
     }
 }

@@ -1,0 +1,31 @@
+//! Erasure coding: segments cut into k data and m parity shards, each on a drive of its own, so that any m of the drives may be lost.
+//!
+//! A [`Coding`] says which stores are coded and on which drives. In the database it is a *set*, whose number is part of every
+//! [`crate::segment::SegmentId`]: a reference says by itself where its blob lies. Drives have roles (set and index), which are kept on the
+//! drives; paths are given at each opening and stored nowhere.
+
+mod report;
+
+use std::path::PathBuf;
+
+pub use report::{
+    DriveReport, DriveState, DriveStatus, Repair, RepairScope, Scrub, SegmentsAtRisk, SetReport, ShardFinding,
+};
+
+/// How the pages and values of some stores are spread over drives: `data + parity` of them, any `parity` of which may be lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coding {
+    /// Name of the set: the store it is for. Empty: for all stores that have none of their own.
+    pub store: String,
+    /// The engine's names of the stores it is for. None: `store` itself.
+    pub aliases: Vec<String>,
+    /// Number of drives whose bytes are needed to read: 1 to 255.
+    pub data: usize,
+    /// Number of drives that may be lost: 1 to 255; with `data` at most 256.
+    pub parity: usize,
+    /// A folder on each drive: `data + parity` of them, in any order after the first time. A drive that took the place of another one is an
+    /// empty folder.
+    pub drives: Vec<PathBuf>,
+    /// Whether reads write anew what they find missing or damaged.
+    pub repair: bool,
+}
