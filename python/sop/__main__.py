@@ -26,7 +26,7 @@ from . import (
     __version__,
     btree,
 )
-from .maintenance import DiskUse, Progress
+from .maintenance import DiskUse, Finding, Progress, RedundancyStatus
 
 DONE, NO, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -228,12 +228,72 @@ def _compact(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
     return DONE
 
 
+def _status(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    return _say_status(db.status(ctx), arguments)
+
+
+def _say_status(status: RedundancyStatus, arguments: argparse.Namespace) -> int:
+    if arguments.json:
+        _say_json({**dataclasses.asdict(status), "summary": status.summary})
+    elif not getattr(arguments, "quiet", False):
+        rows: list[tuple[Any, ...]] = []
+        for copy in status.copies:
+            rows.append((f"copy {copy.index}", copy.state, copy.role, copy.path or "-"))
+        for group in status.sets:
+            for drive in group.drives:
+                held = f"{_size(drive.bytes)}, {drive.missing} shards missing"
+                rows.append((f"drive {drive.index}", drive.state, held, drive.path or "-"))
+            name = f"store {group.name!r}" if group.name else "all other stores"
+            spare = ", ".join(
+                f"{count} can lose {shards}" for shards, count in enumerate(group.spare) if count
+            )
+            lost = f"; {group.lost} LOST" if group.lost else ""
+            coded = f"{group.data}+{group.parity}"
+            rows.append((name, coded, f"{group.segments} segments", f"{spare or 'none'}{lost}"))
+        if rows:
+            _say_table(rows)
+        _say(status.summary if rows else "no mirrored folders and no erasure coding")
+    return DONE if status.healthy else NO
+
+
+def _say_findings(findings: Sequence[Finding]) -> None:
+    for finding in findings:
+        _say(f"{finding.file}: offset {finding.offset}: {finding.what}")
+
+
+def _scrub(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    found = db.scrub(ctx, _progress(arguments))
+    if arguments.json:
+        _say_json(dataclasses.asdict(found))
+    elif not arguments.quiet:
+        _say_findings(found.findings)
+        verdict = "intact" if found.intact else f"{len(found.findings)} findings"
+        _say(f"{verdict}: {found.shards} shards, {_size(found.bytes)}")
+    return DONE if found.intact else NO
+
+
+def _repair(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    made = db.repair(ctx, _progress(arguments), missing_only=arguments.missing_only)
+    if arguments.json:
+        _say_json(dataclasses.asdict(made))
+    elif not arguments.quiet:
+        _say_findings(made.failed)
+        copies = f", copies brought back: {made.copies}" if made.copies else ""
+        rate = f", {_size(made.bytes / made.seconds)}/s" if made.bytes and made.seconds else ""
+        _say(f"{made.rebuilt} shards rebuilt, {_size(made.bytes)}{rate}{copies}")
+    return NO if made.failed else DONE
+
+
+def _reinstate(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    return _say_status(db.reinstate(ctx, lost=arguments.lost, progress=_progress(arguments)), arguments)
+
+
 _Command = Callable[[Context, Database, argparse.Namespace], int]
 
 
-def _limit(text: str) -> int:
+def _number(text: str) -> int:
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError("a limit is a number, 0 or more")
+        raise argparse.ArgumentTypeError("a number, 0 or more, is needed")
     return int(text)
 
 
@@ -246,6 +306,11 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=does, description=does)
         added.set_defaults(run=run)
         added.add_argument("path", metavar="PATH", help="the folder of the database")
+        for name, what in (
+            ("--mirror", "another one of its stores_folders; once for each"),
+            ("--drive", "a drive of its erasure coding, in any order; once for each"),
+        ):
+            added.add_argument(name, metavar="FOLDER", action="append", default=[], help=what)
         added.add_argument("--json", action="store_true", help="answer with JSON")
         return added
 
@@ -269,12 +334,25 @@ def _parser() -> argparse.ArgumentParser:
     scan.add_argument("--start", metavar="KEY", help="first key; --start=KEY when it begins with a dash")
     scan.add_argument("--stop", metavar="KEY", help="key to stop before")
     scan.add_argument("--reverse", action="store_true", help="from the last key to the first")
-    scan.add_argument("--limit", type=_limit, help="at most so many")
+    scan.add_argument("--limit", type=_number, help="at most so many")
     scan.add_argument("--keys", action="store_true", help="only keys")
     backup = long(command("backup", _backup, "copy the database while others use it"))
     backup.add_argument("target", metavar="TARGET", help="a folder that is missing or empty")
     backup.add_argument("--no-verify", dest="verify", action="store_false", help="do not read the copy back")
     long(command("compact", _compact, "remove garbage while others use the database"))
+    command("status", _status, "the copies and drives; exits with 1 when something is missing")
+    long(command("scrub", _scrub, "read every shard and copy, lists all damage, exits with 1"))
+    repair = long(command("repair", _repair, "rebuild what is missing or damaged while others use it"))
+    repair.add_argument("--missing-only", action="store_true", help="do not read the shards that are there")
+    reinstate = long(command("reinstate", _reinstate, "bring a folder that was away back up to date"))
+    reinstate.add_argument(
+        "--lost",
+        type=_number,
+        action="append",
+        default=[],
+        metavar="N",
+        help="copy N will not come back: what only it holds is given up",
+    )
     return parser
 
 
@@ -285,7 +363,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     ctx = Context()
     try:
-        with Database.as_found(ctx, arguments.path) as db:
+        with Database.as_found(ctx, arguments.path, arguments.mirror, arguments.drive) as db:
             code: int = arguments.run(ctx, db, arguments)
         if sys.stdout is not None:  # it is when the process was started without one
             sys.stdout.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from typing import Any, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 from ._json import encode
 from ._library import Handle, call, call_handle, native
@@ -14,11 +14,21 @@ from .errors import ValidationError
 MIN_HASH_MOD_VALUE = 250
 MAX_HASH_MOD_VALUE = 750_000
 MIN_MEMORY_LIMIT = 16 << 20
+# Data and parity shards together.
+MAX_SHARDS = 255
 
 # Databases that transactions made from options leave open, so that the next one finds them open.
 _SHARED_MAX = 16
 
 _NO_ERASURE = encode(None)
+
+# Of an ErasureCodingConfig.
+_CODING_FIELDS = (
+    "data_shards_count",
+    "parity_shards_count",
+    "base_folder_paths_across_drives",
+    "repair_corrupted_shards",
+)
 
 
 class Folder:
@@ -36,27 +46,32 @@ class Folder:
         registry_hash_mod: int = 0,
         memory_limit: int | None = None,
         as_found: bool = False,
+        drives: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
         given = [storage_path] if stores_folders is None else _sequence(stores_folders)
         folders = [_path(folder) for folder in given or [storage_path]]
         if "" in folders:
             raise ValidationError("a database needs a folder: storage_path, or the first of stores_folders")
-        _check(db_type, erasure_config, registry_hash_mod, memory_limit)
+        _check(db_type, registry_hash_mod, memory_limit)
         # What is relative is relative to the working folder of now, not to that of the first use.
         self.folders = [os.path.abspath(folder) for folder in folders]
+        if len(set(self.folders)) < len(self.folders):
+            raise ValidationError("stores_folders names a folder twice: each copy needs one of its own")
         self.path = self.folders[0]
         self.db_type = int(db_type)
-        self.erasure_config = encode(erasure_config or None, "the erasure_config")
+        erasure = _erasure(erasure_config)
+        self.erasure_config = encode(erasure, "the erasure_config")
         placement = {
             "stores_folders": self.folders,
             "db_type": self.db_type,
-            "erasure_config": erasure_config or None,
+            "erasure_config": erasure,
         }
         self.placement = encode(placement, "the database options")
         others = {
             "registry_hash_mod": registry_hash_mod,
             "memory_limit": memory_limit,
             "as_found": as_found,
+            "drives": [os.path.abspath(_path(drive)) for drive in _sequence(drives)],
         }
         self.options = encode({**placement, **others}, "the database options")
         self._handle: Handle | None = None
@@ -93,11 +108,9 @@ class Folder:
             return handle
 
 
-def _check(db_type: Any, erasure_config: Any, registry_hash_mod: Any, memory_limit: Any) -> None:
+def _check(db_type: Any, registry_hash_mod: Any, memory_limit: Any) -> None:
     if db_type not in (0, 1):
         raise ValidationError(f"db_type must be DBType.Standalone or DBType.Clustered, not {db_type!r}")
-    if erasure_config is not None and not isinstance(erasure_config, Mapping):
-        raise ValidationError("erasure_config must be a dict of store names to ErasureCodingConfig")
     if isinstance(registry_hash_mod, bool) or not isinstance(registry_hash_mod, int):
         raise ValidationError("registry_hash_mod must be an int")
     if registry_hash_mod > 0 and not MIN_HASH_MOD_VALUE <= registry_hash_mod <= MAX_HASH_MOD_VALUE:
@@ -109,6 +122,47 @@ def _check(db_type: Any, erasure_config: Any, registry_hash_mod: Any, memory_lim
             raise ValidationError("memory_limit must be an int, in bytes, or None")
         if not MIN_MEMORY_LIMIT <= memory_limit < 1 << 63:
             raise ValidationError(f"memory_limit is at least {MIN_MEMORY_LIMIT} bytes, not {memory_limit}")
+
+
+def _erasure(config: Any) -> Dict[str, Any] | None:
+    """The erasure_config, checked, with absolute paths; None for none."""
+    if config is not None and not isinstance(config, Mapping):
+        raise ValidationError("erasure_config must be a dict of store names to ErasureCodingConfig")
+    return {name: _coding(name, settings) for name, settings in (config or {}).items()} or None
+
+
+def _coding(name: Any, settings: Any) -> Dict[str, Any]:
+    if not isinstance(name, str):
+        raise ValidationError(f"erasure_config names stores by str, not {type(name).__name__}")
+    where = f"erasure_config of the store {name!r}" if name else 'erasure_config of ""'
+    if isinstance(settings, Mapping):
+        unknown = [key for key in settings if key not in _CODING_FIELDS]
+        if unknown:
+            raise ValidationError(f"{where} has no field {unknown[0]!r}: it has {', '.join(_CODING_FIELDS)}")
+        fields: List[Any] = [settings.get(field) for field in _CODING_FIELDS]
+    else:
+        fields = [getattr(settings, field, None) for field in _CODING_FIELDS]
+    data, parity, drives, repair = fields
+    counts = (("data_shards_count", data), ("parity_shards_count", parity))
+    for field, count in counts:
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValidationError(f"{where}: {field} must be an int of at least 1, not {count!r}")
+    if data + parity > MAX_SHARDS:
+        raise ValidationError(f"{where}: data and parity shards are at most {MAX_SHARDS} together")
+    if not isinstance(drives, (list, tuple)) or len(drives) != data + parity:
+        raise ValidationError(
+            f"{where}: base_folder_paths_across_drives must be a list of {data + parity} folders, one for "
+            "each data and parity shard"
+        )
+    folders = [_path(drive) for drive in drives]
+    if "" in folders:
+        raise ValidationError(f"{where}: the path of a drive is empty")
+    folders = [os.path.abspath(folder) for folder in folders]
+    if len(set(folders)) < len(folders):
+        raise ValidationError(f"{where}: two drives have the same folder, so losing one would lose both")
+    if repair is not None and not isinstance(repair, bool):
+        raise ValidationError(f"{where}: repair_corrupted_shards must be True or False, not {repair!r}")
+    return dict(zip(_CODING_FIELDS, (data, parity, folders, bool(repair))))
 
 
 def _sequence(folders: Any) -> Sequence[Any]:

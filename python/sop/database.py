@@ -60,13 +60,22 @@ class Database:
         )
 
     @classmethod
-    def as_found(cls: type[_Self], ctx: Context, storage_path: str | os.PathLike[str]) -> _Self:
+    def as_found(
+        cls: type[_Self],
+        ctx: Context,
+        storage_path: str | os.PathLike[str],
+        mirrors: Sequence[str | os.PathLike[str]] = (),
+        drives: Sequence[str | os.PathLike[str]] = (),
+    ) -> _Self:
         """The database in a folder, opened as it was opened last: Standalone or Clustered.
 
-        For tools. Clustered, it needs no Redis server: without one it only takes longer.
+        For tools. Clustered, it needs no Redis server: without one it only takes longer. `mirrors` are the
+        further folders of stores_folders; `drives` those of erasure coding, in any order: what is in them
+        says which is which, and an empty one takes the place of one that is missing.
         """
         database = cls(ctx, storage_path)
-        database._folder = Folder(database.storage_path, as_found=True)
+        folders = [database.storage_path, *mirrors]
+        database._folder = Folder(database.storage_path, folders, as_found=True, drives=drives)
         return database
 
     def __enter__(self: _Self) -> _Self:
@@ -256,6 +265,46 @@ class Database:
         What open transactions still read is removed by a later checkpoint.
         """
         return maintenance.compact(self._folder, ctx, progress)
+
+    # With mirrored folders or erasure coding (libjsondb/docs/drives.md); without: nothing to do.
+
+    def status(self, ctx: Context | None = None) -> maintenance.RedundancyStatus:
+        """Which copies and drives are there, and how much more may be lost. Looks at names only."""
+        return maintenance.status(self._folder, ctx)
+
+    def scrub(
+        self, ctx: Context | None = None, progress: maintenance.Progress | None = None
+    ) -> maintenance.Scrub:
+        """Reads every shard and every copy, and lists what is damaged or missing; changes nothing."""
+        return maintenance.scrub(self._folder, ctx, progress)
+
+    def repair(
+        self,
+        ctx: Context | None = None,
+        progress: maintenance.Progress | None = None,
+        *,
+        missing_only: bool = False,
+    ) -> maintenance.Repair:
+        """Rebuilds what is missing or damaged on drives and in copies, while others go on.
+
+        It can be stopped and run again. With `missing_only` shards that are there are not read: quicker, after
+        a drive was replaced.
+        """
+        return maintenance.repair(self._folder, ctx, progress, missing_only)
+
+    def reinstate(
+        self,
+        ctx: Context | None = None,
+        *,
+        lost: Sequence[int] = (),
+        progress: maintenance.Progress | None = None,
+    ) -> maintenance.RedundancyStatus:
+        """Brings copies that are stale or were replaced up to date, and back among those that count.
+
+        `lost` names copies that will not come back, by their index in `status`: without them the others may
+        be too few to go on. Commits that only those hold are given up. Gives the new status.
+        """
+        return maintenance.reinstate(self._folder, ctx, lost, progress)
 
     def _usage_mode(self) -> int | None:
         """Usage mode of the vector stores opened here; None is the store's own, or the default one."""

@@ -121,6 +121,12 @@ class DiskFullError(StorageError):
     code = 52
 
 
+class DrivesLostError(StorageError):
+    """More drives or folders are lost than the redundancy tolerates. Nothing was stored."""
+
+    code = 54
+
+
 class LockedError(StorageError):
     """Another process held a lock for longer than the limit."""
 
@@ -170,6 +176,7 @@ _BY_CODE: Mapping[int, type[Error]] = {
     51: CorruptionError,
     52: DiskFullError,
     53: StorageError,  # the folder cannot be written
+    54: DrivesLostError,
     60: StorageError,  # the database was closed
     61: ForkedHandleError,
     62: Error,  # the handle is not known

@@ -1,4 +1,5 @@
-"""Looking after a database: what `Database.verify`, `info`, `stores`, `backup` and `compact` answer.
+"""Looking after a database: what `Database.verify`, `info`, `stores`, `backup` and `compact` answer, and, of
+one with mirrored folders or erasure coding, `status`, `scrub`, `repair` and `reinstate`.
 
 All of it can be turned into JSON with `dataclasses.asdict`; the command line, `python -m sop`, does.
 """
@@ -9,10 +10,10 @@ import ctypes
 import os
 import threading
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from ._folder import Folder
-from ._json import encode_text
+from ._json import encode, encode_text
 from ._library import PROGRESS_TO_CELL, ProgressCell, call_json, native
 from .context import Context, context_id
 from .errors import ValidationError
@@ -20,12 +21,18 @@ from .errors import ValidationError
 __all__ = [
     "Backup",
     "Compaction",
+    "CopyState",
     "DatabaseInfo",
     "DiskUse",
+    "DriveState",
     "Files",
     "Finding",
     "LogReport",
     "Progress",
+    "RedundancyStatus",
+    "Repair",
+    "Scrub",
+    "SetState",
     "StoreInfo",
     "Verification",
     "VerifiedStore",
@@ -151,10 +158,103 @@ class Compaction:
     checkpoints: int
 
 
+@dataclass
+class CopyState:
+    """A folder that holds the log and the manifests.
+
+    `role` is "stores_folders[0]" and so on, or "drive 2 of STORE"; `state` is "current", "stale" (others
+    went on without it), "missing" or "unreadable". `sequence` is the newest transaction in it, where that is
+    known.
+    """
+
+    index: int
+    role: str
+    path: Optional[str]
+    state: str
+    sequence: Optional[int]
+
+
+@dataclass
+class DriveState:
+    """A drive of a set.
+
+    `state` is "ok", "behind" (some shards are missing), "replaced" (all are), "missing" or "unreadable".
+    """
+
+    index: int
+    path: Optional[str]
+    state: str
+    missing: int
+    bytes: int
+
+
+@dataclass
+class SetState:
+    """Drives that share the data of a store ("": of all that have no settings of their own)."""
+
+    name: str
+    data: int
+    parity: int
+    segments: int
+    # Segments by the number of shards that may still be lost: at_risk[0] can lose none, at_risk[parity] all.
+    spare: List[int]
+    # Segments of which too few shards are left.
+    lost: int
+    drives: List[DriveState]
+
+
+@dataclass
+class RedundancyStatus:
+    """What of a database is there how often. Names are looked at, not contents: see `Database.scrub`."""
+
+    healthy: bool
+    copies: List[CopyState]
+    sets: List[SetState]
+
+    @property
+    def summary(self) -> str:
+        """One line: "healthy", or what is missing."""
+        if self.healthy:
+            return "healthy"
+        troubles = [f"copy {copy.index} ({copy.role}) is {copy.state}" for copy in self.copies]
+        told = [trouble for trouble, copy in zip(troubles, self.copies) if copy.state != "current"]
+        for group in self.sets:
+            name = f" of {group.name!r}" if group.name else ""
+            for drive in group.drives:
+                if drive.state != "ok":
+                    lacks = f" ({drive.missing} shards)" if drive.missing else ""
+                    told.append(f"drive {drive.index}{name} is {drive.state}{lacks}")
+            if group.lost:
+                told.append(f"{group.lost} segments{name} have too few shards")
+        return "; ".join(told)
+
+
+@dataclass
+class Scrub:
+    """What a scrub read and what it found damaged or missing; `file` of a finding is absolute."""
+
+    intact: bool
+    findings: List[Finding]
+    shards: int
+    bytes: int
+
+
+@dataclass
+class Repair:
+    """Shards that were rebuilt, their bytes, copies that were brought back, and what was not repaired."""
+
+    rebuilt: int
+    bytes: int
+    # That rebuilding shards took.
+    seconds: float
+    copies: List[int]
+    failed: List[Finding]
+
+
 def verify(folder: Folder, ctx: Context | None, progress: Progress | None) -> Verification:
     """See `Database.verify`."""
     found = run(call_json, native.sop_database_verify, progress, *_of(folder, ctx))
-    findings = [Finding(**finding) for finding in found.pop("findings")]
+    findings = _findings(found.pop("findings"))
     stores = [VerifiedStore(**store) for store in found.pop("stores")]
     return Verification(findings=findings, stores=stores, log=LogReport(**found.pop("log")), **found)
 
@@ -190,6 +290,48 @@ def compact(folder: Folder, ctx: Context | None, progress: Progress | None) -> C
     made = run(call_json, native.sop_database_compact, progress, *_of(folder, ctx))
     before, after = _disk_use(made["before"]), _disk_use(made["after"])
     return Compaction(before, after, made["checkpoints"])
+
+
+def status(folder: Folder, ctx: Context | None) -> RedundancyStatus:
+    """See `Database.status`."""
+    return _status(call_json(native.sop_database_status, *_of(folder, ctx)))
+
+
+def scrub(folder: Folder, ctx: Context | None, progress: Progress | None) -> Scrub:
+    """See `Database.scrub`."""
+    found = run(call_json, native.sop_database_scrub, progress, *_of(folder, ctx))
+    return Scrub(findings=_findings(found.pop("findings")), **found)
+
+
+def repair(folder: Folder, ctx: Context | None, progress: Progress | None, missing_only: bool) -> Repair:
+    """See `Database.repair`."""
+    if not isinstance(missing_only, bool):
+        raise ValidationError(f"missing_only must be True or False, not {type(missing_only).__name__}")
+    arguments = (*_of(folder, ctx), int(missing_only))
+    made = run(call_json, native.sop_database_repair, progress, *arguments)
+    return Repair(failed=_findings(made.pop("failed")), **made)
+
+
+def reinstate(
+    folder: Folder, ctx: Context | None, lost: Sequence[int], progress: Progress | None
+) -> RedundancyStatus:
+    """See `Database.reinstate`."""
+    given = encode({"lost": list(lost)}, "the lost copies")
+    arguments = (given, len(given))
+    return _status(run(call_json, native.sop_database_reinstate, progress, *_of(folder, ctx), *arguments))
+
+
+def _status(found: Dict[str, Any]) -> RedundancyStatus:
+    copies = [CopyState(**copy) for copy in found["copies"]]
+    sets = []
+    for group in found["sets"]:
+        drives = [DriveState(**drive) for drive in group.pop("drives")]
+        sets.append(SetState(drives=drives, **group))
+    return RedundancyStatus(found["healthy"], copies, sets)
+
+
+def _findings(found: List[Dict[str, Any]]) -> List[Finding]:
+    return [Finding(**finding) for finding in found]
 
 
 def _of(folder: Folder, ctx: Context | None) -> tuple[int, int]:

@@ -59,7 +59,7 @@ class Durability(IntEnum):
 
 
 class DBType(IntEnum):
-    """On one machine, or on many. Clustered is not available in this version."""
+    """On one machine, or on many that share the folder."""
 
     Standalone = 0
     Clustered = 1
@@ -67,12 +67,17 @@ class DBType(IntEnum):
 
 @dataclass
 class ErasureCodingConfig:
-    """How a database is spread over drives with redundancy. Not available in this version."""
+    """Erasure coding of a store: over as many drives as there are data and parity shards.
+
+    Any `parity_shards_count` drives may fail, and everything goes on. Each drive is a folder of its own, best
+    on a disk of its own; drives are known by what is in them, so they may come back under other paths. With
+    `repair_corrupted_shards` a read that meets a bad or missing shard rebuilds it.
+    """
 
     data_shards_count: int
     parity_shards_count: int
     base_folder_paths_across_drives: List[str]
-    repair_corrupted_shards: bool
+    repair_corrupted_shards: bool = True
 
     def __hash__(self) -> int:
         drives = tuple(self.base_folder_paths_across_drives)
@@ -88,8 +93,9 @@ class TransactionOptions:
     max_time: float = 15
     # Kept with the database for compatibility; 250 to 750,000.
     registry_hash_mod: int = MIN_HASH_MOD_VALUE
-    # The folder of the database, as the only element.
+    # The folder of the database, then folders that mirror it.
     stores_folders: Optional[List[str]] = None
+    # Settings by the name of a store; "" is for all that have none of their own.
     erasure_config: Optional[Dict[str, ErasureCodingConfig]] = None
     db_type: int = DBType.Standalone
     durability: int = Durability.Full
