@@ -72,6 +72,8 @@ typedef enum SopErrorCode {
   SOP_ERROR_CODE_DISK_FULL = 52,
   // The folder cannot be written.
   SOP_ERROR_CODE_READ_ONLY_FOLDER = 53,
+  // More drives or copies are lost than the redundancy tolerates. Nothing was stored.
+  SOP_ERROR_CODE_DRIVES_LOST = 54,
   // The database was closed; open it again.
   SOP_ERROR_CODE_CLOSED = 60,
   // The handle was made in another process, before a fork; open the database again.
@@ -293,8 +295,10 @@ void removeContext(long long ctx);
 char *contextError(long long ctx);
 
 // Opens a database; the folder itself is opened by the first transaction. Options (JSON): "storage_path" or
-// "stores_folders" (a list of one folder), "db_type" (0 Standalone, 1 Clustered), "as_found" (true: as it was opened last, for tools),
-// "registry_hash_mod", "memory_limit" (bytes).
+// "stores_folders" (the folder, then those that mirror it), "erasure_config" ({"store or empty for all others":
+// {"data_shards_count":2,"parity_shards_count":1,"base_folder_paths_across_drives":["...","...","..."],
+// "repair_corrupted_shards":true}}), "db_type" (0 Standalone, 1 Clustered), "registry_hash_mod", "memory_limit" (bytes); for tools
+// "as_found" (true: as it was opened last), "drives" (folders of erasure coding in any order, whose own files say what they are).
 // Release the handle with sop_handle_release.
 int32_t sop_database_open(int64_t ctx,
                           const char *options,
@@ -366,6 +370,43 @@ int32_t sop_database_compact(int64_t ctx,
                              SopProgress progress,
                              void *user_data,
                              char **out);
+
+// Writes which copies and drives of a database with mirrored folders or erasure coding are there:
+// {"healthy":true,"copies":[{"index":0,"role":"...","path":"...","state":"current","sequence":0}],"sets":[{"name":"","data":2,
+// "parity":1,"segments":0,"spare":[0,0],"lost":0,"drives":[{"index":0,"path":"...","state":"ok","missing":0,"bytes":0}]}]}. Names are
+// looked at, not contents. Free the text with freeString.
+int32_t sop_database_status(int64_t ctx,
+                            uint64_t database,
+                            char **out);
+
+// Reads every shard and every copy, and changes nothing. Damage is no error of this function. progress may be NULL. Writes
+// {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"shards":0,"bytes":0}. Free the text with freeString.
+int32_t sop_database_scrub(int64_t ctx,
+                           uint64_t database,
+                           SopProgress progress,
+                           void *user_data,
+                           char **out);
+
+// Rebuilds what is missing or damaged on drives and in copies, while others read and write; it may be stopped and run again.
+// missing_only: 0, or 1 not to read shards that are there. progress may be NULL. Writes
+// {"rebuilt":0,"bytes":0,"seconds":0.0,"copies":[],"failed":[{"file":"...","offset":0,"what":"..."}]}. Free the text with freeString.
+int32_t sop_database_repair(int64_t ctx,
+                            uint64_t database,
+                            int32_t missing_only,
+                            SopProgress progress,
+                            void *user_data,
+                            char **out);
+
+// Brings copies that are stale or were replaced up to date, and back among those that count, while others read and write. options
+// (JSON): {"lost":[0]} names copies that will not come back, by the index of sop_database_status: what only they hold is given
+// up. progress may be NULL. Writes the new status, as sop_database_status. Free the text with freeString.
+int32_t sop_database_reinstate(int64_t ctx,
+                               uint64_t database,
+                               const char *options,
+                               size_t options_len,
+                               SopProgress progress,
+                               void *user_data,
+                               char **out);
 
 // Begins a transaction. Mode: SopTransactionMode. max_time_minutes bounds it: 0 or less means 15, more than 60 means 60.
 // Release the handle with sop_handle_release, after commit or rollback or instead of a rollback.

@@ -22,8 +22,10 @@ pub(crate) fn open(process: &Process, options: &str) -> Result<u64> {
 }
 
 /// Opens a database; the folder itself is opened by the first transaction. Options (JSON): "storage_path" or
-/// "stores_folders" (a list of one folder), "db_type" (0 Standalone, 1 Clustered), "as_found" (true: as it was opened last, for tools),
-/// "registry_hash_mod", "memory_limit" (bytes).
+/// "stores_folders" (the folder, then those that mirror it), "erasure_config" ({"store or empty for all others":
+/// {"data_shards_count":2,"parity_shards_count":1,"base_folder_paths_across_drives":["...","...","..."],
+/// "repair_corrupted_shards":true}}), "db_type" (0 Standalone, 1 Clustered), "registry_hash_mod", "memory_limit" (bytes); for tools
+/// "as_found" (true: as it was opened last), "drives" (folders of erasure coding in any order, whose own files say what they are).
 /// Release the handle with sop_handle_release.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sop_database_open(

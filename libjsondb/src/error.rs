@@ -49,6 +49,8 @@ pub enum SopErrorCode {
     DiskFull = 52,
     /// The folder cannot be written.
     ReadOnlyFolder = 53,
+    /// More drives or copies are lost than the redundancy tolerates. Nothing was stored.
+    DrivesLost = 54,
     /// The database was closed; open it again.
     Closed = 60,
     /// The handle was made in another process, before a fork; open the database again.
@@ -130,7 +132,7 @@ mod tests {
     fn header_codes_are_the_stores_codes() {
         assert_same! {
             Conflict SnapshotTooOld Timeout Cancelled Locked InvalidState ReadOnlyTransaction StoreNotFound ItemNotFound
-            StoreExists Validation DimensionMismatch Filter Io Corruption DiskFull ReadOnlyFolder Closed Forked
+            StoreExists Validation DimensionMismatch Filter Io Corruption DiskFull ReadOnlyFolder DrivesLost Closed Forked
             InvalidHandle ContextNotFound Unsupported Redis Internal Panic
         }
     }

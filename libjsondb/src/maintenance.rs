@@ -1,16 +1,16 @@
-//! Looking after a database: verify, info, stores, backup, compact.
+//! Looking after a database: verify, info, stores, backup, compact, and what is there more than once: status, scrub, repair, reinstate.
 
 use std::ffi::{c_char, c_void};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
-use stores::{BackupCheck, CancelToken, Database, Progress, Result};
+use stores::{BackupCheck, CancelToken, Database, Progress, ReinstateOptions, Result};
 
 use crate::boundary;
 use crate::database::OpenDatabase;
 use crate::process;
-use crate::strings::{Out, input, to_json};
+use crate::strings::{Out, input, json, to_json};
 
 /// Told by a long call how far it is: bytes done, and bytes to do in all, an estimate that may grow. Not 0: the call is to stop, and
 /// ends with SOP_ERROR_CODE_CANCELLED. Called on the thread of the call; it may call any function of this library.
@@ -153,6 +153,79 @@ pub unsafe extern "C" fn sop_database_compact(
     // SAFETY: the caller's part, see the crate's documentation.
     let ask = |database: &Database, cancel: &CancelToken| unsafe {
         with_progress(cancel, progress, user_data, |p| database.compact(cancel, p))
+    };
+    // SAFETY: as above.
+    unsafe { answer(ctx, database, out, ask) }
+}
+
+/// Writes which copies and drives of a database with mirrored folders or erasure coding are there:
+/// {"healthy":true,"copies":[{"index":0,"role":"...","path":"...","state":"current","sequence":0}],"sets":[{"name":"","data":2,
+/// "parity":1,"segments":0,"spare":[0,0],"lost":0,"drives":[{"index":0,"path":"...","state":"ok","missing":0,"bytes":0}]}]}. Names are
+/// looked at, not contents. Free the text with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_status(ctx: i64, database: u64, out: *mut *mut c_char) -> i32 {
+    // SAFETY: the caller's part, see the crate's documentation.
+    unsafe { answer(ctx, database, out, Database::status) }
+}
+
+/// Reads every shard and every copy, and changes nothing. Damage is no error of this function. progress may be NULL. Writes
+/// {"intact":true,"findings":[{"file":"...","offset":0,"what":"..."}],"shards":0,"bytes":0}. Free the text with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_scrub(
+    ctx: i64,
+    database: u64,
+    progress: SopProgress,
+    user_data: *mut c_void,
+    out: *mut *mut c_char,
+) -> i32 {
+    // SAFETY: the caller's part, see the crate's documentation.
+    let ask = |database: &Database, cancel: &CancelToken| unsafe {
+        with_progress(cancel, progress, user_data, |p| database.scrub(cancel, p))
+    };
+    // SAFETY: as above.
+    unsafe { answer(ctx, database, out, ask) }
+}
+
+/// Rebuilds what is missing or damaged on drives and in copies, while others read and write; it may be stopped and run again.
+/// missing_only: 0, or 1 not to read shards that are there. progress may be NULL. Writes
+/// {"rebuilt":0,"bytes":0,"seconds":0.0,"copies":[],"failed":[{"file":"...","offset":0,"what":"..."}]}. Free the text with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_repair(
+    ctx: i64,
+    database: u64,
+    missing_only: i32,
+    progress: SopProgress,
+    user_data: *mut c_void,
+    out: *mut *mut c_char,
+) -> i32 {
+    // SAFETY: the caller's part, see the crate's documentation.
+    let ask = |database: &Database, cancel: &CancelToken| unsafe {
+        with_progress(cancel, progress, user_data, |p| database.repair(cancel, missing_only != 0, p))
+    };
+    // SAFETY: as above.
+    unsafe { answer(ctx, database, out, ask) }
+}
+
+/// Brings copies that are stale or were replaced up to date, and back among those that count, while others read and write. options
+/// (JSON): {"lost":[0]} names copies that will not come back, by the index of sop_database_status: what only they hold is given
+/// up. progress may be NULL. Writes the new status, as sop_database_status. Free the text with freeString.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_database_reinstate(
+    ctx: i64,
+    database: u64,
+    options: *const c_char,
+    options_len: usize,
+    progress: SopProgress,
+    user_data: *mut c_void,
+    out: *mut *mut c_char,
+) -> i32 {
+    let ask = |database: &Database, cancel: &CancelToken| {
+        // SAFETY: the caller's part, see the crate's documentation.
+        let options: ReinstateOptions =
+            json("reinstate options", unsafe { input("options", options, options_len) }?)?;
+        let work = |p: &mut Progress<'_>| database.reinstate(cancel, &options.lost, p);
+        // SAFETY: as above.
+        unsafe { with_progress(cancel, progress, user_data, work) }
     };
     // SAFETY: as above.
     unsafe { answer(ctx, database, out, ask) }

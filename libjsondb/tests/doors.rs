@@ -72,6 +72,18 @@ fn doors() -> Vec<Door> {
         door("database_compact", Database, No, true, |c, h, _, o| unsafe {
             sop_database_compact(c, h, None, std::ptr::null_mut(), o.text())
         }),
+        door("database_status", Database, No, true, |c, h, _, o| unsafe {
+            sop_database_status(c, h, o.text())
+        }),
+        door("database_scrub", Database, No, true, |c, h, _, o| unsafe {
+            sop_database_scrub(c, h, None, std::ptr::null_mut(), o.text())
+        }),
+        door("database_repair", Database, No, true, |c, h, _, o| unsafe {
+            sop_database_repair(c, h, 0, None, std::ptr::null_mut(), o.text())
+        }),
+        door("database_reinstate", Database, Json(r#"{"lost": []}"#), true, |c, h, t, o| unsafe {
+            sop_database_reinstate(c, h, t.data, t.len, None, std::ptr::null_mut(), o.text())
+        }),
         door("transaction_begin", Database, No, true, |c, h, _, o| unsafe {
             sop_transaction_begin(c, h, 1, 1.0, o.handle())
         }),

@@ -287,8 +287,8 @@ class Database:
     ) -> maintenance.Repair:
         """Rebuilds what is missing or damaged on drives and in copies, while others go on.
 
-        It can be stopped and run again. With `missing_only` shards that are there are not read: quicker, after
-        a drive was replaced.
+        It can be stopped and run again. With `missing_only` shards that are there are not read: quicker,
+        after a drive was replaced.
         """
         return maintenance.repair(self._folder, ctx, progress, missing_only)
 

@@ -16,12 +16,10 @@ from conftest import environment
 from sop import (
     Context,
     Database,
-    ErasureCodingConfig,
     Error,
     StoreNotFoundError,
     Transaction,
     TransactionOptions,
-    UnsupportedError,
     ValidationError,
     btree,
 )
@@ -78,28 +76,6 @@ def test_the_usage_mode_is_checked(ctx: Context) -> None:
     for wrong in (3, "Dynamic", None):
         with pytest.raises(ValidationError):
             VectorDatabase(ctx, storage_path="x", usage_mode=wrong)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"stores_folders": ["one", "two"]},
-        {"erasure_config": {"": ErasureCodingConfig(1, 1, ["one", "two"], True)}},
-    ],
-)
-def test_later_features_construct_and_refuse_the_first_use(
-    ctx: Context, tmp_path: Path, arguments: dict
-) -> None:
-    db = VectorDatabase(ctx, storage_path=tmp_path / "db", **arguments)
-    for use in (
-        lambda: db.begin_transaction(ctx),
-        lambda: db.open(ctx, "products"),
-        lambda: db.open_model_store(ctx, "models"),
-    ):
-        with pytest.raises(UnsupportedError, match="version"):
-            use()
-    db.close(ctx)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_stores_folders_come_before_storage_path(ctx: Context, tmp_path: Path) -> None:

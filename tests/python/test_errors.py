@@ -28,6 +28,7 @@ from sop.errors import as_btree_error, from_code
         (50, sop.StorageError, False),
         (51, sop.CorruptionError, False),
         (52, sop.DiskFullError, False),
+        (54, sop.DrivesLostError, False),
         (61, sop.ForkedHandleError, False),
         (70, sop.UnsupportedError, False),
         (71, sop.RedisError, False),

@@ -22,7 +22,6 @@ from sop import (
     TransactionMode,
     TransactionOptions,
     TransactionTimeoutError,
-    UnsupportedError,
     ValidationError,
     btree,
 )
@@ -101,26 +100,6 @@ def test_a_transaction_from_options(ctx: Context, tmp_path: Path, mode: int, max
 def test_wrong_options_are_refused_at_once(ctx: Context, options: TransactionOptions) -> None:
     with pytest.raises(ValidationError):
         Transaction(ctx, options)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        TransactionOptions(stores_folders=["one", "two"]),
-        TransactionOptions(
-            stores_folders=["one"],
-            erasure_config={"": ErasureCodingConfig(1, 1, ["one", "two"], False)},
-        ),
-    ],
-)
-def test_later_features_are_refused_at_the_first_use(
-    ctx: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: TransactionOptions
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    t = Transaction(ctx, options)
-    with pytest.raises(UnsupportedError):
-        t.begin()
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_transaction_needs_options_or_an_id(ctx: Context) -> None:

@@ -81,6 +81,10 @@ fn begin_options(held: &OpenDatabase, payload: &str) -> Result<(BeginOptions, Ar
     if named.folder() != own.folder() {
         return Ok((options, named));
     }
+    let (asked, is) = (&named.options().erasure_config, &own.options().erasure_config);
+    if asked.as_ref().is_some_and(|asked| !asked.is_empty() && Some(asked) != is.as_ref()) {
+        return Err(invalid("erasure_config is not the one the database was opened with: leave it out"));
+    }
     // 0 is also what they hold who name no database.
     let (asked, is) = (named.options().db_type, own.options().db_type);
     if asked != 0 && asked != is {

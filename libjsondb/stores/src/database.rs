@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use engine::{Coordinator, PerProcess};
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
+use crate::redundancy::{self, ErasureConfig};
 use crate::{CancelToken, Error, ErrorCode, Result, Transaction, TransactionMode};
 
 const STANDALONE: i32 = 0;
@@ -26,7 +26,7 @@ pub struct DatabaseOptions {
     /// The folder, when `stores_folders` is not given.
     #[serde(deserialize_with = "null_as_default")]
     pub storage_path: String,
-    /// The folder, as a list of one.
+    /// The folder, then folders that mirror it.
     pub stores_folders: Option<Vec<String>>,
     /// 0 Standalone, 1 Clustered.
     #[serde(deserialize_with = "null_as_default")]
@@ -35,7 +35,9 @@ pub struct DatabaseOptions {
     #[serde(deserialize_with = "null_as_default")]
     pub as_found: bool,
     /// Erasure coding per store; null or empty for none.
-    pub erasure_config: Option<Value>,
+    pub erasure_config: Option<ErasureConfig>,
+    /// Folders of drives, in any order, whose own files say what they are; those of `erasure_config` are not among them. For tools.
+    pub drives: Option<Vec<String>>,
     /// 250..=750,000; 0 or less means 250. Checked and given back: this engine has no registry to size by it.
     #[serde(deserialize_with = "null_as_hash_mod")]
     pub registry_hash_mod: i64,
@@ -51,6 +53,7 @@ impl Default for DatabaseOptions {
             db_type: STANDALONE,
             as_found: false,
             erasure_config: None,
+            drives: None,
             registry_hash_mod: REGISTRY_HASH_MOD_MIN,
             memory_limit: None,
         }
@@ -70,32 +73,25 @@ fn null_as_hash_mod<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::
 }
 
 impl DatabaseOptions {
-    /// The folder of the database; fails for what is out of range or not available.
-    fn check(&mut self) -> Result<PathBuf> {
+    /// Where the database lies; fails for what is out of range.
+    fn check(&mut self) -> Result<Placement> {
         self.check_db_type()?;
-        self.check_erasure_config()?;
         self.check_registry_hash_mod()?;
         self.check_memory_limit()?;
-        self.folder()
+        let folders = self.folders()?;
+        let (folder, mirrors) = folders.split_first().ok_or_else(no_folder)?;
+        if !mirrors.is_empty() {
+            let what = "two or more stores_folders are not available in this version: give one folder";
+            return Err(Error::new(ErrorCode::Unsupported, what));
+        }
+        let coding = self.erasure_config.as_ref().map(redundancy::codings).transpose()?.unwrap_or_default();
+        Ok(Placement { folder: folder.clone(), coding })
     }
 
     fn check_db_type(&self) -> Result<()> {
         match self.db_type {
             STANDALONE | CLUSTERED => Ok(()),
             other => Err(invalid(format!("db_type is 0 (Standalone) or 1 (Clustered), not {other}"))),
-        }
-    }
-
-    fn check_erasure_config(&self) -> Result<()> {
-        match &self.erasure_config {
-            None | Some(Value::Null) => Ok(()),
-            Some(Value::Object(entries)) if entries.is_empty() => Ok(()),
-            Some(Value::Object(_)) => Err(Error::new(
-                ErrorCode::Unsupported,
-                "erasure coding is not available in this version: leave erasure_config empty, and put the folder on \
-                 a redundant volume",
-            )),
-            Some(_) => Err(invalid("erasure_config is an object of store names to settings")),
         }
     }
 
@@ -121,30 +117,26 @@ impl DatabaseOptions {
         }
     }
 
-    fn folder(&self) -> Result<PathBuf> {
-        let folders = self.stores_folders.as_deref().unwrap_or_default();
-        let folder = match folders {
-            [] => &self.storage_path,
-            [folder] => folder,
-            _ => {
-                return Err(Error::new(
-                    ErrorCode::Unsupported,
-                    "two or more stores_folders (replication) are not available in this version: give one folder, \
-                     and put it on a redundant volume",
-                ));
+    /// The folder and its mirrors.
+    fn folders(&self) -> Result<Vec<PathBuf>> {
+        let given = self.stores_folders.as_deref().unwrap_or_default();
+        let folders = if given.is_empty() { std::slice::from_ref(&self.storage_path) } else { given };
+        for (index, folder) in folders.iter().enumerate() {
+            if folder.is_empty() {
+                return Err(no_folder());
             }
-        };
-        if folder.is_empty() {
-            return Err(invalid("a database needs a folder: storage_path, or one entry in stores_folders"));
+            if folder.contains('\0') {
+                return Err(invalid("the path of a database folder can't contain a NUL character"));
+            }
+            if folders.iter().take(index).any(|before| before == folder) {
+                return Err(invalid("stores_folders names a folder twice: each copy needs one of its own"));
+            }
         }
-        if folder.contains('\0') {
-            return Err(invalid("the path of a database folder can't contain a NUL character"));
-        }
-        Ok(PathBuf::from(folder))
+        Ok(folders.iter().map(PathBuf::from).collect())
     }
 
-    fn engine_options(&self) -> engine::Options {
-        let mut options = engine::Options::default();
+    fn engine_options(&self, placement: &Placement) -> engine::Options {
+        let mut options = engine::Options { coding: placement.coding.clone(), ..Default::default() };
         if let Some(limit) = self.memory_limit {
             // The engine holds up to six memtables: the one being filled, the one being written, and the newest commits
             // that long transactions are validated against.
@@ -157,6 +149,10 @@ impl DatabaseOptions {
     }
 }
 
+fn no_folder() -> Error {
+    invalid("a database needs a folder: storage_path, or the first of stores_folders")
+}
+
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorCode::Validation, message)
 }
@@ -164,11 +160,17 @@ fn invalid(message: impl Into<String>) -> Error {
 /// Gives what carries hints between the processes of a Clustered database. Called before its folder is opened.
 pub type Connect = fn() -> Result<Arc<dyn Coordinator>>;
 
+/// Where a database lies.
+struct Placement {
+    folder: PathBuf,
+    coding: Vec<engine::Coding>,
+}
+
 /// A database in a folder. Making one touches no file; the first transaction opens the folder.
 pub struct Database {
     options: DatabaseOptions,
     connect: Option<Connect>,
-    folder: PathBuf,
+    placement: Placement,
     closed: AtomicBool,
     used: Mutex<Option<Used>>,
 }
@@ -225,14 +227,14 @@ impl Database {
 
     /// As [`Database::open`], with hints for a Clustered one.
     pub fn open_with(mut options: DatabaseOptions, connect: Option<Connect>) -> Result<Arc<Database>> {
-        let folder = options.check()?;
+        let placement = options.check()?;
         let (closed, used) = (AtomicBool::new(false), Mutex::new(None));
-        Ok(Arc::new(Database { options, connect, folder, closed, used }))
+        Ok(Arc::new(Database { options, connect, placement, closed, used }))
     }
 
     /// The folder, as it was given.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.placement.folder
     }
 
     /// The options, with defaults filled in.
@@ -308,8 +310,8 @@ impl Database {
         work: impl FnMut(&engine::Database) -> engine::Result<R>,
     ) -> Result<R> {
         self.check_open(cancel)?;
-        if !engine::Database::exists(&self.folder) {
-            return Err(invalid(format!("there is no database in {}", self.folder.display())));
+        if !engine::Database::exists(&self.placement.folder) {
+            return Err(invalid(format!("there is no database in {}", self.placement.folder.display())));
         }
         self.with_engine(work)
     }
@@ -324,7 +326,8 @@ impl Database {
     pub(crate) fn check_open(&self, cancel: &CancelToken) -> Result<()> {
         cancel.check()?;
         if self.closed.load(Ordering::Acquire) {
-            let message = format!("the database {} was closed; open it again", self.folder.display());
+            let message =
+                format!("the database {} was closed; open it again", self.placement.folder.display());
             return Err(Error::new(ErrorCode::Closed, message));
         }
         Ok(())
@@ -351,7 +354,7 @@ impl Database {
         if !self.options.as_found {
             return Ok(self.options.db_type);
         }
-        Ok(if engine::Database::is_shared_folder(&self.folder)? { CLUSTERED } else { STANDALONE })
+        Ok(if engine::Database::is_shared_folder(&self.placement.folder)? { CLUSTERED } else { STANDALONE })
     }
 
     /// What carries hints, from the first opening of the folder on.
@@ -374,15 +377,21 @@ impl Database {
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> engine::Result<engine::Database> {
         let open = || {
-            let options = self.options.engine_options();
+            let options = self.options.engine_options(&self.placement);
             match db_type {
-                CLUSTERED => engine::Database::open_shared(&self.folder, &options, coordinator.clone()),
-                _ => engine::Database::open(&self.folder, &options),
+                CLUSTERED => {
+                    engine::Database::open_shared(&self.placement.folder, &options, coordinator.clone())
+                }
+                _ => engine::Database::open(&self.placement.folder, &options),
             }
         };
         match open() {
             // This process may have left it open in the other way, with nobody who uses it.
-            Err(error) if error.kind() == engine::ErrorKind::Locked && close_idle(&self.folder)? => open(),
+            Err(error)
+                if error.kind() == engine::ErrorKind::Locked && close_idle(&self.placement.folder)? =>
+            {
+                open()
+            }
             opened => opened,
         }
     }
@@ -501,13 +510,23 @@ mod tests {
         assert_eq!(code(r#"{"storage_path": "/a", "db_type": 2}"#), ErrorCode::Validation);
         assert_eq!(code(r#"{"storage_path": "/a", "registry_hash_mod": 100}"#), ErrorCode::Validation);
         assert_eq!(code(r#"{"storage_path": "/a", "memory_limit": 1}"#), ErrorCode::Validation);
-        assert_eq!(code(r#"{"storage_path": "/a", "erasure_config": 1}"#), ErrorCode::Validation);
         assert_eq!(code(r#"{"storage_path": "/a\u0000"}"#), ErrorCode::Validation);
     }
 
     #[test]
-    fn what_is_not_there_yet_says_so() {
-        assert_eq!(code(r#"{"stores_folders": ["/a", "/b"]}"#), ErrorCode::Unsupported);
-        assert_eq!(code(r#"{"storage_path": "/a", "erasure_config": {"": {}}}"#), ErrorCode::Unsupported);
+    fn erasure_config_and_mirrors_are_checked() {
+        let coded =
+            |config: &str| open(&format!(r#"{{"storage_path": "/a", "erasure_config": {{"": {config}}}}}"#));
+        let settings = |data: u32, drives: &str| {
+            format!(
+                r#"{{"data_shards_count": {data}, "parity_shards_count": 1, "base_folder_paths_across_drives": {drives}}}"#
+            )
+        };
+        assert!(coded(&settings(1, r#"["/x", "/y"]"#)).is_ok());
+        for wrong in [settings(0, r#"["/x"]"#), settings(1, r#"["/x"]"#), settings(1, r#"["/x", "/x"]"#)] {
+            assert_eq!(coded(&wrong).err().unwrap().code(), ErrorCode::Validation, "{wrong}");
+        }
+        assert_eq!(code(r#"{"stores_folders": ["/a", "/a"]}"#), ErrorCode::Validation);
+        assert_eq!(code(r#"{"stores_folders": ["/a", ""]}"#), ErrorCode::Validation);
     }
 }

@@ -40,6 +40,8 @@ pub enum ErrorCode {
     DiskFull = 52,
     /// The folder cannot be written.
     ReadOnlyFolder = 53,
+    /// More drives or copies are lost than the redundancy tolerates.
+    DrivesLost = 54,
     /// The database was closed.
     Closed = 60,
     /// The handle was made in another process, before a fork.
@@ -79,6 +81,7 @@ impl ErrorCode {
             ErrorCode::Corruption => "Corruption",
             ErrorCode::DiskFull => "DiskFull",
             ErrorCode::ReadOnlyFolder => "ReadOnlyFolder",
+            ErrorCode::DrivesLost => "DrivesLost",
             ErrorCode::Closed => "Closed",
             ErrorCode::Forked => "Forked",
             ErrorCode::InvalidHandle => "InvalidHandle",
@@ -166,6 +169,7 @@ impl From<engine::Error> for Error {
             ErrorKind::ReadOnlyFolder => ErrorCode::ReadOnlyFolder,
             ErrorKind::Corrupt => ErrorCode::Corruption,
             ErrorKind::DiskFull => ErrorCode::DiskFull,
+            ErrorKind::DrivesLost => ErrorCode::DrivesLost,
             ErrorKind::Locked => ErrorCode::Locked,
             ErrorKind::Io | ErrorKind::Exhausted => ErrorCode::Io,
             ErrorKind::Closed => ErrorCode::Closed,

@@ -34,6 +34,7 @@ mod maintenance;
 mod model;
 mod names;
 mod planted;
+mod redundancy;
 mod report;
 mod session;
 mod transaction;
@@ -51,8 +52,10 @@ pub use engine::{
 };
 pub use error::{Error, ErrorCode, Result};
 pub use model::ModelStore;
+pub use redundancy::{ErasureConfig, ErasureSettings, ReinstateOptions};
 pub use report::{
-    Backup, Compaction, DiskUse, Files, Finding, Info, LogReport, StoreInfo, Verification, VerifiedStore,
+    Backup, Compaction, CopyState, DiskUse, DriveState, Files, Finding, Info, LogReport, RedundancyStatus,
+    Repair, Scrub, SetState, StoreInfo, Verification, VerifiedStore,
 };
 pub use session::Session;
 pub use transaction::{

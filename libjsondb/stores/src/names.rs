@@ -14,6 +14,8 @@ pub(crate) enum StoreKind {
 }
 
 impl StoreKind {
+    pub(crate) const ALL: [StoreKind; 3] = [StoreKind::Btree, StoreKind::Vector, StoreKind::Model];
+
     fn prefix(self) -> &'static str {
         match self {
             StoreKind::Btree => "b/",
@@ -49,8 +51,7 @@ pub(crate) fn engine_name(kind: StoreKind, name: &str) -> Result<String> {
 
 /// Kind and user's name of an engine store; None for one that this version does not know.
 pub(crate) fn kind_of(engine_name: &str) -> Option<(StoreKind, &str)> {
-    let kinds = [StoreKind::Btree, StoreKind::Vector, StoreKind::Model];
-    kinds.into_iter().find_map(|kind| Some((kind, engine_name.strip_prefix(kind.prefix())?)))
+    StoreKind::ALL.into_iter().find_map(|kind| Some((kind, engine_name.strip_prefix(kind.prefix())?)))
 }
 
 /// The user's name of an engine store.

