@@ -34,6 +34,7 @@ mod commit;
 #[path = "../tests/common/mod.rs"]
 mod common;
 mod compact;
+mod copies;
 #[cfg(test)]
 mod crash_tests;
 mod database;
@@ -110,6 +111,7 @@ pub use coded::{
     ShardFinding,
 };
 pub use compact::Compaction;
+pub use copies::{CopyReport, CopyRole, CopyState, CopyStatus};
 pub use database::Database;
 pub use error::{ConflictAt, CorruptAt, Error, ErrorKind, Result};
 pub use info::{DiskUse, Files, Info};

@@ -1,6 +1,7 @@
 //! The words of the engine's interface: sequence numbers, store ids, options, values.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,8 @@ pub struct Options {
     pub write_set_bytes: u64,
     /// How long a call waits for another process's lock.
     pub lock_timeout: Duration,
+    /// Folders that each hold a copy of all but what is coded, so that the database outlives the loss of some. Given at each opening, in the same order.
+    pub mirrors: Vec<PathBuf>,
     /// Stores whose pages and values are spread over drives, so that some of these may be lost. Given at each opening.
     pub coding: Vec<Coding>,
 }
@@ -86,6 +89,7 @@ impl Default for Options {
             page_cache_bytes: 256 << 20,
             write_set_bytes: 24 << 20,
             lock_timeout: Duration::from_secs(60),
+            mirrors: Vec::new(),
             coding: Vec::new(),
         }
     }
