@@ -80,12 +80,8 @@ impl DatabaseOptions {
         self.check_memory_limit()?;
         let folders = self.folders()?;
         let (folder, mirrors) = folders.split_first().ok_or_else(no_folder)?;
-        if !mirrors.is_empty() {
-            let what = "two or more stores_folders are not available in this version: give one folder";
-            return Err(Error::new(ErrorCode::Unsupported, what));
-        }
         let coding = self.erasure_config.as_ref().map(redundancy::codings).transpose()?.unwrap_or_default();
-        Ok(Placement { folder: folder.clone(), coding })
+        Ok(Placement { folder: folder.clone(), mirrors: mirrors.to_vec(), coding })
     }
 
     fn check_db_type(&self) -> Result<()> {
@@ -136,7 +132,11 @@ impl DatabaseOptions {
     }
 
     fn engine_options(&self, placement: &Placement) -> engine::Options {
-        let mut options = engine::Options { coding: placement.coding.clone(), ..Default::default() };
+        let mut options = engine::Options {
+            mirrors: placement.mirrors.clone(),
+            coding: placement.coding.clone(),
+            ..Default::default()
+        };
         if let Some(limit) = self.memory_limit {
             // The engine holds up to six memtables: the one being filled, the one being written, and the newest commits
             // that long transactions are validated against.
@@ -163,7 +163,17 @@ pub type Connect = fn() -> Result<Arc<dyn Coordinator>>;
 /// Where a database lies.
 struct Placement {
     folder: PathBuf,
+    mirrors: Vec<PathBuf>,
     coding: Vec<engine::Coding>,
+}
+
+impl Placement {
+    /// True when a database is in the folder, or a copy of it where the folder is lost.
+    fn holds_database(&self) -> bool {
+        let drives = self.coding.iter().flat_map(|coding| &coding.drives).map(|drive| drive.join("copy"));
+        let mut folders = self.mirrors.iter().cloned().chain(drives);
+        engine::Database::exists(&self.folder) || folders.any(|folder| engine::Database::exists(&folder))
+    }
 }
 
 /// A database in a folder. Making one touches no file; the first transaction opens the folder.
@@ -310,7 +320,7 @@ impl Database {
         work: impl FnMut(&engine::Database) -> engine::Result<R>,
     ) -> Result<R> {
         self.check_open(cancel)?;
-        if !engine::Database::exists(&self.placement.folder) {
+        if !self.placement.holds_database() {
             return Err(invalid(format!("there is no database in {}", self.placement.folder.display())));
         }
         self.with_engine(work)

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use engine::{Coding, Progress, RepairScope};
+use engine::{Coding, CopyStatus, Progress, RepairScope};
 use serde::Deserialize;
 
 use crate::names::{StoreKind, engine_name};
@@ -91,16 +91,17 @@ impl ErasureSettings {
 impl Database {
     /// Which copies and drives are there, and what may still be lost. Looks at names only.
     pub fn status(&self, cancel: &CancelToken) -> Result<RedundancyStatus> {
-        let drives = self.with_existing(cancel, |engine| engine.drive_status())?;
-        Ok(RedundancyStatus::new(Vec::new(), &drives))
+        let look = |engine: &engine::Database| Ok((engine.copy_status()?, engine.drive_status()?));
+        let (copies, drives) = self.with_existing(cancel, look)?;
+        Ok(RedundancyStatus::new(&copies, &drives))
     }
 
-    /// Reads all shards, and lists what is damaged or missing; changes nothing.
+    /// Reads all shards and copies, and lists what is damaged or missing; changes nothing.
     pub fn scrub(&self, cancel: &CancelToken, progress: &mut Progress<'_>) -> Result<Scrub> {
         Ok(self.with_existing(cancel, |engine| engine.scrub(progress))?.into())
     }
 
-    /// Rebuilds what is missing, and unless `missing_only` what is damaged, while others read and write.
+    /// Rebuilds what is missing, and unless `missing_only` what is damaged, and brings copies back, while others read and write.
     pub fn repair(
         &self,
         cancel: &CancelToken,
@@ -108,7 +109,22 @@ impl Database {
         progress: &mut Progress<'_>,
     ) -> Result<Repair> {
         let scope = if missing_only { RepairScope::Missing } else { RepairScope::Everything };
-        Ok(self.with_existing(cancel, |engine| engine.repair(scope, progress))?.into())
+        let (before, after, made) = self.with_existing(cancel, |engine| {
+            let before = engine.copy_status()?;
+            let after = match before.copies.iter().all(is_current) {
+                true => before.clone(),
+                false => engine.reinstate(None, &[], progress)?,
+            };
+            Ok((before, after, engine.repair(scope, progress)?))
+        })?;
+        let came_back = |index: &usize| {
+            let is_in = |status: &CopyStatus| {
+                status.copies.iter().any(|copy| copy.index == *index && is_current(copy))
+            };
+            is_in(&after) && !is_in(&before)
+        };
+        let copies = after.copies.iter().map(|copy| copy.index).filter(came_back).collect();
+        Ok(Repair { copies, ..made.into() })
     }
 
     /// Brings copies that are stale or were replaced up to date; what only the `lost` ones hold is given up.
@@ -118,7 +134,11 @@ impl Database {
         lost: &[usize],
         progress: &mut Progress<'_>,
     ) -> Result<RedundancyStatus> {
-        let _ = (lost, progress);
+        self.with_existing(cancel, |engine| engine.reinstate(None, lost, progress))?;
         self.status(cancel)
     }
+}
+
+fn is_current(copy: &engine::CopyReport) -> bool {
+    copy.state == engine::CopyState::Member
 }

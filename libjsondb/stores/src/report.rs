@@ -163,6 +163,27 @@ pub struct CopyState {
     pub sequence: Option<u64>,
 }
 
+impl CopyState {
+    fn new<'a>(copy: &engine::CopyReport, of_set: impl Fn(u8) -> Option<&'a engine::SetReport>) -> Self {
+        let role = match copy.role {
+            engine::CopyRole::Folder(index) => format!("stores_folders[{index}]"),
+            engine::CopyRole::Drive { set, index } => match of_set(set) {
+                Some(set) if !set.store.is_empty() => format!("drive {index} of {:?}", set.store),
+                _ => format!("drive {index}"),
+            },
+        };
+        let state = match copy.state {
+            engine::CopyState::Member => "current",
+            engine::CopyState::Stale => "stale",
+            engine::CopyState::Missing => "missing",
+            engine::CopyState::Unreadable => "unreadable",
+        };
+        let is_known = matches!(copy.state, engine::CopyState::Member | engine::CopyState::Stale);
+        let path = Some(copy.path.to_string_lossy().into_owned()).filter(|path| !path.is_empty());
+        Self { index: copy.index, role, path, state, sequence: is_known.then_some(copy.last.0) }
+    }
+}
+
 /// A drive of a set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DriveState {
@@ -209,7 +230,9 @@ pub struct RedundancyStatus {
 }
 
 impl RedundancyStatus {
-    pub(crate) fn new(copies: Vec<CopyState>, drives: &engine::DriveStatus) -> Self {
+    pub(crate) fn new(copies: &engine::CopyStatus, drives: &engine::DriveStatus) -> Self {
+        let of_set = |number| drives.sets.iter().find(|set| set.number == number);
+        let copies: Vec<CopyState> = copies.copies.iter().map(|copy| CopyState::new(copy, &of_set)).collect();
         let sets: Vec<SetState> = drives.sets.iter().map(SetState::from).collect();
         let is_whole = |set: &SetState| set.lost == 0 && set.drives.iter().all(|drive| drive.state == "ok");
         let healthy = copies.iter().all(|copy| copy.state == "current") && sets.iter().all(is_whole);
