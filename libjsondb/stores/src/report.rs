@@ -232,7 +232,7 @@ pub struct RedundancyStatus {
 impl RedundancyStatus {
     pub(crate) fn new(copies: &engine::CopyStatus, drives: &engine::DriveStatus) -> Self {
         let of_set = |number| drives.sets.iter().find(|set| set.number == number);
-        let copies: Vec<CopyState> = copies.copies.iter().map(|copy| CopyState::new(copy, &of_set)).collect();
+        let copies: Vec<CopyState> = copies.copies.iter().map(|copy| CopyState::new(copy, of_set)).collect();
         let sets: Vec<SetState> = drives.sets.iter().map(SetState::from).collect();
         let is_whole = |set: &SetState| set.lost == 0 && set.drives.iter().all(|drive| drive.state == "ok");
         let healthy = copies.iter().all(|copy| copy.state == "current") && sets.iter().all(is_whole);
