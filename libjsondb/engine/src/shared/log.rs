@@ -19,6 +19,11 @@ pub(crate) const TRUST: Duration = Duration::from_secs(10);
 /// A link whose outcome is unknown is tried again so often: it is the same file, so it has at most one slot.
 const UNCERTAIN_TRIES: usize = 5;
 
+/// So many slots are read at once, at most.
+const BATCH_MAX: usize = 64;
+/// None is added to so many bytes of them.
+const BATCH_BYTES_MAX: usize = 1 << 20;
+
 /// What keeps the slots: a folder, or a model of one. Slots are files whose names are their numbers.
 pub(crate) trait Slots {
     /// Writes a file that nobody looks for yet. It is durable when this returns.
@@ -80,30 +85,44 @@ pub(crate) fn follow(
 ) -> Result<Followed> {
     loop {
         let asked = slots.now();
-        let mut found = slots.read(next)?;
-        // Looked at after the read: however long that took, the slot was not removed before.
+        let (mut batch, mut has_ended) = read_batch(slots, next)?;
+        // Looked at after the reads: however long they took, no slot was removed before.
         let is_certain = confirmed.is_recent(slots.now());
         if !is_certain {
-            if found.is_none() {
-                found = slots.read_anew(next)?;
+            if has_ended && let Some(slot) = slots.read_anew(Seq(next.0 + batch.len() as u64))? {
+                batch.push(slot);
+                has_ended = false;
             }
             if is_behind_boundary(slots, next)? {
                 confirmed.0 = None;
                 return Ok(Followed::Trimmed);
             }
         }
-        let Some(bytes) = found else {
+        for bytes in batch {
+            if apply(next, bytes)? == Followed::Trimmed {
+                confirmed.0 = None;
+                return Ok(Followed::Trimmed);
+            }
+            next = Seq(next.0 + 1);
+        }
+        if has_ended {
             if !is_certain {
                 confirmed.0 = Some(asked);
             }
             return Ok(Followed::End);
-        };
-        if apply(next, bytes)? == Followed::Trimmed {
-            confirmed.0 = None;
-            return Ok(Followed::Trimmed);
         }
-        next = Seq(next.0 + 1);
     }
+}
+
+/// Slots from `first` on, and whether there is none behind them. It is asked once for all of them whether they were there all the time.
+fn read_batch(slots: &impl Slots, first: Seq) -> Result<(Vec<Vec<u8>>, bool)> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
+        let Some(slot) = slots.read(Seq(first.0 + batch.len() as u64))? else { return Ok((batch, true)) };
+        bytes += slot.len();
+        batch.push(slot);
+    }
+    Ok((batch, false))
 }
 
 /// Whether a slot that was the end of the log is none any more: who slept since then, and found that out after the link, would not know
@@ -167,4 +186,80 @@ fn unknown(error: Error) -> Error {
 
 fn is_behind_boundary(slots: &impl Slots, slot: Seq) -> Result<bool> {
     Ok(slots.trimmed()? >= slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// A log that nobody else writes.
+    struct Kept {
+        slots: u64,
+        boundary: Seq,
+        asked: Cell<usize>,
+    }
+
+    impl Slots for Kept {
+        fn stage(&self, _: SlotId, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+
+        fn link(&self, _: SlotId, _: Seq) -> Result<Link> {
+            Ok(Link::Taken)
+        }
+
+        fn unstage(&self, _: SlotId) {}
+
+        fn read(&self, slot: Seq) -> Result<Option<Vec<u8>>> {
+            Ok((slot.0 <= self.slots).then(|| slot.0.to_le_bytes().to_vec()))
+        }
+
+        fn read_anew(&self, slot: Seq) -> Result<Option<Vec<u8>>> {
+            self.read(slot)
+        }
+
+        fn sync(&self, _: Seq) -> Result<()> {
+            Ok(())
+        }
+
+        fn trimmed(&self) -> Result<Seq> {
+            self.asked.set(self.asked.get() + 1);
+            Ok(self.boundary)
+        }
+
+        fn now(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn id_of(&self, _: &[u8]) -> Option<SlotId> {
+            None
+        }
+    }
+
+    #[test]
+    fn many_slots_are_read_in_order_and_the_boundary_is_asked_for_once_in_a_batch() {
+        for count in [0, 1, 63, 64, 65, 1000] {
+            let kept = Kept { slots: count, boundary: Seq(0), asked: Cell::new(0) };
+            let (mut confirmed, mut seen) = (Confirmed::default(), Vec::new());
+            let followed = follow(&kept, &mut confirmed, Seq(1), |slot, bytes| {
+                assert_eq!(bytes, slot.0.to_le_bytes());
+                seen.push(slot.0);
+                Ok(Followed::End)
+            });
+            assert_eq!(followed.unwrap(), Followed::End);
+            assert_eq!(seen, (1..=count).collect::<Vec<_>>());
+            assert_eq!(kept.asked.get(), count as usize / BATCH_MAX + 1);
+            follow(&kept, &mut confirmed, Seq(count + 1), |_, _| unreachable!()).unwrap();
+            assert_eq!(kept.asked.get(), count as usize / BATCH_MAX + 1, "it knew the end lately");
+        }
+    }
+
+    #[test]
+    fn nothing_is_applied_of_a_batch_that_begins_behind_the_boundary() {
+        let kept = Kept { slots: 10, boundary: Seq(1), asked: Cell::new(0) };
+        let followed = follow(&kept, &mut Confirmed::default(), Seq(1), |_, _| unreachable!());
+        assert_eq!(followed.unwrap(), Followed::Trimmed);
+    }
 }
