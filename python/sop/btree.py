@@ -68,8 +68,8 @@ class PagingInfo:
 @dataclass
 class CacheConfig:
     """Durations in minutes, for the Redis of a Clustered database: `node_cache_duration` of tree pages,
-    `value_data_cache_duration` of large values; 0 keeps nothing there. The others are kept with the store and
-    given back.
+    `value_data_cache_duration` of large values; 0 keeps nothing there. With `is_node_cache_ttl`,
+    `is_value_data_cache_ttl` each read lets the time begin anew. The others are kept with the store and given back.
     """
 
     registry_cache_duration: int = 10

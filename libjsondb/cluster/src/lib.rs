@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use engine::{CachedBlob, Coordinator, Seq, Turn};
+use redis::FromRedisValue as _;
 use uuid::Uuid;
 
 pub use address::{DEFAULT_ADDRESS, Error};
@@ -52,7 +53,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(50);
 pub struct Redis {
     answer_within: Duration,
     server: ArcSwapOption<Server>,
-    hot: HotKeys,
+    hot: Arc<HotKeys>,
     lines: Arc<Lines>,
 }
 
@@ -65,7 +66,7 @@ impl Default for Redis {
 impl Redis {
     /// For a server that is left alone for a second when an answer takes longer than this; 50 ms by default.
     pub fn answering_within(answer_within: Duration) -> Redis {
-        let (server, hot, lines) = (ArcSwapOption::empty(), HotKeys::default(), Arc::default());
+        let (server, hot, lines) = (ArcSwapOption::empty(), Arc::default(), Arc::default());
         Redis { answer_within, server, hot, lines }
     }
 
@@ -101,12 +102,15 @@ impl Coordinator for Redis {
     }
 
     fn announce(&self, database: Uuid, slot: Seq) {
-        let hot: Option<Vec<u64>> = self.ask(|connection| {
-            let keys = (name(database, "head"), name(database, "hot"));
-            let arguments = (LEARNED_MAX, slot.0, HEAD_LIVES_MS);
-            redis::cmd("EVAL").arg(ANNOUNCE).arg(2).arg(keys).arg(arguments).query(connection)
+        let Some(server) = &*self.server.load() else { return };
+        let keys = (name(database, "head"), name(database, "hot"));
+        let mut command = redis::cmd("EVAL");
+        command.arg(ANNOUNCE).arg(2).arg(keys).arg((LEARNED_MAX, slot.0, HEAD_LIVES_MS));
+        // A commit does not wait for what others do with the hint.
+        let hot = Arc::clone(&self.hot);
+        server.tell(&command, move |answer| {
+            hot.learn(database, &Vec::from_redis_value(answer).unwrap_or_default());
         });
-        self.hot.learn(database, &hot.unwrap_or_default());
     }
 
     fn note_conflict(&self, database: Uuid, key: u64) {
@@ -140,12 +144,24 @@ impl Coordinator for Redis {
     }
 
     fn cache(&self, database: Uuid, blob: CachedBlob, bytes: &[u8], keep: Duration) {
-        let keep = u64::try_from(keep.as_millis()).unwrap_or(u64::MAX).max(1);
         let _: Option<()> = self.ask(|connection| {
             let name = blob_name(database, blob);
-            redis::cmd("SET").arg(name).arg(bytes).arg("PX").arg(keep).query(connection)
+            redis::cmd("SET").arg(name).arg(bytes).arg("PX").arg(milliseconds(keep)).query(connection)
         });
     }
+
+    fn keep(&self, database: Uuid, blob: CachedBlob, keep: Duration) {
+        if let Some(server) = &*self.server.load() {
+            let mut command = redis::cmd("PEXPIRE");
+            command.arg(blob_name(database, blob)).arg(milliseconds(keep));
+            server.tell(&command, drop);
+        }
+    }
+}
+
+/// How Redis counts the time that something is kept.
+fn milliseconds(keep: Duration) -> u64 {
+    u64::try_from(keep.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// For names that must never repeat, and for chance.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use redis::{Client, Connection, RedisError, RedisResult};
+use redis::{Client, Cmd, Connection, RedisError, RedisResult, Value};
 
 use crate::address::{self, Error};
 
@@ -16,9 +16,32 @@ const REST: Duration = Duration::from_secs(1);
 /// More connections are made when they are needed, and closed again.
 const IDLE_MAX: usize = 8;
 
+/// Gets an answer.
+type Hear = Box<dyn FnOnce(Value) + Send>;
+
+/// A connection, and who gets the answer that nobody has waited for yet.
+struct Link {
+    connection: Connection,
+    owed: Option<Hear>,
+}
+
+impl Link {
+    fn new(connection: Connection) -> Link {
+        Link { connection, owed: None }
+    }
+
+    /// Reads the answer that is owed: answers come in the order of the questions.
+    fn settle(&mut self) -> RedisResult<()> {
+        if let Some(hear) = self.owed.take() {
+            hear(self.connection.recv_response()?);
+        }
+        Ok(())
+    }
+}
+
 pub(crate) struct Server {
     client: Client,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<Link>>,
     /// It did not answer: nobody asks it before this.
     resting: Mutex<Option<Instant>>,
     /// Of the process that opened it. A forked child shares the connections' other ends, so it uses none.
@@ -42,7 +65,7 @@ impl Server {
         let unreachable = |error: RedisError| Error::Unreachable { server: name, reason: error.to_string() };
         let (client, connection) = connected.map_err(unreachable)?;
         let generation = engine::process_generation();
-        let (idle, resting) = (Mutex::new(vec![connection]), Mutex::default());
+        let (idle, resting) = (Mutex::new(vec![Link::new(connection)]), Mutex::default());
         Ok(Server { client, idle, resting, generation, answer_within, connect_within })
     }
 
@@ -62,36 +85,50 @@ impl Server {
         wait: Duration,
         question: impl Fn(&mut Connection) -> RedisResult<T>,
     ) -> Option<T> {
+        self.with_link(|link| {
+            set_timeout(&link.connection, self.answer_within + wait)?;
+            link.settle()?;
+            question(&mut link.connection)
+        })
+    }
+
+    /// Asks what may be asked twice, and does not wait: `hear` gets the answer, if there is one, before the connection is used again.
+    pub(crate) fn tell(&self, command: &Cmd, hear: impl FnOnce(Value) + Clone + Send + 'static) {
+        let command = command.get_packed_command();
+        self.with_link(|link| {
+            set_timeout(&link.connection, self.answer_within)?;
+            link.settle()?;
+            link.connection.send_packed_command(&command)?;
+            link.owed = Some(Box::new(hear.clone()));
+            Ok(())
+        });
+    }
+
+    fn with_link<T>(&self, work: impl Fn(&mut Link) -> RedisResult<T>) -> Option<T> {
         if self.is_inherited() || self.is_resting() {
             return None;
         }
         let idle = self.lock_idle().pop();
         let was_idle = idle.is_some();
-        let connect = || self.client.get_connection_with_timeout(self.connect_within);
-        let ask = |connection| self.ask_over(connection, self.answer_within + wait, &question);
-        let mut answer = idle.map_or_else(connect, Ok).and_then(ask);
-        if was_idle && answer.as_ref().is_err_and(RedisError::is_connection_dropped) {
+        let connect = || self.client.get_connection_with_timeout(self.connect_within).map(Link::new);
+        let work = |link| self.work_over(link, &work);
+        let mut done = idle.map_or_else(connect, Ok).and_then(work);
+        if was_idle && done.as_ref().is_err_and(RedisError::is_connection_dropped) {
             // It was started anew: what was connected before is of no use.
             self.lock_idle().clear();
-            answer = connect().and_then(ask);
+            done = connect().and_then(work);
         }
-        *self.lock_resting() = answer.is_err().then(|| Instant::now() + REST);
-        answer.ok()
+        *self.lock_resting() = done.is_err().then(|| Instant::now() + REST);
+        done.ok()
     }
 
-    fn ask_over<T>(
-        &self,
-        mut connection: Connection,
-        patience: Duration,
-        question: impl Fn(&mut Connection) -> RedisResult<T>,
-    ) -> RedisResult<T> {
-        set_timeout(&connection, patience)?;
-        let answer = question(&mut connection)?;
+    fn work_over<T>(&self, mut link: Link, work: impl Fn(&mut Link) -> RedisResult<T>) -> RedisResult<T> {
+        let done = work(&mut link)?;
         let mut idle = self.lock_idle();
         if idle.len() < IDLE_MAX {
-            idle.push(connection);
+            idle.push(link);
         }
-        Ok(answer)
+        Ok(done)
     }
 
     /// When the rest is over, one thread tries; the others go on without until it has an answer.
@@ -108,7 +145,7 @@ impl Server {
         }
     }
 
-    fn lock_idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+    fn lock_idle(&self) -> MutexGuard<'_, Vec<Link>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -25,12 +25,18 @@ fn connected(server: &RedisServer) -> Redis {
     redis
 }
 
+/// Announces, and waits until the server knows: it answers in the order in which it was asked.
+fn announce(redis: &Redis, slot: Seq) {
+    redis.announce(ONE, slot);
+    assert_eq!(redis.head(ONE), Some(slot));
+}
+
 #[test]
 fn what_one_process_tells_another_one_hears() {
     let server = RedisServer::start();
     let (one, other) = (connected(&server), connected(&server));
     assert_eq!(other.head(ONE), None);
-    one.announce(ONE, Seq(7));
+    announce(&one, Seq(7));
     assert_eq!(other.head(ONE), Some(Seq(7)));
     one.cache(ONE, BLOB, b"bytes", LONG);
     assert_eq!(other.cached(ONE, BLOB).as_deref(), Some(&b"bytes"[..]));
@@ -80,7 +86,7 @@ fn a_conflict_of_one_process_makes_the_key_hot_for_all() {
     let server = RedisServer::start();
     let (loser, winner, beginner) = (connected(&server), connected(&server), connected(&server));
     loser.note_conflict(ONE, 9);
-    winner.announce(ONE, Seq(1));
+    announce(&winner, Seq(1));
     assert!(!winner.is_hot(ONE, 9), "nobody told it yet");
     // A key is hot for seconds; this test may sleep for longer.
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -89,8 +95,44 @@ fn a_conflict_of_one_process_makes_the_key_hot_for_all() {
         loser.note_conflict(ONE, 9);
         drop(loser.queue(ONE, 9, &|| true));
         winner.announce(ONE, Seq(2));
-        assert_eq!(beginner.head(ONE), Some(Seq(2)));
+        assert!(beginner.head(ONE).is_some());
     }
+}
+
+#[test]
+fn an_announcement_is_not_waited_for_and_its_answer_is_nobody_elses() {
+    let server = RedisServer::start();
+    let patience = Duration::from_secs(60);
+    let redis = Redis::answering_within(patience);
+    redis.open(&server.url()).unwrap();
+    server.pause();
+    let began = Instant::now();
+    redis.announce(ONE, Seq(1));
+    assert!(began.elapsed() < patience);
+    server.go_on();
+    redis.cache(ONE, BLOB, b"bytes", LONG);
+    for slot in 2..20 {
+        redis.announce(ONE, Seq(slot));
+        if slot % 3 == 0 {
+            redis.keep(ONE, BLOB, LONG);
+            assert_eq!(redis.cached(ONE, BLOB).as_deref(), Some(&b"bytes"[..]));
+        }
+    }
+    assert_eq!(redis.head(ONE), Some(Seq(19)));
+}
+
+#[test]
+fn what_is_kept_for_longer_ends_later_and_what_is_not_there_stays_away() {
+    let server = RedisServer::start();
+    let redis = connected(&server);
+    redis.cache(ONE, BLOB, b"bytes", LONG);
+    redis.keep(ONE, BLOB, 10 * LONG);
+    redis.keep(ONE, CachedBlob { offset: 6, ..BLOB }, LONG);
+    // Answered after the others.
+    assert_eq!(redis.cached(ONE, CachedBlob { offset: 6, ..BLOB }), None);
+    let [name] = &server.keys()[..] else { panic!("{:?}", server.keys()) };
+    let left: i64 = server.connection().pttl(name).unwrap();
+    assert!(left > 5 * LONG.as_millis() as i64, "{left} ms");
 }
 
 #[test]
@@ -182,7 +224,7 @@ fn password_and_database_number_are_used() {
     let address = server.url().replace("/0", "/3");
     let redis = Redis::answering_within(Duration::from_secs(60));
     redis.open(&address).unwrap();
-    redis.announce(ONE, Seq(7));
+    announce(&redis, Seq(7));
     assert!(server.keys().is_empty());
     let mut connection = server.connection();
     redis::cmd("SELECT").arg(3).exec(&mut connection).unwrap();

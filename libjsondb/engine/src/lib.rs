@@ -123,7 +123,7 @@ pub use per_process::PerProcess;
 pub use progress::Progress;
 pub use shared::coordinator::{CachedBlob, Coordinator, Turn};
 pub use transaction::{Transaction, Tried};
-pub use tree::shared_cache::CacheDurations;
+pub use tree::shared_cache::{CacheDuration, CacheDurations};
 pub use types::{
     BlobRef, Direction, Durability, Entry, Mode, Options, Placement, Seq, StoreId, Value, ValueRef,
 };

@@ -84,4 +84,6 @@ impl Coordinator for Redis {
     }
 
     fn cache(&self, _: Uuid, _: CachedBlob, _: &[u8], _: Duration) {}
+
+    fn keep(&self, _: Uuid, _: CachedBlob, _: Duration) {}
 }

@@ -21,7 +21,7 @@ pub trait Coordinator: Send + Sync {
     /// The newest slot of the log that somebody announced; None when that is not known.
     fn head(&self, database: Uuid) -> Option<Seq>;
 
-    /// This process has committed in `slot`.
+    /// This process has committed in `slot`. It is told without waiting for an answer.
     fn announce(&self, database: Uuid, slot: Seq);
 
     /// A transaction of this process lost `key` (a hash) to another one: for a while those who want it should queue.
@@ -38,6 +38,9 @@ pub trait Coordinator: Send + Sync {
 
     /// Keeps the stored bytes of a page or value for others.
     fn cache(&self, database: Uuid, blob: CachedBlob, bytes: &[u8], keep: Duration);
+
+    /// Keeps a page or value that is there for so long from now on.
+    fn keep(&self, database: Uuid, blob: CachedBlob, keep: Duration);
 }
 
 /// A turn with a key. It is given back when this is dropped, and taken away from who keeps it too long.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::coordinator::{CachedBlob, Coordinator, Turn};
-use crate::{CacheDurations, Database, ErrorKind, Mode, Options, Placement, Seq, StoreId};
+use crate::{CacheDuration, CacheDurations, Database, ErrorKind, Mode, Options, Placement, Seq, StoreId};
 
 /// Says what a test tells it to.
 #[derive(Default)]
@@ -21,6 +21,7 @@ struct Told {
     turns: Arc<AtomicUsize>,
     blobs: Mutex<HashMap<CachedBlob, Vec<u8>>>,
     found: AtomicUsize,
+    kept_longer: Mutex<Vec<Duration>>,
 }
 
 struct Held(Arc<AtomicUsize>);
@@ -62,6 +63,10 @@ impl Coordinator for Told {
 
     fn cache(&self, _: Uuid, blob: CachedBlob, bytes: &[u8], _: Duration) {
         self.blobs.lock().unwrap().insert(blob, bytes.to_vec());
+    }
+
+    fn keep(&self, _: Uuid, _: CachedBlob, keep: Duration) {
+        self.kept_longer.lock().unwrap().push(keep);
     }
 }
 
@@ -239,9 +244,10 @@ impl Fixture {
     }
 }
 
-const LONG: CacheDurations =
-    CacheDurations { pages: Duration::from_secs(60), values: Duration::from_secs(60) };
-const NEVER: CacheDurations = CacheDurations { pages: Duration::ZERO, values: Duration::ZERO };
+const MINUTE: CacheDuration = CacheDuration { time: Duration::from_secs(60), is_sliding: false };
+const NONE: CacheDuration = CacheDuration { time: Duration::ZERO, is_sliding: false };
+const LONG: CacheDurations = CacheDurations { pages: MINUTE, values: MINUTE };
+const NEVER: CacheDurations = CacheDurations { pages: NONE, values: NONE };
 
 #[test]
 fn what_one_process_reads_another_one_finds() {
@@ -256,6 +262,22 @@ fn what_one_process_reads_another_one_finds() {
     let found = fixture.told.found.load(Ordering::SeqCst);
     assert!((kept - 1..=kept).contains(&found), "{found} of {kept}");
     assert_eq!(fixture.told.blobs.lock().unwrap().len(), kept);
+}
+
+#[test]
+fn a_read_keeps_what_it_finds_for_longer_where_the_store_says_so() {
+    let fixture = fixture();
+    fixture.fill(20_000);
+    fixture.read_all(&fixture.fresh(), LONG);
+    fixture.read_all(&fixture.fresh(), LONG);
+    assert!(fixture.told.kept_longer.lock().unwrap().is_empty());
+    let values = CacheDuration { time: Duration::from_secs(90), is_sliding: true };
+    let found = fixture.told.found.load(Ordering::SeqCst);
+    let database = fixture.fresh();
+    // The second read of a process is one of the file, to know how long that takes.
+    fixture.read_all(&database, CacheDurations { values, ..LONG });
+    assert!(fixture.told.found.load(Ordering::SeqCst) > found + 1);
+    assert_eq!(*fixture.told.kept_longer.lock().unwrap(), [values.time], "the value, and no page");
 }
 
 #[test]
@@ -284,7 +306,7 @@ fn nothing_is_kept_of_a_store_that_wants_none_and_no_value_that_is_large() {
     // The root, and the leaf where the catalog ends: pages are of the store of their first key.
     let of_the_catalog = fixture.told.blobs.lock().unwrap().len();
     assert!(of_the_catalog <= 2, "{of_the_catalog}");
-    let values_only = CacheDurations { pages: Duration::ZERO, ..LONG };
+    let values_only = CacheDurations { pages: NONE, ..LONG };
     fixture.read_all(&fixture.fresh(), values_only);
     let sizes = |fixture: &Fixture| -> Vec<usize> {
         fixture.told.blobs.lock().unwrap().values().map(Vec::len).collect()

@@ -19,18 +19,28 @@ const BYTES_MAX: u32 = 64 << 10;
 /// Of so many reads one is made in either way, to know how long both take.
 const MEASURE_EVERY: u64 = 64;
 
-/// How long pages and values of a store are kept for other processes. Zero: not at all.
+/// How long something is kept for other processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CacheDuration {
+    /// Zero: not at all.
+    pub time: Duration,
+    /// Each read lets the time begin anew.
+    pub is_sliding: bool,
+}
+
+/// How long pages and values of a store are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheDurations {
     /// Pages of the tree, with small values in them.
-    pub pages: Duration,
+    pub pages: CacheDuration,
     /// Values that lie beside the tree, up to 64 KiB. They do not know their store: of all stores that were opened the longest counts.
-    pub values: Duration,
+    pub values: CacheDuration,
 }
 
 impl Default for CacheDurations {
     fn default() -> Self {
-        Self { pages: Duration::from_secs(5 * 60), values: Duration::ZERO }
+        let pages = CacheDuration { time: Duration::from_secs(5 * 60), is_sliding: false };
+        Self { pages, values: CacheDuration::default() }
     }
 }
 
@@ -77,20 +87,25 @@ impl SharedCache {
         if blob.stored_len > BYTES_MAX {
             return decode(segments.read(blob)?).map(|(_, decoded)| decoded);
         }
+        let name = CachedBlob::of(blob);
         if self.is_asked_first() {
-            let found = self.asking.measure(|| self.coordinator.cached(self.database, CachedBlob::of(blob)));
+            let found = self.asking.measure(|| self.coordinator.cached(self.database, name));
             // What is kept there may be anything.
             let intact =
                 |bytes: &Vec<u8>| bytes.len() == blob.stored_len as usize && is_intact(bytes, blob.crc);
             if let Some(bytes) = found.filter(intact) {
-                return decode(segments.unpack(blob, bytes)?).map(|(_, decoded)| decoded);
+                let (what, decoded) = decode(segments.unpack(blob, bytes)?)?;
+                if let Some(kept) = self.duration(what).filter(|kept| kept.is_sliding) {
+                    self.coordinator.keep(self.database, name, kept.time);
+                }
+                return Ok(decoded);
             }
         }
         let bytes = self.reading.measure(|| segments.read_stored(blob))?;
         let kept = self.asking_pays().then(|| bytes.clone());
         let (what, decoded) = decode(segments.unpack(blob, bytes)?)?;
-        if let (Some(kept), Some(keep)) = (kept, self.duration(what)) {
-            self.coordinator.cache(self.database, CachedBlob::of(blob), &kept, keep);
+        if let (Some(bytes), Some(kept)) = (kept, self.duration(what)) {
+            self.coordinator.cache(self.database, name, &bytes, kept.time);
         }
         Ok(decoded)
     }
@@ -114,13 +129,13 @@ impl SharedCache {
     }
 
     /// None: it is not to be kept.
-    fn duration(&self, what: Cached) -> Option<Duration> {
+    fn duration(&self, what: Cached) -> Option<CacheDuration> {
         let durations = self.lock_durations();
         let duration = match what {
             Cached::Page(store) => durations.get(&store).copied().unwrap_or_default().pages,
             Cached::Value => durations.values().map(|durations| durations.values).max().unwrap_or_default(),
         };
-        (!duration.is_zero()).then_some(duration)
+        (!duration.time.is_zero()).then_some(duration)
     }
 
     fn lock_durations(&self) -> MutexGuard<'_, HashMap<StoreId, CacheDurations>> {

@@ -65,16 +65,21 @@ impl BtreeOptions {
     }
 
     /// How long a Clustered database keeps what it reads of the store for other processes: `node_cache_duration` for pages,
-    /// `value_data_cache_duration` for large values. What is not said is as by default: 5 minutes, and not at all.
+    /// `value_data_cache_duration` for large values. What is not said is as by default: 5 minutes, and not at all. With
+    /// `is_node_cache_ttl` or `is_value_data_cache_ttl` each read lets the time begin anew.
     pub fn cache_durations(&self) -> engine::CacheDurations {
-        let minutes = |field: &str, otherwise: Duration| {
-            let given = self.cache_config.as_ref().and_then(|config| config.get(field)?.as_f64());
-            given.map_or(otherwise, |minutes| Duration::from_secs_f64(60.0 * minutes.clamp(0.0, MINUTES_MAX)))
+        let given = |field: &str| self.cache_config.as_ref().and_then(|config| config.get(field));
+        let duration = |minutes: &str, is_sliding: &str, otherwise: engine::CacheDuration| {
+            let time = given(minutes).and_then(Value::as_f64).map_or(otherwise.time, |minutes| {
+                Duration::from_secs_f64(60.0 * minutes.clamp(0.0, MINUTES_MAX))
+            });
+            let is_sliding = given(is_sliding).and_then(Value::as_bool).unwrap_or(otherwise.is_sliding);
+            engine::CacheDuration { time, is_sliding }
         };
         let default = engine::CacheDurations::default();
         engine::CacheDurations {
-            pages: minutes("node_cache_duration", default.pages),
-            values: minutes("value_data_cache_duration", default.values),
+            pages: duration("node_cache_duration", "is_node_cache_ttl", default.pages),
+            values: duration("value_data_cache_duration", "is_value_data_cache_ttl", default.values),
         }
     }
 
@@ -218,13 +223,32 @@ mod tests {
         let durations = |config: &str| {
             let durations =
                 options(&format!(r#"{{"name": "x", "cache_config": {config}}}"#)).cache_durations();
-            (durations.pages.as_secs(), durations.values.as_secs())
+            (durations.pages.time.as_secs(), durations.values.time.as_secs())
         };
         assert_eq!(durations("null"), (300, 0));
         assert_eq!(durations(r#"{"node_cache_duration": 1, "value_data_cache_duration": 0.5}"#), (60, 30));
         assert_eq!(durations(r#"{"node_cache_duration": 0, "value_data_cache_duration": -1}"#), (0, 0));
         assert_eq!(durations(r#"{"node_cache_duration": "long"}"#), (300, 0));
         assert_eq!(durations(r#"{"node_cache_duration": 1e300}"#).0, 366 * 24 * 3600);
+    }
+
+    #[test]
+    fn a_time_to_live_of_the_cache_begins_anew_with_each_read() {
+        let are_sliding = |config: &str| {
+            let durations =
+                options(&format!(r#"{{"name": "x", "cache_config": {config}}}"#)).cache_durations();
+            (durations.pages.is_sliding, durations.values.is_sliding)
+        };
+        assert_eq!(are_sliding("null"), (false, false));
+        assert_eq!(are_sliding(r#"{"is_node_cache_ttl": true}"#), (true, false));
+        assert_eq!(
+            are_sliding(r#"{"is_node_cache_ttl": false, "is_value_data_cache_ttl": true}"#),
+            (false, true)
+        );
+        assert_eq!(
+            are_sliding(r#"{"is_registry_cache_ttl": true, "is_store_info_cache_ttl": true}"#),
+            (false, false)
+        );
     }
 
     #[test]
