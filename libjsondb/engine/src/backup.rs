@@ -2,7 +2,6 @@
 //!
 //! The copy is a folder that no library opens until everything in it is durable and checked; FORMAT comes last.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::database::{Hold, Inner};
@@ -11,7 +10,6 @@ use crate::log::frame::{FrameKind, HEADER_LEN};
 use crate::log::tail::{Tail, TailFile};
 use crate::log::wal::{self, Found, Wal, WalHeader};
 use crate::log::{FilePosition, LogEnd, LogFolder};
-use crate::memtable::Memtable;
 use crate::os::{self, File};
 use crate::segment::SegmentId;
 use crate::shared::folder::SlotFolder;
@@ -215,7 +213,7 @@ impl Inner {
         progress: &mut Progress<'_>,
     ) -> Result<(u64, u64)> {
         let mut sizes = Vec::new();
-        for id in segments_of(snapshot) {
+        for id in snapshot.segments() {
             sizes.push((id, self.pages.segments().len(id)?));
         }
         let bytes: u64 = sizes.iter().map(|(_, len)| len).sum();
@@ -251,11 +249,4 @@ impl Inner {
         }
         Ok(())
     }
-}
-
-/// Segments that the snapshot's tree refers to, and those that its later commits do.
-fn segments_of(snapshot: &Snapshot) -> BTreeSet<SegmentId> {
-    let values = |memtable: &Memtable| memtable.value_segments(snapshot.window());
-    let later = snapshot.memtables.iter().flat_map(|memtable| values(memtable));
-    snapshot.manifest.segments.keys().copied().chain(later).collect()
 }

@@ -73,9 +73,8 @@ pub(crate) fn leaves_garbage(inner: &Inner) -> Result<bool> {
         let replica = inner.lock_replica();
         (Arc::clone(replica.manifest()), replica.value_segments())
     };
-    let names = os::list(inner.pages.segments().folder())?;
-    let mut segments = names.iter().filter_map(|(name, _)| SegmentId::from_file_name(name));
-    Ok(segments.any(|id| !manifest.segments.contains_key(&id) && !pending.contains(&id)))
+    let segments = inner.pages.segments().list()?;
+    Ok(segments.into_keys().any(|id| !manifest.segments.contains_key(&id) && !pending.contains(&id)))
 }
 
 /// What was in the folder before a checkpoint took effect.
@@ -89,15 +88,9 @@ impl Sweep {
     /// Looks for files first and for the living after: a process pins before it writes, so whoever wrote a file seen here is
     /// found alive, or is dead by now.
     pub(crate) fn survey(inner: &Inner) -> Result<Sweep> {
-        let names = os::list(inner.pages.segments().folder())?;
-        let segments = names.iter().filter_map(|(name, _)| SegmentId::from_file_name(name)).collect();
-        let staging = &inner.folders.log.staging;
-        let staged = os::list(staging)?
-            .into_iter()
-            .filter_map(|(name, _)| {
-                Some((u64::from_str_radix(name.get(..16)?, 16).ok()?, staging.join(&name)))
-            })
-            .collect();
+        let segments = inner.pages.segments().list()?.into_keys().collect();
+        let mut staged = os::staged_files(&inner.folders.log.staging)?;
+        inner.pages.segments().sets().iter().for_each(|set| staged.extend(set.staged()));
         let pins = inner.survey_pins()?;
         Ok(Sweep { pins, segments, staged })
     }

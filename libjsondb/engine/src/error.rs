@@ -115,6 +115,12 @@ impl Error {
         Self { kind: ErrorKind::Corrupt, message, place: Some(Box::new(place(at))) }
     }
 
+    /// More drives are lost than may be; `missing` is a file that is not there, which somebody may have removed for a reason.
+    pub(crate) fn drives_lost(message: impl Into<String>, missing: Option<&Error>) -> Self {
+        let place = missing.and_then(|error| error.place.clone());
+        Self { kind: ErrorKind::DrivesLost, message: message.into(), place }
+    }
+
     /// True of [`Error::missing`]: somebody may have removed the file for a reason.
     pub(crate) fn is_missing_file(&self) -> bool {
         matches!(self.place.as_deref(), Some(Place::Missing(_)))

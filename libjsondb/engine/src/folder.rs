@@ -6,6 +6,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::bytes::{Put, Reader, is_intact};
+use crate::coded::{Access, Sets};
 use crate::log::tail::TailFile;
 use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{LogEnd, LogFolder};
@@ -145,6 +146,19 @@ fn open_writable(
     }
 }
 
+/// The segments of the folder, and the drives over which some are spread.
+fn open_segments(
+    folder: &Path,
+    log: &LogFolder,
+    options: &Options,
+    format: &Format,
+    access: Access,
+) -> Result<Segments> {
+    let sets = Sets::open(folder, log, format.uuid, &options.coding, access)?;
+    let segments = Segments::new(segment_folder(folder), log.owner).with_sets(sets);
+    Ok(if access == Access::Read { segments.without_pin() } else { segments })
+}
+
 /// The state in the slots of a shared log.
 pub(crate) fn over_slots(
     folder: &Path,
@@ -155,8 +169,8 @@ pub(crate) fn over_slots(
     pin: Option<Pin>,
 ) -> Result<Opened> {
     let log = &folders.log;
-    let segments = Segments::new(segment_folder(folder), log.owner);
-    let segments = if pin.is_some() { segments } else { segments.without_pin() };
+    let access = if pin.is_some() { Access::Write } else { Access::Read };
+    let segments = open_segments(folder, log, options, &format, access)?;
     let shared = SharedLog::new(slots, log.owner);
     let replica = driver::read_state(&shared, folders, options.memtable_bytes)?;
     Ok(Opened {
@@ -187,6 +201,7 @@ pub(crate) fn over_files(
     let durable = tail.read()?.unwrap_or_default().durable.mark.end;
     let limit = ReadLimit::Announced { end: durable, durable };
     let replica = Replica::open(folders.clone(), limit, options.memtable_bytes)?;
+    let segments = open_segments(folder, log, options, &format, Access::Write)?;
     Ok(Opened {
         folders: folders.clone(),
         format,
@@ -195,7 +210,7 @@ pub(crate) fn over_files(
         sync_lock: Some(File::open_or_create_to_lock(&log.path.join("SYNC"))?),
         shared: None,
         pin: Some(pin),
-        segments: Arc::new(Segments::new(segment_folder(folder), log.owner)),
+        segments: Arc::new(segments),
         replica,
     })
 }
@@ -228,6 +243,7 @@ fn open_read_only(
     {
         replica.visible = announced.visible();
     }
+    let segments = open_segments(folder, &folders.log, options, &format, Access::Read)?;
     Ok(Opened {
         folders: folders.clone(),
         format,
@@ -236,7 +252,7 @@ fn open_read_only(
         sync_lock: None,
         shared: None,
         pin: None,
-        segments: Arc::new(Segments::new(segment_folder(folder), folders.log.owner).without_pin()),
+        segments: Arc::new(segments),
         replica,
     })
 }

@@ -89,7 +89,7 @@ impl Inner {
                 Some(shared) => count(shared.slots.list()?.into_iter().map(|(_, bytes)| bytes)),
                 None => files(&self.folders.log.path, ".wal")?,
             },
-            segments: files(self.pages.segments().folder(), ".seg")?,
+            segments: count(self.pages.segments().list()?.into_values()),
             manifests: files(&self.folders.manifests, ".man")?,
         })
     }

@@ -37,6 +37,10 @@ pub(crate) enum Bug {
     RemoveWithoutFence,
     /// A process that was taken for dead goes on with what it had begun.
     IgnoreFence,
+    /// A segment is taken for written with more shards missing than may be lost.
+    AcknowledgeWithTooFewShards,
+    /// Checksums of the units of shards are not compared.
+    SkipUnitCrc,
 }
 
 /// Whether the bug is switched on.

@@ -1,7 +1,7 @@
 //! The state at one sequence number: a checkpoint's tree and the memtables over it. Taken with one pointer, read without
 //! locks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::log::LogEnd;
 use crate::manifest::Manifest;
 use crate::memtable::{MemCursor, Memtable, Window};
 use crate::run::{Run, RunCursor, RunKind, Sought};
+use crate::segment::SegmentId;
 use crate::tree::changes::WholeLeaf;
 use crate::tree::{Keep, Pages, TreeCursor, Wait};
 use crate::write_set::{WriteCursor, WriteSet};
@@ -28,6 +29,12 @@ impl Snapshot {
     /// The commits that come from memtables.
     pub(crate) fn window(&self) -> Window {
         Window { after: self.manifest.name.checkpoint, upto: self.seq }
+    }
+
+    /// Segments that the tree refers to, and those that later commits do.
+    pub(crate) fn segments(&self) -> BTreeSet<SegmentId> {
+        let later = self.memtables.iter().flat_map(|memtable| memtable.value_segments(self.window()));
+        self.manifest.segments.keys().copied().chain(later).collect()
     }
 
     pub(crate) fn get(&self, pages: &Pages, key: &[u8]) -> Result<Option<Value>> {

@@ -27,7 +27,7 @@ fn with_progress<T>(work: impl FnOnce(&mut Progress<'_>) -> Result<T>) -> Result
 }
 
 fn verify(folder: &Path) -> Result<Verification> {
-    with_progress(|progress| engine::verify(folder, progress))
+    with_progress(|progress| engine::verify(folder, &Options::default(), progress))
 }
 
 fn backup(database: &Database, target: &Path) -> Result<engine::Backup> {
@@ -135,8 +135,12 @@ fn values_behind_the_checkpoint_are_counted_and_expected() {
         reports.push((done, total));
         true
     };
-    let verification =
-        engine::verify(folder.path(), &mut Progress::new(&CancelToken::new(), &mut report)).unwrap();
+    let verification = engine::verify(
+        folder.path(),
+        &Options::default(),
+        &mut Progress::new(&CancelToken::new(), &mut report),
+    )
+    .unwrap();
     assert_eq!((verification.pages, verification.values), (0, 8));
     assert!(verification.bytes >= 16 << 20, "{} bytes", verification.bytes);
     let (last, earlier) = reports.split_last().unwrap();

@@ -254,10 +254,13 @@ fn damage_in_a_run_is_found_and_named() {
         let mut bytes = intact.clone();
         bytes[at] ^= 4;
         fs::write(&segment, bytes).unwrap();
-        let findings =
-            engine::verify(folder.path(), &mut Progress::new(&CancelToken::new(), &mut |_, _| true))
-                .unwrap()
-                .findings;
+        let findings = engine::verify(
+            folder.path(),
+            &Options::default(),
+            &mut Progress::new(&CancelToken::new(), &mut |_, _| true),
+        )
+        .unwrap()
+        .findings;
         assert!(segment.ends_with(&findings[0].file), "{findings:?}");
     }
     fs::write(&segment, &intact[..intact.len() / 2]).unwrap();

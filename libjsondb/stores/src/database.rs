@@ -381,13 +381,17 @@ impl Database {
         }
     }
 
+    pub(crate) fn engine_options(&self) -> engine::Options {
+        self.options.engine_options(&self.placement)
+    }
+
     fn open_engine(
         &self,
         db_type: i32,
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> engine::Result<engine::Database> {
         let open = || {
-            let options = self.options.engine_options(&self.placement);
+            let options = self.engine_options();
             match db_type {
                 CLUSTERED => {
                     engine::Database::open_shared(&self.placement.folder, &options, coordinator.clone())

@@ -4,9 +4,28 @@
 //! [`crate::segment::SegmentId`]: a reference says by itself where its blob lies. Drives have roles (set and index), which are kept on the
 //! drives; paths are given at each opening and stored nowhere.
 
+mod codec;
+mod drive;
+mod layout;
+mod rebuild;
 mod report;
+mod scrub;
+mod segment;
+mod set;
+mod sets;
+mod shard;
+mod status;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::path::PathBuf;
+
+pub(crate) use layout::Layout;
+pub(crate) use segment::CodedSegment;
+pub(crate) use sets::{Access, NOT_CODED, Sets};
+pub(crate) use shard::ShardName;
+pub(crate) use writer::{CodedWriter, Shards, sync_names};
 
 pub use report::{
     DriveReport, DriveState, DriveStatus, Repair, RepairScope, Scrub, SegmentsAtRisk, SetReport, ShardFinding,

@@ -3,8 +3,6 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::{Database, Progress, Result};
-
 /// How a drive is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DriveState {
@@ -124,24 +122,4 @@ pub struct Repair {
     pub duration: Duration,
     /// Shards that could not be written anew: their drive does not work, or too few others are left.
     pub failed: Vec<ShardFinding>,
-}
-
-impl Database {
-    /// What a listing shows of all drives.
-    pub fn drive_status(&self) -> Result<DriveStatus> {
-        Ok(DriveStatus::default())
-    }
-
-    /// Reads all shards of the newest state, and checks them.
-    pub fn scrub(&self, progress: &mut Progress<'_>) -> Result<Scrub> {
-        progress.report()?;
-        Ok(Scrub::default())
-    }
-
-    /// Writes anew what is missing or damaged, while others read and write. What it did stays when it is stopped.
-    pub fn repair(&self, scope: RepairScope, progress: &mut Progress<'_>) -> Result<Repair> {
-        let _ = scope;
-        progress.report()?;
-        Ok(Repair::default())
-    }
 }

@@ -7,6 +7,7 @@ use std::io;
 #[cfg(all(unix, not(test)))]
 use std::os::unix::fs as unix_fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fs2::FileExt as _;
@@ -267,7 +268,8 @@ pub(crate) fn create_folder(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn is_folder(path: &Path) -> bool {
+/// True when a folder is at `path`.
+pub(crate) fn is_folder(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
@@ -298,6 +300,18 @@ pub(crate) fn empty_folder(path: &Path) -> Result<()> {
 /// Absolute path without links; the folder must exist.
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     call("resolve the folder", path, || fs::canonicalize(path))
+}
+
+/// Absolute path, whether or not anything is there.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
+    call("resolve the folder", path, || std::path::absolute(path))
+}
+
+/// Files that processes staged in a folder, each with the id of its process: its name begins with it.
+pub(crate) fn staged_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let owner = |name: &str| u64::from_str_radix(name.get(..16)?, 16).ok();
+    let names = list(folder)?.into_iter();
+    Ok(names.filter_map(|(name, _)| Some((owner(&name)?, folder.join(&name)))).collect())
 }
 
 /// Names and sizes of the files in a folder, sorted by name. A folder that is not there is empty.
@@ -465,6 +479,31 @@ pub(crate) fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> 
         return Ok(());
     }
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// Does something with each item at once, each on a thread of its own; where none can be had, one after the other.
+pub(crate) fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
+    // What tests record is in the same order each time.
+    if cfg!(any(test, feature = "recording")) || items.len() < 2 {
+        return items.into_iter().map(work).collect();
+    }
+    let places: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+    let take = |place: &Mutex<Option<T>>| {
+        let item = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        item.map(&work)
+    };
+    std::thread::scope(|scope| {
+        let start = |place| std::thread::Builder::new().spawn_scoped(scope, move || take(place));
+        let started: Vec<_> = places.iter().map(|place| start(place).ok()).collect();
+        let ended = started.into_iter().zip(&places).map(|(thread, place)| match thread {
+            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            None => take(place),
+        });
+        ended.collect::<Vec<_>>()
+    })
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 /// 128 random bits.

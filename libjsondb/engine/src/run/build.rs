@@ -63,7 +63,8 @@ impl RunWriter {
         for (key, value) in entries {
             let value = open.place(&mut self.writer, key, value)?;
             let len = page::entry_bytes(key, &value);
-            if bytes + len > PAGE_BYTES && !leaf.is_empty() {
+            let is_elsewhere = |(first, _): &Entry<'_>| self.writer.set_of(first) != self.writer.set_of(key);
+            if !leaf.is_empty() && (bytes + len > PAGE_BYTES || leaf.first().is_some_and(is_elsewhere)) {
                 open.write_leaf(&mut self.writer, &leaf)?;
                 leaf.clear();
                 bytes = 0;

@@ -1,10 +1,10 @@
 //! The index of a segment: which blobs lie in it, under which keys. Serves garbage collection and verification only.
 
-use std::sync::Arc;
-
-use super::{BlobKind, HEADER_LEN, SegmentId, Segments, TRAILER_LEN, TRAILER_MAGIC, encode_header};
+use super::{
+    BlobKind, HEADER_LEN, SegmentFile, SegmentId, Segments, TRAILER_LEN, TRAILER_MAGIC, encode_header,
+};
 use crate::bytes::{Put, Reader, is_intact};
-use crate::os::File;
+use crate::coded::NOT_CODED;
 use crate::{Error, Result};
 
 impl Segments {
@@ -20,15 +20,18 @@ impl Segments {
         let mut header = [0; HEADER_LEN as usize];
         file.read_exact_at(&mut header, 0)?;
         if header.as_slice() != encode_header(id) {
-            return Err(Error::corrupt(file.path(), 0, "the header of the segment"));
+            return Err(Error::corrupt(&file.path(), 0, "the header of the segment"));
         }
         let index = self.index(id)?;
         let mut reader = Reader::new(&index.bytes);
         let mut end = HEADER_LEN;
         while !reader.is_empty() {
-            let entry = IndexEntry::read(&mut reader).filter(|entry| entry.offset == end);
+            // One that is, or was, spread over drives has gaps where units end.
+            let fits =
+                |entry: &IndexEntry<'_>| entry.offset == end || id.set() != NOT_CODED && entry.offset > end;
+            let entry = IndexEntry::read(&mut reader).filter(fits);
             let entry = entry.ok_or_else(|| index.damaged("an index entry"))?;
-            end = end.saturating_add(entry.len);
+            end = entry.offset.saturating_add(entry.len);
         }
         if end == index.offset { Ok(()) } else { Err(index.damaged("the index leaves blobs out")) }
     }
@@ -36,7 +39,7 @@ impl Segments {
     fn index(&self, id: SegmentId) -> Result<Index> {
         let file = self.file(id)?;
         let len = file.len()?;
-        let damaged = |offset: u64, what: &str| Error::corrupt(file.path(), offset, what);
+        let damaged = |offset: u64, what: &str| Error::corrupt(&file.path(), offset, what);
         let trailer_at = len.checked_sub(TRAILER_LEN).ok_or_else(|| damaged(0, "the trailer is missing"))?;
         let mut trailer = [0; TRAILER_LEN as usize];
         file.read_exact_at(&mut trailer, trailer_at)?;
@@ -82,14 +85,14 @@ impl Trailer {
 
 /// The index of a segment, in its encoding.
 struct Index {
-    file: Arc<File>,
+    file: SegmentFile,
     offset: u64,
     bytes: Vec<u8>,
 }
 
 impl Index {
     fn damaged(&self, what: &str) -> Error {
-        Error::corrupt(self.file.path(), self.offset, what)
+        Error::corrupt(&self.file.path(), self.offset, what)
     }
 }
 

@@ -6,19 +6,24 @@
 
 pub(crate) mod index;
 mod packing;
+mod writer;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use crate::bytes::{Put, Reader, is_intact};
+use crate::coded::{CodedSegment, NOT_CODED, Sets, ShardName};
 use crate::os::{self, File};
-use crate::planted::{Bug, is_planted};
 use crate::{BlobRef, Error, ErrorKind, Result};
+
+pub(crate) use writer::SegmentWriter;
 
 /// Name of a segment: the random id of the process that wrote it, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,9 +42,19 @@ impl SegmentId {
         Some(SegmentId { owner: reader.u64()?, number: reader.u64()? })
     }
 
+    /// The set of drives over which it is spread, [`NOT_CODED`] when it is a file: the highest byte of its number.
+    pub(crate) fn set(self) -> u8 {
+        (self.number >> SET_SHIFT) as u8
+    }
+
     /// The id in a file name `<owner>-<number>.seg`.
     pub(crate) fn from_file_name(name: &str) -> Option<SegmentId> {
-        let (owner, number) = name.strip_suffix(".seg")?.split_once('-')?;
+        SegmentId::from_name(name.strip_suffix(".seg")?)
+    }
+
+    /// The id in `<owner>-<number>`.
+    pub(crate) fn from_name(name: &str) -> Option<SegmentId> {
+        let (owner, number) = name.split_once('-')?;
         Some(SegmentId {
             owner: u64::from_str_radix(owner, 16).ok()?,
             number: u64::from_str_radix(number, 16).ok()?,
@@ -77,6 +92,9 @@ impl BlobRef {
     }
 }
 
+/// Where in the number of a segment that of its set begins.
+const SET_SHIFT: u32 = 56;
+
 const HEADER_MAGIC: &[u8; 8] = b"SOPSEG\r\n";
 pub(crate) const TRAILER_MAGIC: &[u8; 8] = b"SOPSEGIX";
 const VERSION: u32 = 1;
@@ -92,34 +110,104 @@ const BUFFER_BYTES: usize = 1 << 20;
 const OPEN_FILES_MAX: u64 = 256;
 
 /// What a blob is; only the index records it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum BlobKind {
     Page,
     Value,
 }
 
-/// The segment files of one database folder.
+/// A segment, open for reading.
+#[derive(Clone)]
+pub(crate) enum SegmentFile {
+    /// One file.
+    Plain(Arc<File>),
+    /// Spread over drives.
+    Coded(Arc<CodedSegment>),
+}
+
+impl SegmentFile {
+    /// Its file, or the one in which it begins.
+    pub(crate) fn path(&self) -> PathBuf {
+        match self {
+            SegmentFile::Plain(file) => file.path().to_owned(),
+            SegmentFile::Coded(segment) => segment.path(0),
+        }
+    }
+
+    pub(crate) fn len(&self) -> Result<u64> {
+        match self {
+            SegmentFile::Plain(file) => file.len(),
+            SegmentFile::Coded(segment) => segment.len(),
+        }
+    }
+
+    /// Fills `bytes` with what is at `offset`. What was read of one that is spread over drives is taken for damaged, and restored, unless `is_right`.
+    pub(crate) fn read_at(
+        &self,
+        bytes: &mut [u8],
+        offset: u64,
+        is_right: impl Fn(&[u8]) -> bool,
+    ) -> Result<()> {
+        match self {
+            SegmentFile::Plain(file) => file.read_exact_at(bytes, offset),
+            SegmentFile::Coded(segment) => segment.read_at(bytes, offset, is_right),
+        }
+    }
+
+    /// Fills `bytes` with what is at `offset`. Of one that is spread over drives all that is touched is checked.
+    pub(crate) fn read_exact_at(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+        match self {
+            SegmentFile::Plain(file) => file.read_exact_at(bytes, offset),
+            SegmentFile::Coded(segment) => segment.read_whole_units_at(bytes, offset),
+        }
+    }
+}
+
+#[derive(Clone)]
+struct OpenFiles;
+
+impl Weighter<SegmentId, SegmentFile> for OpenFiles {
+    fn weight(&self, _: &SegmentId, file: &SegmentFile) -> u64 {
+        match file {
+            SegmentFile::Plain(_) => 1,
+            SegmentFile::Coded(segment) => segment.layout().shards() as u64,
+        }
+    }
+}
+
+/// The segments of one database.
 pub(crate) struct Segments {
     folder: PathBuf,
     /// First half of the names this process gives.
     owner: u64,
     next_number: AtomicU64,
-    files: Cache<SegmentId, Arc<File>>,
+    files: Cache<SegmentId, SegmentFile, OpenFiles>,
     /// Files that stay open, and so readable whoever removes them.
-    held: HashMap<SegmentId, Arc<File>>,
+    held: HashMap<SegmentId, SegmentFile>,
     has_pin: bool,
+    sets: Sets,
+    /// Coded segments that are being written: their last bytes are in memory only.
+    unsealed: Mutex<HashMap<SegmentId, Weak<CodedSegment>>>,
 }
 
-/// How many segments are kept open: no more than a fair share of what the process may open.
+/// How many files of segments are kept open: no more than a fair share of what the process may open.
 pub(crate) fn open_files_max() -> usize {
     (os::open_files_limit() / 4).clamp(16, OPEN_FILES_MAX) as usize
 }
 
 impl Segments {
     pub(crate) fn new(folder: PathBuf, owner: u64) -> Segments {
-        let files = Cache::new(open_files_max());
-        let (next_number, held) = (AtomicU64::new(1), HashMap::new());
-        Segments { folder, owner, next_number, files, held, has_pin: true }
+        let files = Cache::with_weighter(open_files_max(), open_files_max() as u64, OpenFiles);
+        Segments {
+            folder,
+            owner,
+            next_number: AtomicU64::new(1),
+            files,
+            held: HashMap::new(),
+            has_pin: true,
+            sets: Sets::default(),
+            unsealed: Mutex::default(),
+        }
     }
 
     /// For a process that cannot tell others what it reads: a segment that is gone may have been removed by a checkpoint.
@@ -127,10 +215,27 @@ impl Segments {
         Segments { has_pin: false, ..self }
     }
 
-    /// Opens a segment to stay open. False when its file is not there.
+    /// With the drives over which some segments are spread.
+    pub(crate) fn with_sets(self, sets: Sets) -> Segments {
+        Segments { sets, ..self }
+    }
+
+    pub(crate) fn sets(&self) -> &Sets {
+        &self.sets
+    }
+
+    /// Opens a segment to stay open. False when it is not there.
     pub(crate) fn hold(&mut self, id: SegmentId) -> Result<bool> {
-        let Some(file) = File::open(&self.path(id))? else { return Ok(false) };
-        self.held.insert(id, Arc::new(file));
+        let file = match self.open(id) {
+            Err(error) if error.is_missing_file() => return Ok(false),
+            opened => opened?,
+        };
+        if let SegmentFile::Coded(segment) = &file
+            && !segment.hold()?
+        {
+            return Ok(false);
+        }
+        self.held.insert(id, file);
         Ok(true)
     }
 
@@ -139,38 +244,72 @@ impl Segments {
         self.held.remove(&id);
     }
 
+    /// Where segments are that are not spread over drives.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
+    /// For messages: of a segment that is spread over drives, where it begins.
     pub(crate) fn path(&self, id: SegmentId) -> PathBuf {
+        let shard = ShardName { segment: id, index: 0 };
+        let coded = self.sets.get(id.set()).and_then(|set| set.shard_path(shard));
+        coded.unwrap_or_else(|| self.plain_path(id))
+    }
+
+    fn plain_path(&self, id: SegmentId) -> PathBuf {
         self.folder.join(format!("{id}.seg"))
     }
 
     /// A name that no file of this database has or had.
     pub(crate) fn new_id(&self) -> SegmentId {
-        SegmentId { owner: self.owner, number: self.next_number.fetch_add(1, Ordering::Relaxed) }
+        self.new_id_in(NOT_CODED)
+    }
+
+    fn new_id_in(&self, set: u8) -> SegmentId {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        SegmentId { owner: self.owner, number: u64::from(set) << SET_SHIFT | number }
+    }
+
+    /// Names and bytes of all segments that are there, on drives that can be read at least.
+    pub(crate) fn list(&self) -> Result<BTreeMap<SegmentId, u64>> {
+        let mut segments = BTreeMap::new();
+        for (name, bytes) in os::list(&self.folder)? {
+            segments.extend(SegmentId::from_file_name(&name).map(|id| (id, bytes)));
+        }
+        for set in self.sets.iter() {
+            set.list(&mut segments);
+        }
+        Ok(segments)
     }
 
     /// The file of a segment.
-    pub(crate) fn file(&self, id: SegmentId) -> Result<Arc<File>> {
+    pub(crate) fn file(&self, id: SegmentId) -> Result<SegmentFile> {
         if let Some(file) = self.held.get(&id) {
-            return Ok(Arc::clone(file));
+            return Ok(file.clone());
         }
-        self.files.get_or_insert_with(&id, || {
-            let path = self.path(id);
-            match File::open(&path)? {
-                Some(file) => Ok(Arc::new(file)),
-                None if self.has_pin => Err(Error::missing(&path)),
-                None => {
-                    let what = format!(
-                        "{} is gone, with what this transaction reads: begin it again",
-                        path.display()
-                    );
-                    Err(Error::new(ErrorKind::SnapshotTooOld, what))
-                }
+        self.files.get_or_insert_with(&id, || self.open(id))
+    }
+
+    fn open(&self, id: SegmentId) -> Result<SegmentFile> {
+        if let Some(set) = self.sets.get(id.set()) {
+            let unsealed = self.lock_unsealed().get(&id).and_then(Weak::upgrade);
+            let segment = unsealed.unwrap_or_else(|| Arc::new(CodedSegment::new(set, id)));
+            return Ok(SegmentFile::Coded(segment));
+        }
+        let path = self.plain_path(id);
+        match File::open(&path)? {
+            Some(file) => Ok(SegmentFile::Plain(Arc::new(file))),
+            None if self.has_pin => Err(Error::missing(&path)),
+            None => {
+                let what =
+                    format!("{} is gone, with what this transaction reads: begin it again", path.display());
+                Err(Error::new(ErrorKind::SnapshotTooOld, what))
             }
-        })
+        }
+    }
+
+    fn lock_unsealed(&self) -> MutexGuard<'_, HashMap<SegmentId, Weak<CodedSegment>>> {
+        self.unsealed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The bytes of a blob, checked.
@@ -184,13 +323,13 @@ impl Segments {
         // A length that damage made large is not worth that much memory.
         let is_large = blob.stored_len as usize > BUFFER_BYTES;
         if is_large && blob.offset.saturating_add(u64::from(blob.stored_len)) > file.len()? {
-            return Err(Error::corrupt(file.path(), blob.offset, "a value ends behind the file"));
+            return Err(Error::corrupt(&file.path(), blob.offset, "a value ends behind the file"));
         }
         let mut bytes = vec![0; blob.stored_len as usize];
-        file.read_exact_at(&mut bytes, blob.offset)?;
+        file.read_at(&mut bytes, blob.offset, |bytes| is_intact(bytes, blob.crc))?;
         if !is_intact(&bytes, blob.crc) {
             let what = format!("checksum of {} bytes", blob.stored_len);
-            return Err(Error::corrupt(file.path(), blob.offset, what));
+            return Err(Error::corrupt(&file.path(), blob.offset, what));
         }
         Ok(bytes)
     }
@@ -213,7 +352,7 @@ impl Segments {
     ) -> Result<()> {
         let offset = offset.min(blob.len as usize);
         out.resize(len.min(blob.len as usize - offset), 0);
-        self.file(blob.segment)?.read_exact_at(out, blob.offset + offset as u64)
+        self.file(blob.segment)?.read_at(out, blob.offset + offset as u64, |_| true)
     }
 
     /// Length of a segment's file.
@@ -226,9 +365,16 @@ impl Segments {
         self.files.retain(|id, _| keep(id));
     }
 
+    /// Of a segment that is spread over drives what is on a drive that fails stays, until it is swept as something that nobody knows.
     pub(crate) fn remove(&self, id: SegmentId) -> Result<()> {
         self.files.remove(&id);
-        os::remove(&self.path(id))
+        match self.sets.get(id.set()) {
+            Some(set) => {
+                set.remove(id);
+                Ok(())
+            }
+            None => os::remove(&self.plain_path(id)),
+        }
     }
 }
 
@@ -241,191 +387,10 @@ pub(crate) fn encode_header(id: SegmentId) -> Vec<u8> {
     out
 }
 
-/// Writes blobs to new segments, one file after the other. Until [`SegmentWriter::finish`] returned, nothing may refer
-/// to them; dropped before that, the files are removed.
-///
-/// Pages and values go to files of their own: most pages are soon written anew and most values never, so that a file of either is garbage as a whole
-/// or hardly at all.
-pub(crate) struct SegmentWriter {
-    segments: Arc<Segments>,
-    pages: Option<OpenSegment>,
-    values: Option<OpenSegment>,
-    finished: Vec<(SegmentId, u64)>,
-    generation: u32,
-    complete: bool,
-    /// A file could not be sealed: what was added to it may never become durable, as a sync is not to be tried twice.
-    failed: Option<Error>,
-}
-
-struct OpenSegment {
-    id: SegmentId,
-    file: File,
-    /// Offset in the file at which `buffer` begins.
-    written: u64,
-    buffer: Vec<u8>,
-    blob_bytes: u64,
-    index: Vec<u8>,
-}
-
-impl OpenSegment {
-    fn create(segments: &Segments) -> Result<OpenSegment> {
-        let id = segments.new_id();
-        let file = File::create_new(&segments.path(id))?;
-        let buffer = encode_header(id);
-        Ok(OpenSegment { id, file, written: 0, buffer, blob_bytes: 0, index: Vec::new() })
-    }
-
-    fn end(&self) -> u64 {
-        self.written + self.buffer.len() as u64
-    }
-
-    fn flush(&mut self) -> Result<()> {
-        self.file.write_all_at(&self.buffer, self.written)?;
-        self.written += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
-        let len = u32::try_from(bytes.len())
-            .map_err(|_| Error::new(ErrorKind::Invalid, "a value is larger than 4 GiB"))?;
-        let (offset, start) = (self.end(), self.buffer.len());
-        let crc = if packing::pack_shorter(bytes, &mut self.buffer) {
-            crc32fast::hash(self.buffer.get(start..).unwrap_or_default())
-        } else {
-            self.add_raw(bytes)?;
-            crc32fast::hash(bytes)
-        };
-        let stored_len = (self.end() - offset) as u32;
-        if self.buffer.len() >= BUFFER_BYTES {
-            self.flush()?;
-        }
-        self.blob_bytes += u64::from(stored_len);
-        index::put_entry(kind, offset, stored_len, key, &mut self.index);
-        Ok(BlobRef { segment: self.id, offset, len, stored_len, crc })
-    }
-
-    fn add_raw(&mut self, bytes: &[u8]) -> Result<()> {
-        if bytes.len() < BUFFER_BYTES {
-            self.buffer.extend_from_slice(bytes);
-            return Ok(());
-        }
-        self.flush()?;
-        self.file.write_all_at(bytes, self.written)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn seal(&mut self) -> Result<()> {
-        let trailer = index::Trailer {
-            index_offset: self.end(),
-            index_len: self.index.len() as u64,
-            index_crc: crc32fast::hash(&self.index),
-        };
-        self.buffer.append(&mut self.index);
-        trailer.put(&mut self.buffer);
-        self.flush()?;
-        if is_planted(Bug::NameSegmentBeforeSync) {
-            return Ok(());
-        }
-        self.file.sync()
-    }
-}
-
-impl SegmentWriter {
-    pub(crate) fn new(segments: &Arc<Segments>) -> SegmentWriter {
-        SegmentWriter {
-            segments: Arc::clone(segments),
-            pages: None,
-            values: None,
-            finished: Vec::new(),
-            generation: os::process_generation(),
-            complete: false,
-            failed: None,
-        }
-    }
-
-    pub(crate) fn folder(&self) -> &Path {
-        self.segments.folder()
-    }
-
-    pub(crate) fn add(&mut self, kind: BlobKind, key: &[u8], bytes: &[u8]) -> Result<BlobRef> {
-        if self.failed.is_some() || self.open(kind).as_ref().is_some_and(|open| open.end() >= SEGMENT_BYTES) {
-            self.seal(kind)?;
-        }
-        if self.open(kind).is_none() {
-            *self.open(kind) = Some(OpenSegment::create(&self.segments)?);
-        }
-        let open = self.open(kind).as_mut();
-        open.ok_or_else(|| Error::new(ErrorKind::Internal, "a segment is not open"))?.add(kind, key, bytes)
-    }
-
-    fn open(&mut self, kind: BlobKind) -> &mut Option<OpenSegment> {
-        match kind {
-            BlobKind::Page => &mut self.pages,
-            BlobKind::Value => &mut self.values,
-        }
-    }
-
-    /// A blob, which may be one of this writer's that is still in memory.
-    pub(crate) fn read(&self, blob: &BlobRef) -> Result<Vec<u8>> {
-        if let Some(open) = self.pages.iter().chain(&self.values).find(|open| open.id == blob.segment)
-            && let Some(start) = blob.offset.checked_sub(open.written)
-        {
-            let start = start as usize;
-            let stored = open.buffer.get(start..start + blob.stored_len as usize);
-            return stored
-                .and_then(|stored| packing::unpack(stored.to_vec(), blob.len))
-                .ok_or_else(|| Error::new(ErrorKind::Internal, "a value is not where its writer put it"));
-        }
-        self.segments.read(blob)
-    }
-
-    /// Makes all that was added readable through [`Segments::read`]; not durable.
-    pub(crate) fn flush(&mut self) -> Result<()> {
-        self.pages.iter_mut().chain(&mut self.values).try_for_each(OpenSegment::flush)
-    }
-
-    fn seal(&mut self, kind: BlobKind) -> Result<()> {
-        if let Some(error) = &self.failed {
-            return Err(error.clone());
-        }
-        let Some(open) = self.open(kind) else { return Ok(()) };
-        let (sealed, finished) = (open.seal(), (open.id, open.blob_bytes));
-        sealed.inspect_err(|error| self.failed = Some(error.clone()))?;
-        *self.open(kind) = None;
-        self.finished.push(finished);
-        Ok(())
-    }
-
-    /// Makes all files and their names durable. Gives each file's name and bytes of blobs.
-    pub(crate) fn finish(mut self) -> Result<Vec<(SegmentId, u64)>> {
-        self.seal(BlobKind::Value)?;
-        self.seal(BlobKind::Page)?;
-        if !self.finished.is_empty() {
-            os::sync_folder(self.segments.folder())?;
-        }
-        self.complete = true;
-        Ok(std::mem::take(&mut self.finished))
-    }
-}
-
-impl Drop for SegmentWriter {
-    fn drop(&mut self) {
-        if self.complete || self.generation != os::process_generation() {
-            return;
-        }
-        let open = [self.values.take(), self.pages.take()].into_iter().flatten().map(|open| open.id);
-        for id in self.finished.iter().map(|(id, _)| *id).chain(open) {
-            // An orphan that cannot be removed now is swept once this process is gone.
-            let _ = self.segments.remove(id);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::faults::{self, Fault, Faults};
 
     #[test]
     fn blobs_come_back_and_damage_is_noticed() {
@@ -460,7 +425,7 @@ mod tests {
         let [page, value, next_page, next_value] = blobs.map(|blob| blob.segment);
         assert_eq!((page, value), (next_page, next_value));
         assert_ne!(page, value);
-        assert_eq!(writer.finish().unwrap(), [(value, 10), (page, 10)]);
+        assert_eq!(writer.finish().unwrap(), [(page, 10), (value, 10)]);
         assert!(blobs.iter().all(|blob| segments.read(blob).unwrap() == b"hello"));
     }
 
@@ -492,13 +457,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let segments = Arc::new(Segments::new(folder.path().to_owned(), 7));
         let mut writer = SegmentWriter::new(&segments);
-        writer.add(BlobKind::Value, b"a", b"hello").unwrap();
-        let open = writer.values.as_mut().unwrap();
+        let blob = writer.add(BlobKind::Value, b"a", b"hello").unwrap();
         // Cannot be written: stands for a disk that is full or fails for a while.
-        let refusing = File::open(&segments.path(open.id)).unwrap().unwrap();
-        let writable = std::mem::replace(&mut open.file, refusing);
-        writer.seal(BlobKind::Value).unwrap_err();
-        writer.values.as_mut().unwrap().file = writable;
+        let path = segments.path(blob.segment);
+        faults::set(&path, Faults { only: None, after: 0, count: 1, fault: Fault::Error(28) });
+        writer.seal((NOT_CODED, BlobKind::Value)).unwrap_err();
+        faults::forget(&path);
         writer.add(BlobKind::Value, b"b", b"again").unwrap_err();
         writer.add(BlobKind::Page, b"b", b"nor a page").unwrap_err();
         writer.finish().unwrap_err();

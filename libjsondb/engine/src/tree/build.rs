@@ -379,8 +379,10 @@ impl<'a, C: Changes> Builder<'a, C> {
         Ok(LeafValue::Blob(blob))
     }
 
-    fn write_page(&mut self, lowest: &[u8], bytes: &[u8]) -> Result<BlobRef> {
-        let blob = self.writer.add(BlobKind::Page, lowest, bytes)?;
+    fn write_leaf(&mut self, first: &[u8], entries: &[(Vec<u8>, LeafValue)]) -> Result<BlobRef> {
+        let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_ref()));
+        let page = page::encode(PageKind::Leaf, entries).ok_or_else(|| out_of_order(&self.writer))?;
+        let blob = self.writer.add(BlobKind::Page, first, &page)?;
         self.accounting.add(&blob);
         Ok(blob)
     }
@@ -391,18 +393,19 @@ impl<'a, C: Changes> Builder<'a, C> {
 
     /// Cuts the run into leaves of even size.
     fn flush_run(&mut self, run: &mut LeafRun, out: &mut Vec<Child>) -> Result<()> {
-        let run = std::mem::take(run);
-        let sizes = run.entries.iter().map(|(key, value)| page::entry_bytes(key, &value.as_ref()));
+        let (run, pages) = (std::mem::take(run), self.pages);
         let mut lowest = run.lowest;
-        for range in even_ranges(sizes, 1) {
-            let entries = run.entries.get(range).unwrap_or_default();
-            let (Some((first, _)), previous) = (entries.first(), lowest.take()) else { continue };
-            // The run's first leaf covers from where the run began; later ones from their first key.
-            let lowest = previous.unwrap_or_else(|| first.clone());
-            let entries = entries.iter().map(|(key, value)| (key.as_slice(), value.as_ref()));
-            let page = page::encode(PageKind::Leaf, entries).ok_or_else(|| out_of_order(&self.writer))?;
-            let blob = self.write_page(&lowest, &page)?;
-            out.push(Child { lowest, blob });
+        let sets = pages.segments().sets();
+        for entries in run.entries.chunk_by(|(a, _), (b, _)| sets.of_key(a) == sets.of_key(b)) {
+            let sizes = entries.iter().map(|(key, value)| page::entry_bytes(key, &value.as_ref()));
+            for range in even_ranges(sizes, 1) {
+                let entries = entries.get(range).unwrap_or_default();
+                let (Some((first, _)), previous) = (entries.first(), lowest.take()) else { continue };
+                // The run's first leaf covers from where the run began; later ones from their first key.
+                let lowest = previous.unwrap_or_else(|| first.clone());
+                let blob = self.write_leaf(first, entries)?;
+                out.push(Child { lowest, blob });
+            }
         }
         Ok(())
     }
@@ -424,7 +427,7 @@ pub(crate) fn write_branches(writer: &mut SegmentWriter, children: &[Child]) -> 
         let Some(first) = group.first() else { continue };
         let entries = group.iter().map(|child| (child.lowest.as_slice(), value(child)));
         let page = page::encode(PageKind::Branch, entries).ok_or_else(|| out_of_order(writer))?;
-        let blob = writer.add(BlobKind::Page, &first.lowest, &page)?;
+        let blob = writer.add_branch(&first.lowest, &page)?;
         out.push(Child { lowest: first.lowest.clone(), blob });
     }
     Ok(out)

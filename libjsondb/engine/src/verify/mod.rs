@@ -21,7 +21,7 @@ use crate::os;
 use crate::replica::ReplicaFolders;
 use crate::shared::boundary::LogKind;
 use crate::shared::folder::{SlotFolder, read_boundary};
-use crate::{CancelToken, Database, Error, ErrorKind, Progress, Result, Seq};
+use crate::{CancelToken, Coding, Database, Error, ErrorKind, Options, Progress, Result, Seq};
 
 /// More findings than this are not kept.
 const FINDINGS_MAX: usize = 100_000;
@@ -91,10 +91,11 @@ pub struct StoreContents {
     pub counters: BTreeMap<Vec<u8>, i64>,
 }
 
-/// Checks a folder without changing it. Fails when there is no database, or none that this version reads.
-pub fn verify(folder: &Path, progress: &mut Progress<'_>) -> Result<Verification> {
+/// Checks a folder without changing it. Fails when there is no database, or none that this version reads. Of what is spread over drives that are lost
+/// it reads what the others give: [`Database::scrub`] looks at the drives.
+pub fn verify(folder: &Path, options: &Options, progress: &mut Progress<'_>) -> Result<Verification> {
     let format = folder::format_path(folder);
-    let mut check = Check::new(folder, progress);
+    let mut check = Check::new(folder, &options.coding, progress);
     match folder::read_format(&format) {
         // Not to be read by this user: there may be one or not.
         Err(error) if error.kind() == ErrorKind::ReadOnlyFolder => return Err(error),
@@ -112,7 +113,7 @@ pub(crate) fn no_database(folder: &Path) -> Error {
 
 /// As [`verify`], for a folder that does not say yet that it is a database.
 pub(crate) fn verify_contents(folder: &Path, progress: &mut Progress<'_>) -> Result<Verification> {
-    Check::new(folder, progress).contents()
+    Check::new(folder, &[], progress).contents()
 }
 
 impl Database {
@@ -127,7 +128,9 @@ impl Database {
 
     /// As [`verify`]; fails with the first finding.
     pub fn verify(&self) -> Result<Verification> {
-        let verification = verify(self.folder(), &mut Progress::new(&CancelToken::new(), &mut |_, _| true))?;
+        let mut report = |_, _| true;
+        let progress = &mut Progress::new(&CancelToken::new(), &mut report);
+        let verification = verify(self.folder(), &self.inner.options, progress)?;
         match verification.findings.first() {
             Some(Finding { file, offset, what }) => {
                 Err(Error::corrupt(&self.folder().join(file), *offset, what))
@@ -141,16 +144,17 @@ impl Database {
 struct Check<'a, 'p> {
     folder: &'a Path,
     folders: ReplicaFolders,
+    codings: &'a [Coding],
     progress: &'a mut Progress<'p>,
     findings: BTreeSet<Finding>,
 }
 
 impl<'a, 'p> Check<'a, 'p> {
-    fn new(folder: &'a Path, progress: &'a mut Progress<'p>) -> Check<'a, 'p> {
+    fn new(folder: &'a Path, codings: &'a [Coding], progress: &'a mut Progress<'p>) -> Check<'a, 'p> {
         // Stages nothing, so the owner is nobody.
         let log = LogFolder { path: folder.join("log"), staging: folder::staging_folder(folder), owner: 0 };
         let folders = ReplicaFolders { log, manifests: folder::manifest_folder(folder) };
-        Check { folder, folders, progress, findings: BTreeSet::new() }
+        Check { folder, folders, codings, progress, findings: BTreeSet::new() }
     }
 
     fn contents(mut self) -> Result<Verification> {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Check;
+use crate::coded::{Access, Sets};
 use crate::folder;
 use crate::log::LogEnd;
 use crate::log::tail::TailFile;
@@ -94,8 +95,16 @@ impl Check<'_, '_> {
         Ok(Some(Snapshot { manifest: Arc::new(manifest), memtables, seq, log_end: LogEnd::default() }))
     }
 
+    /// The drives over which segments are spread. Those of a database whose format file is damaged are not known to be its own.
+    fn sets(&mut self) -> Result<Sets> {
+        match folder::read_format(&folder::format_path(self.folder)) {
+            Ok(format) => Sets::open(self.folder, &self.folders.log, format.uuid, self.codings, Access::Read),
+            Err(_) => Ok(Sets::default()),
+        }
+    }
+
     fn hold(&mut self, ids: &BTreeSet<SegmentId>) -> Result<(Segments, Vec<SegmentId>)> {
-        let mut segments = Segments::new(folder::segment_folder(self.folder), 0);
+        let mut segments = Segments::new(folder::segment_folder(self.folder), 0).with_sets(self.sets()?);
         let mut missing = Vec::new();
         let mut held = Vec::new();
         for id in ids {

@@ -37,7 +37,14 @@ pub(super) struct Stored<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-impl Stored<'_> {
+impl<'a> Stored<'a> {
+    /// Of the bytes of a row.
+    fn of(row: &'a [u8]) -> Result<Stored<'a>> {
+        let (_crc, rest) = row.split_first_chunk::<4>().ok_or_else(wrong_length)?;
+        let (norm, bytes) = rest.split_first_chunk::<4>().ok_or_else(wrong_length)?;
+        Ok(Stored { norm: f32::from_le_bytes(*norm), bytes })
+    }
+
     pub(super) fn to_vec(self) -> Vec<f32> {
         self.bytes.as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number)).collect()
     }
@@ -93,7 +100,21 @@ impl Heap {
             }
             t.get_part(store, &key, place * self.stride, self.stride, &mut self.buffer)?;
         }
-        self.stored(row, &self.buffer).map(Some)
+        // The whole value has a checksum by which the engine knows what to restore from other drives.
+        if self.check(row, &self.buffer).is_err() && !self.read_again(t, store, row)? {
+            return Ok(None);
+        }
+        Stored::of(&self.buffer).map(Some)
+    }
+
+    /// Reads a row with the whole of its block; false when it is not there.
+    fn read_again(&mut self, t: &mut Transaction, store: StoreId, row: RowId) -> Result<bool> {
+        let Some(value) = keys::load(t, store, &keys::vectors(row.block()))? else { return Ok(false) };
+        let place = self.rows(row.block(), &value)?.iter().position(|(found, _)| *found == row);
+        self.buffer.clear();
+        let bytes = place.and_then(|place| value.get(place * self.stride..)?.get(..self.stride));
+        self.buffer.extend_from_slice(bytes.unwrap_or_default());
+        Ok(place.is_some())
     }
 
     /// The row that is at this place, from 0, among those that a block has; None when it has fewer.
@@ -120,7 +141,8 @@ impl Heap {
         bitmap(&self.buffer)
     }
 
-    fn stored<'a>(&self, row: RowId, bytes: &'a [u8]) -> Result<Stored<'a>> {
+    /// Fails unless these are the bytes of that row.
+    fn check(&self, row: RowId, bytes: &[u8]) -> Result<()> {
         if bytes.len() != self.stride {
             return Err(wrong_length());
         }
@@ -128,8 +150,7 @@ impl Heap {
         if u32::from_le_bytes(*crc) != crc_of(row, rest) && !is_planted(Bug::SkipVectorCrc) {
             return Err(damaged("a vector does not fit its checksum"));
         }
-        let (norm, bytes) = rest.split_first_chunk::<4>().ok_or_else(wrong_length)?;
-        Ok(Stored { norm: f32::from_le_bytes(*norm), bytes })
+        Ok(())
     }
 
     /// The rows of a block's value, in order.
@@ -150,7 +171,8 @@ impl Heap {
             .zip(slots)
             .map(|(bytes, slot)| {
                 let row = RowId::new(block, slot);
-                Ok((row, self.stored(row, bytes)?))
+                self.check(row, bytes)?;
+                Ok((row, Stored::of(bytes)?))
             })
             .collect()
     }
