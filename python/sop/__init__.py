@@ -31,6 +31,7 @@ from .errors import (
 )
 from .map import Map
 from .redis import Redis
+from .retry import run
 from .transaction import (
     DBType,
     Durability,
@@ -84,4 +85,5 @@ __all__ = [
     "ValueDataSize",
     "ai",
     "btree",
+    "run",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from contextlib import nullcontext
@@ -15,6 +14,7 @@ from ._native import MapFunctions, _pair, _pairs
 from .btree import Btree, BtreeOptions, IndexSpecification, Item
 from .context import Context
 from .errors import Error, StoreNotFoundError, ValidationError
+from .retry import backoff
 from .transaction import NIL, Transaction
 
 _R = TypeVar("_R")
@@ -98,7 +98,7 @@ class PureMap:
             except Error as error:
                 if error.code not in (10, 11) or attempt == _RETRIES_MAX:
                     raise
-            time.sleep(random.uniform(0, min(_PAUSE_MAX, 1e-5 * 2 ** min(attempt, 10))))
+            time.sleep(backoff(attempt, _PAUSE_MAX))
         raise AssertionError("the last attempt raises or returns")
 
     def _get(self, key: Any, default: Any = None, raw: bool = False) -> Any:
