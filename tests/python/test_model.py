@@ -1,4 +1,4 @@
-"""Model stores, and the store of texts for LangChain."""
+"""Model stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from sop import Context, Database, ItemNotFoundError, TransactionMode, ValidationError, btree
 from sop.ai import Database as AiDatabase
-from sop.ai import Item, Model, ModelStore, SOPVectorStore, VectorDatabase
+from sop.ai import Item, Model, ModelStore, VectorDatabase
 
 
 @pytest.fixture
@@ -148,34 +148,3 @@ def test_stores_of_one_name_and_different_kind_are_apart(ctx: Context, tmp_path:
             assert btree.Btree.open(ctx, "same", t).count() == 1
             assert vdb.open_vector_store(ctx, t, "same").count(ctx) == 1
             assert vdb.open_model_store(ctx, t, "same").list(ctx, "c") == ["k"]
-
-
-class Embedding:
-    def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        return [self.embed_query(text) for text in texts]
-
-    def embed_query(self, text: str) -> list[float]:
-        return [float(text.count("a")) + 1, float(text.count("b")), float(len(text))]
-
-
-def test_texts(ctx: Context, db: Database) -> None:
-    metadatas = [{"n": 1}, {"n": 2}]
-    store = SOPVectorStore.from_texts(
-        ["aaaa", "bbbb"], Embedding(), metadatas, ctx=ctx, db=db, collection_name="texts"
-    )
-    assert metadatas == [{"n": 1}, {"n": 2}]
-    assert store.add_texts(iter(["abab"]), ids=["x"]) == ["x"]
-    assert len(set(store.add_texts(["c", "d"]))) == 2
-    best = store.similarity_search("aaaa", k=1)[0]
-    assert (best.page_content, best.metadata) == ("aaaa", {"n": 1})
-    assert len(store.similarity_search("b")) == 4
-    again = SOPVectorStore(ctx, db, "texts", Embedding())
-    assert len(again.similarity_search("b", k=10)) == 5
-    assert store.add_texts([]) == []
-    for call in (
-        lambda: store.add_texts(["a", "b"], [{}]),
-        lambda: store.add_texts(["a", "b"], ids=["1"]),
-        lambda: SOPVectorStore.from_texts(["a"], Embedding()),
-    ):
-        with pytest.raises(ValidationError):
-            call()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..database import Database
 from ..transaction import DBType
 from .database import VectorDatabase
-from .langchain import SOPVectorStore
 from .model import Model, ModelStore
 from .vector import CentroidStats, Hit, Item, Metric, UsageMode, VectorStats, VectorStore
+
+if TYPE_CHECKING:
+    from .langchain import SOPVectorStore
 
 __all__ = [
     "CentroidStats",
@@ -24,3 +28,12 @@ __all__ = [
     "VectorStats",
     "VectorStore",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: it imports langchain-core where that is installed.
+    if name == "SOPVectorStore":
+        from .langchain import SOPVectorStore
+
+        return SOPVectorStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
