@@ -48,6 +48,7 @@ class Folder:
         as_found: bool = False,
         drives: Sequence[str | os.PathLike[str]] = (),
     ) -> None:
+        self._given = (registry_hash_mod, memory_limit, as_found)
         given = [storage_path] if stores_folders is None else _sequence(stores_folders)
         folders = [_path(folder) for folder in given or [storage_path]]
         if "" in folders:
@@ -59,7 +60,8 @@ class Folder:
             raise ValidationError("stores_folders names a folder twice: each copy needs one of its own")
         self.path = self.folders[0]
         self.db_type = int(db_type)
-        erasure = _erasure(erasure_config)
+        self._erasure = erasure = _erasure(erasure_config)
+        self._drives = [os.path.abspath(_path(drive)) for drive in _sequence(drives)]
         self.erasure_config = encode(erasure, "the erasure_config")
         placement = {
             "stores_folders": self.folders,
@@ -71,11 +73,15 @@ class Folder:
             "registry_hash_mod": registry_hash_mod,
             "memory_limit": memory_limit,
             "as_found": as_found,
-            "drives": [os.path.abspath(_path(drive)) for drive in _sequence(drives)],
+            "drives": self._drives,
         }
         self.options = encode({**placement, **others}, "the database options")
         self._handle: Handle | None = None
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled by path and options: where it is unpickled it is opened anew."""
+        return Folder, (self.path, self.folders, self.db_type, self._erasure, *self._given, self._drives)
 
     def open(self, context: int) -> Handle:
         """The native handle, opened if it is not yet."""

@@ -24,7 +24,7 @@ from ctypes import (
     c_void_p,
 )
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Iterator, NoReturn, TypeVar
 
 from . import errors
 
@@ -271,7 +271,7 @@ def call_handle(function: Any, *arguments: Any) -> Handle:
 class Handle:
     """Owns a native handle and releases it when it goes itself: an open transaction is rolled back then."""
 
-    __slots__ = ("__weakref__", "_owner", "value")
+    __slots__ = ("__weakref__", "_owner", "release", "value")
 
     def __init__(self, value: int, owner: Any = None) -> None:
         """`owner` releases the handle when it goes, in place of this."""
@@ -279,7 +279,36 @@ class Handle:
         self._owner = owner
         if owner is None:
             # Nothing to do when the process ends; in a forked child the handle is the parent's.
-            weakref.finalize(self, _release, value, os.getpid()).atexit = False
+            self.release = weakref.finalize(self, _release, value, os.getpid())
+            self.release.atexit = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            "what is open in this process cannot be pickled: pickle the Database, and open it there"
+        )
+
+
+_Self = TypeVar("_Self", bound="Opened")
+
+
+class Opened:
+    """What holds a native handle: `close` gives it back, as the end of a with block does.
+
+    Nothing is lost or undone by that, and whoever does not care leaves it to the garbage collector. Calls
+    afterwards raise an Error.
+    """
+
+    _handle: Handle
+
+    def close(self) -> None:
+        """Gives back what the library keeps for this object. Closing twice is no error."""
+        self._handle.release()
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _release(value: int, pid: int) -> None:

@@ -8,10 +8,10 @@ from enum import IntEnum
 from typing import Any, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar, cast
 
 from . import _json
-from ._library import Handle, call_count, call_flag, call_handle, call_json, call_text, native
+from ._library import Handle, Opened, call_count, call_flag, call_handle, call_json, call_text, native
 from ._native import bind
 from .context import Context, context_id
-from .errors import BtreeError, ValidationError, raises_btree_errors
+from .errors import BtreeError, Error, ValidationError, raises_btree_errors
 from .transaction import NIL, Transaction, transaction_handle
 
 __all__ = [
@@ -69,7 +69,8 @@ class PagingInfo:
 class CacheConfig:
     """Durations in minutes, for the Redis of a Clustered database: `node_cache_duration` of tree pages,
     `value_data_cache_duration` of large values; 0 keeps nothing there. With `is_node_cache_ttl`,
-    `is_value_data_cache_ttl` each read lets the time begin anew. The others are kept with the store and given back.
+    `is_value_data_cache_ttl` each read lets the time begin anew. The others are kept with the store and given
+    back.
     """
 
     registry_cache_duration: int = 10
@@ -148,12 +149,19 @@ _ADD, _ADD_IF_NOT_EXISTS, _UPDATE, _UPSERT = 3, 4, 5, 6
 _FIRST, _LAST, _NEXT, _PREVIOUS = 0, 1, 2, 3
 
 
-class Btree(Generic[TK, TV]):
+class Btree(Opened, Generic[TK, TV]):
     """A B-tree in a transaction, with a cursor. Made by `new` or `open`; ends with the transaction."""
 
     def __init__(self, handle: Handle, trans: Transaction) -> None:
         self._handle = handle
         self._transaction = trans
+
+    def __repr__(self) -> str:
+        try:
+            info = self.get_store_info()
+        except Error:  # closed, or its transaction has ended
+            return "<sop.Btree, closed>"
+        return f"<sop.Btree {info.name!r}, {'unique' if info.is_unique else 'with duplicates'}>"
 
     @classmethod
     @raises_btree_errors

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import weakref
+from typing import Any
 
 from ._library import native, take_text
 from .errors import ValidationError
 
 
 class Context:
-    """Passed to every call. `cancel` stops the call running with it on another thread; later ones fail."""
+    """Passed to every call. `cancel` stops the call running with it on another thread; later ones fail.
+
+    As a context manager it is cancelled on exit: nothing goes on running with it. Pickled, it is a new one.
+    """
 
     def __init__(self) -> None:
         self._cancelled = False
@@ -20,6 +24,18 @@ class Context:
         self._pid = os.getpid()
         self._id = int(native.createContext())
         weakref.finalize(self, _remove, self._id, self._pid).atexit = False
+
+    def __enter__(self) -> Context:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cancel()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Context, ()
+
+    def __repr__(self) -> str:
+        return f"<sop.Context {self._id}{', cancelled' if self._cancelled else ''}>"
 
     @property
     def id(self) -> int:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from html import escape
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, TypeVar
 
 from . import _json, btree, maintenance
+from ._display import table
 from ._folder import Folder
 from ._library import call, native
 from ._native import MapFunctions
 from ._pure import PureMap, open_pure
 from .btree import fast
 from .context import Context, context_id
-from .errors import StorageError, ValidationError, raises_btree_errors
-from .map import Map
+from .errors import Error, StorageError, ValidationError, raises_btree_errors
+from .map import Map, Origin
 from .transaction import (
     DBType,
     Durability,
@@ -37,6 +39,7 @@ class Database:
     """A database. Its options are checked here; the folder is opened, and made if need be, on first use.
 
     All databases on one folder in a process share what is open. As a context manager it closes on exit.
+    Pickled by path and options, it is opened anew where it is unpickled.
 
     `memory_limit`, in bytes, bounds caches and commits that wait for a checkpoint (not the keys of an open
     transaction); the first database that opens a folder in a process decides. None: up to 256 MiB of
@@ -77,6 +80,18 @@ class Database:
         folders = [database.storage_path, *mirrors]
         database._folder = Folder(database.storage_path, folders, as_found=True, drives=drives)
         return database
+
+    def __repr__(self) -> str:
+        kind = DBType(self._folder.db_type).name
+        return f"<sop.{type(self).__name__} {self._folder.path!r}, {kind}>"
+
+    def _repr_html_(self) -> str:
+        try:
+            stores = self.stores()
+        except Error as error:
+            return escape(f"{self!r}: {error}")
+        rows = [(store.kind, store.name, store.items) for store in stores]
+        return table(self._folder.path, ("kind", "name", "items"), rows)
 
     def __enter__(self: _Self) -> _Self:
         return self
@@ -166,7 +181,7 @@ class Database:
             handle = transaction_handle(trans, self._folder.path)
             return MapFunctions(*functions[-1](context_id(trans.ctx), handle.value))
 
-        return Map(MapFunctions(*functions), within)
+        return Map(MapFunctions(*functions), within, Origin(self, name, commits))
 
     def _pure_map(
         self,
@@ -191,7 +206,7 @@ class Database:
             return PureMap(trans.ctx, name, begin, trans).functions()
 
         open_pure(ctx, name, options, index_spec, begin)
-        return Map(PureMap(ctx, name, begin).functions(), within)
+        return Map(PureMap(ctx, name, begin).functions(), within, Origin(self, name, durability))
 
     def open_vector_store(
         self, ctx: Context, trans: Transaction, name: str, metric: Metric | None = None
@@ -211,10 +226,10 @@ class Database:
         if isinstance(trans, str) and name is None:
             trans, name = None, trans
         if trans is None:
-            return ModelStore._open(ctx, self._folder.open(context_id(ctx)), name)
+            return ModelStore._open(ctx, self._folder, name)
         if isinstance(trans, str):
             raise ValidationError("open_model_store takes (ctx, name) or (ctx, transaction, name)")
-        return ModelStore._open(ctx, transaction_handle(trans, self._folder.path), name, trans)
+        return ModelStore._open(ctx, self._folder, name, trans)
 
     def flush(self, ctx: Context | None = None) -> None:
         """Makes durable what any process committed with Durability.Relaxed before this call."""

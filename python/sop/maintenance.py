@@ -12,9 +12,11 @@ import threading
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
+from ._display import Report
 from ._folder import Folder
 from ._json import encode, encode_text
 from ._library import PROGRESS_TO_CELL, ProgressCell, call_json, native
+from ._log import logger
 from .context import Context, context_id
 from .errors import ValidationError
 
@@ -77,7 +79,7 @@ class LogReport:
 
 
 @dataclass
-class Verification:
+class Verification(Report):
     """What a verification found. `stores` is empty when damage keeps them from being counted."""
 
     intact: bool
@@ -109,7 +111,7 @@ class DiskUse:
 
 
 @dataclass
-class DatabaseInfo:
+class DatabaseInfo(Report):
     """A database as it is now."""
 
     folder: str
@@ -140,7 +142,7 @@ class StoreInfo:
 
 
 @dataclass
-class Backup:
+class Backup(Report):
     """What a backup holds: the number of its newest transaction, and its size."""
 
     sequence: int
@@ -150,7 +152,7 @@ class Backup:
 
 
 @dataclass
-class Compaction:
+class Compaction(Report):
     """Size before and after, and the checkpoints made."""
 
     before: DiskUse
@@ -204,7 +206,7 @@ class SetState:
 
 
 @dataclass
-class RedundancyStatus:
+class RedundancyStatus(Report):
     """What of a database is there how often. Names are looked at, not contents: see `Database.scrub`."""
 
     healthy: bool
@@ -230,7 +232,7 @@ class RedundancyStatus:
 
 
 @dataclass
-class Scrub:
+class Scrub(Report):
     """What a scrub read and what it found damaged or missing; `file` of a finding is absolute."""
 
     intact: bool
@@ -240,7 +242,7 @@ class Scrub:
 
 
 @dataclass
-class Repair:
+class Repair(Report):
     """Shards that were rebuilt, their bytes, copies that were brought back, and what was not repaired."""
 
     rebuilt: int
@@ -256,6 +258,7 @@ def verify(folder: Folder, ctx: Context | None, progress: Progress | None) -> Ve
     found = run(call_json, native.sop_database_verify, progress, *_of(folder, ctx))
     findings = _findings(found.pop("findings"))
     stores = [VerifiedStore(**store) for store in found.pop("stores")]
+    _log_damage("a verification", folder, findings)
     return Verification(findings=findings, stores=stores, log=LogReport(**found.pop("log")), **found)
 
 
@@ -282,13 +285,16 @@ def backup(
         raise ValidationError(f"verify must be True or False, not {type(verify).__name__}")
     path = encode_text(os.fspath(target) if isinstance(target, os.PathLike) else target, "the target")
     arguments = (path, len(path), int(verify))
-    return Backup(**run(call_json, native.sop_database_backup, progress, *_of(folder, ctx), *arguments))
+    made = Backup(**run(call_json, native.sop_database_backup, progress, *_of(folder, ctx), *arguments))
+    logger.info("backed up %s: %d bytes in %d files", folder.path, made.bytes, made.files)
+    return made
 
 
 def compact(folder: Folder, ctx: Context | None, progress: Progress | None) -> Compaction:
     """See `Database.compact`."""
     made = run(call_json, native.sop_database_compact, progress, *_of(folder, ctx))
     before, after = _disk_use(made["before"]), _disk_use(made["after"])
+    logger.info("compacted %s from %d to %d bytes", folder.path, before.bytes, after.bytes)
     return Compaction(before, after, made["checkpoints"])
 
 
@@ -300,7 +306,9 @@ def status(folder: Folder, ctx: Context | None) -> RedundancyStatus:
 def scrub(folder: Folder, ctx: Context | None, progress: Progress | None) -> Scrub:
     """See `Database.scrub`."""
     found = run(call_json, native.sop_database_scrub, progress, *_of(folder, ctx))
-    return Scrub(findings=_findings(found.pop("findings")), **found)
+    findings = _findings(found.pop("findings"))
+    _log_damage("a scrub", folder, findings)
+    return Scrub(findings=findings, **found)
 
 
 def repair(folder: Folder, ctx: Context | None, progress: Progress | None, missing_only: bool) -> Repair:
@@ -309,7 +317,11 @@ def repair(folder: Folder, ctx: Context | None, progress: Progress | None, missi
         raise ValidationError(f"missing_only must be True or False, not {type(missing_only).__name__}")
     arguments = (*_of(folder, ctx), int(missing_only))
     made = run(call_json, native.sop_database_repair, progress, *arguments)
-    return Repair(failed=_findings(made.pop("failed")), **made)
+    failed = _findings(made.pop("failed"))
+    rebuilt = (made["rebuilt"], made["bytes"], len(made["copies"]))
+    logger.info("repaired %s: rebuilt %d shards of %d bytes and %d copies", folder.path, *rebuilt)
+    _log_damage("a repair", folder, failed)
+    return Repair(failed=failed, **made)
 
 
 def reinstate(
@@ -318,7 +330,9 @@ def reinstate(
     """See `Database.reinstate`."""
     given = encode({"lost": list(lost)}, "the lost copies")
     arguments = (given, len(given))
-    return _status(run(call_json, native.sop_database_reinstate, progress, *_of(folder, ctx), *arguments))
+    status = _status(run(call_json, native.sop_database_reinstate, progress, *_of(folder, ctx), *arguments))
+    logger.info("reinstated the copies of %s: %s", folder.path, status.summary)
+    return status
 
 
 def _status(found: Dict[str, Any]) -> RedundancyStatus:
@@ -332,6 +346,13 @@ def _status(found: Dict[str, Any]) -> RedundancyStatus:
 
 def _findings(found: List[Dict[str, Any]]) -> List[Finding]:
     return [Finding(**finding) for finding in found]
+
+
+def _log_damage(who: str, folder: Folder, left: Sequence[Finding]) -> None:
+    if left:
+        first = left[0]
+        where = f"{first.file} at {first.offset}: {first.what}"
+        logger.warning("%s of %s left %d findings, first %s", who, folder.path, len(left), where)
 
 
 def _of(folder: Folder, ctx: Context | None) -> tuple[int, int]:

@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from html import escape
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Callable, Iterable, Iterator, List, Mapping, NoReturn, Optional, Tuple, Union
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    NoReturn,
+    Optional,
+    Tuple,
+    Union,
+)
 
+from ._display import ROWS_MAX, table
 from ._native import MapFunctions
+from .context import Context
+from .errors import Error, StorageError
 from .transaction import Transaction
+
+if TYPE_CHECKING:
+    from .database import Database
 
 __all__ = ["Map"]
 
 _MISSING: Any = object()
 _ITEMS, _KEYS, _VALUES = range(3)
+
+
+class Origin(NamedTuple):
+    """What a map was opened with."""
+
+    database: Database
+    name: str
+    durability: int
+
+
 _SHORTCUTS = ("get", "get_many", "page", "put", "put_many", "remove_many", "modify")
 _shortcuts_of = attrgetter(*_SHORTCUTS)
 
@@ -29,17 +59,36 @@ class Map(MutableMapping):  # type: ignore[type-arg]
     JSON text in bytes, which costs no decoding.
     """
 
-    def __init__(self, functions: MapFunctions, within: Callable[[Transaction], MapFunctions]) -> None:
-        self._functions = functions
+    def __init__(
+        self, functions: MapFunctions, within: Callable[[Transaction], MapFunctions], origin: Origin
+    ) -> None:
         self._within = within
+        self._origin = origin
         self._transaction: Optional[Transaction] = None
+        self._use(functions)
+
+    def _use(self, functions: MapFunctions) -> None:
+        self._functions = functions
         if type(self) is Map:
             # A call of one of these is a call of the library's function itself.
             self.__dict__.update(zip(_SHORTCUTS, _shortcuts_of(functions)))
 
+    def close(self) -> None:
+        """Gives back what the library keeps for this map; calls afterwards raise StorageError.
+
+        Nothing is lost by that. Whoever does not care leaves it to the garbage collector.
+        """
+        self._use(_CLOSED)
+
+    def __enter__(self) -> Map:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def with_transaction(self, trans: Transaction) -> Map:
         """The same map inside a transaction, which has begun: its calls take effect with its commit."""
-        inside = Map(self._within(trans), self._within)
+        inside = Map(self._within(trans), self._within, self._origin)
         inside._transaction = trans  # an open transaction that nobody holds is rolled back
         return inside
 
@@ -183,10 +232,24 @@ class Map(MutableMapping):  # type: ignore[type-arg]
     def __deepcopy__(self, memo: Any) -> Map:
         return self
 
-    def __reduce__(self) -> NoReturn:
-        raise TypeError(
-            "a Map cannot be pickled: open it with Database.open_map in the process that is to use it"
-        )
+    def __reduce__(self) -> Tuple[Any, ...]:
+        """Pickled by the folder and options of its database: where it is unpickled it is opened anew."""
+        if self._transaction is not None:
+            raise TypeError("a Map inside a transaction cannot be pickled: a transaction is of one process")
+        return _reopened, tuple(self._origin)
+
+    def __repr__(self) -> str:
+        inside = "" if self._transaction is None else " in a transaction"
+        return f"<sop.Map {self._origin.name!r} of {self._origin.database!r}{inside}>"
+
+    def _repr_html_(self) -> str:
+        if self._transaction is not None:
+            return escape(repr(self))  # what it looked at would count as read
+        try:
+            title = f"{self._origin.name}: {len(self)} items"
+            return table(title, ("key", "value"), self.page(None, ROWS_MAX))
+        except Error as error:
+            return escape(f"{self!r}: {error}")
 
     # Two maps are equal when they are one: comparing all items would read them.
     __eq__ = object.__eq__
@@ -194,6 +257,17 @@ class Map(MutableMapping):  # type: ignore[type-arg]
 
     def _walk(self, start: Any, stop: Any, reverse: bool, parts: int, raw: bool) -> Iterator[Any]:
         return _elements(self._functions.walk(start, stop, reverse, parts, raw))
+
+
+def _reopened(database: Database, name: str, durability: int) -> Map:
+    return database.open_map(Context(), name, durability=durability)
+
+
+def _closed(*_: Any, **__: Any) -> NoReturn:
+    raise StorageError("the map was closed; open it again", code=60)
+
+
+_CLOSED = MapFunctions(*[_closed] * len(MapFunctions._fields))
 
 
 def _elements(next_batch: Callable[[], Optional[List[Any]]]) -> Iterator[Any]:

@@ -8,12 +8,14 @@ import uuid
 import weakref
 from dataclasses import dataclass
 from enum import IntEnum
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Dict, List, Optional, Sequence
 
 from . import _native
 from ._folder import MAX_HASH_MOD_VALUE, MIN_HASH_MOD_VALUE, Folder, shared
 from ._library import Handle, call, call_flag, call_handle, call_text, native
+from ._log import logger
 from .context import Context, context_id
 from .errors import Error, InvalidTransactionStateError, TransactionError, ValidationError
 
@@ -31,6 +33,8 @@ __all__ = [
 ]
 
 NIL = uuid.UUID(int=0)
+# Seconds above which a commit is worth a record in the log.
+SLOW_COMMIT = 1.0
 
 
 class TransactionMode(IntEnum):
@@ -118,9 +122,10 @@ class TransactionOptions:
 class _State:
     """A begun transaction: what all Transaction objects of one transaction share."""
 
-    def __init__(self, handle: Handle, path: str) -> None:
+    def __init__(self, handle: Handle, folder: Folder) -> None:
         self.handle = handle
-        self.path = path
+        self.folder = folder
+        self.path = folder.path
         # Set by the first commit or rollback that was asked for, whatever became of it.
         self.finished = False
 
@@ -182,6 +187,11 @@ class Transaction:
             _states[self._id] = self._state
         return self._id or NIL
 
+    def __repr__(self) -> str:
+        if self._state is None:
+            return "<sop.Transaction, not begun>"
+        return f"<sop.Transaction on {self._state.path!r}, {'ended' if self._state.finished else 'open'}>"
+
     def __enter__(self) -> Transaction:
         self.begin()
         return self
@@ -206,17 +216,21 @@ class Transaction:
         """Takes the snapshot that the transaction reads. Does nothing if it has begun; raises if it ended."""
         if self._state is None and self._id is None:
             # Two threads may begin it at once: the first one counts, the other is rolled back.
-            self.__dict__.setdefault("_state", _State(self._new_handle(), self._folder.path))
+            self.__dict__.setdefault("_state", _State(self._new_handle(), self._folder))
         elif self._begun().finished:
             raise InvalidTransactionStateError("the transaction has ended; begin a new one")
 
     def commit(self, ctx: Context | None = None) -> None:
         """Stores everything that was written, in all stores, or raises and stores nothing."""
         context, handle = self._finish(ctx)
+        began = perf_counter()
         if _native.fast is None:
             call(native.sop_transaction_commit, context, handle)
         else:
             _native.fast.commit(context, handle)
+        seconds = perf_counter() - began
+        if seconds > SLOW_COMMIT:
+            logger.warning("a commit on %s took %.1f seconds", self._begun().path, seconds)
 
     def rollback(self, ctx: Context | None = None) -> None:
         """Forgets everything that was written."""

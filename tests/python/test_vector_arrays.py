@@ -310,3 +310,31 @@ def test_k_of_numpy(ctx: Context, tmp_path: Path) -> None:
         assert store.query_arrays(ctx, np.eye(2), np.uint8(1))[0] == [["a"], ["b"]]
         with pytest.raises(ValidationError):
             store.query(ctx, [1.0, 0.0], np.float64(1))
+
+
+def test_progress_tells_of_rows_and_what_it_raises_stores_nothing(ctx: Context, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(1).standard_normal((2500, 4)).astype(np.float32)
+    ids = [f"v{row}" for row in range(2500)]
+    told = []
+    with VectorDatabase(ctx, tmp_path / "v") as db:
+        store = db.open(ctx, "v")
+
+        def stop(done: int, total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            store.upsert_arrays(ctx, ids, vectors, progress=stop)
+        assert store.count(ctx) == 0
+
+        payloads = {"n": list(range(2500))}
+        store.upsert_arrays(ctx, ids, vectors, payloads, progress=lambda *figures: told.append(figures))
+        assert told == [(1000, 2500), (2000, 2500), (2500, 2500)]
+        for row in (0, 999, 1000, 2499):
+            found = store.get(ctx, ids[row])
+            assert np.array_equal(np.float32(found.vector), vectors[row]) and found.payload == {"n": row}
+        with db.begin_transaction(ctx) as t:
+            inside = store.with_transaction(t)
+            inside.upsert_arrays(ctx, ["new"], [[1.0, 2.0, 3.0, 4.0]], progress=lambda *_: None)
+            assert (inside.count(ctx), store.count(ctx)) == (2501, 2500)
+        with pytest.raises(ValidationError, match="2500 ids for 1 vectors"):
+            store.upsert_arrays(ctx, ids, vectors[:1], progress=lambda *_: None)

@@ -8,7 +8,7 @@ from ..database import Database
 from ..transaction import DBType
 from .database import VectorDatabase
 from .model import Model, ModelStore
-from .vector import CentroidStats, Hit, Item, Metric, UsageMode, VectorStats, VectorStore
+from .vector import CentroidStats, Hit, Hits, Item, Metric, UsageMode, VectorStats, VectorStore
 
 if TYPE_CHECKING:
     from .langchain import SOPVectorStore
@@ -18,6 +18,7 @@ __all__ = [
     "DBType",
     "Database",
     "Hit",
+    "Hits",
     "Item",
     "Metric",
     "Model",

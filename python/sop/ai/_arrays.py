@@ -23,6 +23,11 @@ class FloatMatrix:
         self.columns = columns
         self.is_numpy = is_numpy
 
+    def part(self, start: int, stop: int) -> FloatMatrix:
+        """The rows from start to stop, not copied."""
+        address = self.address + start * self.columns * ctypes.sizeof(ctypes.c_float)
+        return FloatMatrix(self._owner, address, stop - start, self.columns, self.is_numpy)
+
 
 def float_matrix(source: Any, what: str) -> FloatMatrix:
     """The matrix in a NumPy array, a buffer of two dimensions, or a list of vectors; `what` is for errors."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 from .. import _json
-from .._library import Handle, call, call_handle, call_json, call_text, native
+from .._folder import Folder
+from .._library import Handle, Opened, call, call_handle, call_json, call_text, native
 from ..context import Context, context_id
 from ..transaction import NIL, Transaction, transaction_handle
 
@@ -37,22 +38,40 @@ class LoadedModel(Dict[str, Any]):
         raise KeyError(key)
 
 
-class ModelStore:
+class ModelStore(Opened):
     """A model store, inside a transaction or with calls that commit by themselves. Opened by a database."""
 
-    def __init__(self, handle: Handle, trans: Transaction | None) -> None:
+    def __init__(self, handle: Handle, folder: Folder, name: str, trans: Transaction | None) -> None:
         self._handle = handle
+        self._folder = folder
+        self._name = name
         self._transaction = trans
 
     @classmethod
-    def _open(cls, ctx: Context, owner: Handle, name: Any, trans: Transaction | None = None) -> ModelStore:
+    def _open(
+        cls, ctx: Context | None, folder: Folder, name: Any, trans: Transaction | None = None
+    ) -> ModelStore:
+        context = context_id(ctx)
+        owner = folder.open(context) if trans is None else transaction_handle(trans, folder.path)
         text = _json.encode_text(name, "the name of a model store")
-        return cls(call_handle(native.sop_model_open, context_id(ctx), owner.value, text, len(text)), trans)
+        handle = call_handle(native.sop_model_open, context, owner.value, text, len(text))
+        return cls(handle, folder, name, trans)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        """Pickled by the folder and options of its database: where it is unpickled it is opened anew."""
+        if self._transaction is not None:
+            raise TypeError("a store inside a transaction cannot be pickled: a transaction is of one process")
+        return ModelStore._open, (None, self._folder, self._name)
+
+    def __repr__(self) -> str:
+        inside = "" if self._transaction is None else " in a transaction"
+        return f"<sop.ai.ModelStore {self._name!r} of {self._folder.path!r}{inside}>"
 
     @staticmethod
     def open_btree_store(ctx: Context, trans: Transaction) -> ModelStore:
         """The model store without a name of a transaction's database."""
-        return ModelStore._open(ctx, transaction_handle(trans), _UNNAMED, trans)
+        transaction_handle(trans)  # raises for what is none
+        return ModelStore._open(ctx, trans._begun().folder, _UNNAMED, trans)
 
     @property
     def id(self) -> uuid.UUID:

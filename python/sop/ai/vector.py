@@ -12,16 +12,29 @@ from enum import IntEnum
 from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from .. import _json, maintenance
+from .._display import Report, table
 from .._folder import Folder
-from .._library import Handle, call, call_count, call_handle, call_json, call_text, native, take_text
+from .._library import (
+    Handle,
+    Opened,
+    call,
+    call_count,
+    call_handle,
+    call_json,
+    call_text,
+    native,
+    take_text,
+)
 from ..btree import fast
 from ..context import Context, context_id
 from ..errors import ValidationError
-from ..transaction import NIL, Transaction, transaction_handle
+from ..transaction import NIL, Transaction, TransactionOptions, transaction_handle
 from ._arrays import FloatMatrix, float_matrix
 
 # Hits of a query that fit into a result without asking how many rows there are.
 _WIDE = 1024
+# Rows that are stored between two calls of a progress function.
+_STEP = 1000
 # The share of the true hits that a query finds on average, if nothing else is asked for.
 _RECALL = 0.95
 
@@ -64,6 +77,14 @@ class Hit:
     payload: Any
 
 
+class Hits(List[Hit]):
+    """What a query answers: a list of hits that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        rows = [(hit.id, hit.score, hit.payload) for hit in self]
+        return table(f"{len(self)} hits", ("id", "score", "payload"), rows)
+
+
 @dataclass
 class CentroidStats:
     """One cluster: how many vectors it holds, and whether a caller named it."""
@@ -74,7 +95,7 @@ class CentroidStats:
 
 
 @dataclass
-class VectorStats:
+class VectorStats(Report):
     """How the vectors of a store are spread over its clusters."""
 
     count: int
@@ -91,7 +112,7 @@ class VectorStats:
         return sum(row.count for row in self.centroids if row.id == 0 and not row.explicit)
 
 
-class VectorStore:
+class VectorStore(Opened):
     """A vector store. The first vector fixes the dimension. Opened by a database, never made directly."""
 
     def __init__(
@@ -129,6 +150,16 @@ class VectorStore:
         handle = call_handle(native.sop_vector_open, context, owner.value, text, len(text))
         return cls(handle, folder, options, trans)
 
+    def __reduce__(self) -> Tuple[Any, ...]:
+        """Pickled by the folder and options of its database: where it is unpickled it is opened anew."""
+        if self._transaction is not None:
+            raise TypeError("a store inside a transaction cannot be pickled: a transaction is of one process")
+        return VectorStore._with_options, (None, self._folder, self._options, None)
+
+    def __repr__(self) -> str:
+        inside = "" if self._transaction is None else " in a transaction"
+        return f"<sop.ai.VectorStore {self._options['name']!r} of {self._folder.path!r}{inside}>"
+
     def with_transaction(self, trans: Transaction) -> VectorStore:
         """The same store inside a transaction."""
         transaction_handle(trans, self._folder.path)  # None would be a store that commits by itself
@@ -161,16 +192,28 @@ class VectorStore:
         else:
             self._upsert(ctx, batch)
 
-    def upsert_arrays(self, ctx: Context, ids: Sequence[str], vectors: Any, payloads: Any = None) -> None:
+    def upsert_arrays(
+        self,
+        ctx: Context,
+        ids: Sequence[str],
+        vectors: Any,
+        payloads: Any = None,
+        *,
+        progress: maintenance.Progress | None = None,
+    ) -> None:
         """Stores many; all or none. `vectors` is n x d: a NumPy array, a buffer of two dimensions, or lists.
 
         float32 in C order goes in by pointer, without a copy. `payloads` is a list of n dicts, or a dict of
-        columns of n values each.
+        columns of n values each. `progress` is called with the rows done and to do; what it raises stops the
+        call, and nothing is stored.
         """
         if isinstance(ids, (set, frozenset)):
             raise ValidationError("the ids must be a list: those of a set have no order, vectors have")
         names = _ids(ids)
         rows = _payload_rows(payloads, len(names))
+        if progress is not None:
+            self._upsert_in_steps(ctx, names, float_matrix(vectors, "the vectors"), rows, progress)
+            return
         if fast is not None and fast.vector_upsert_arrays(*self._of(ctx), names, vectors, rows):
             return
         self._upsert_matrix(ctx, names, float_matrix(vectors, "the vectors"), rows)
@@ -211,7 +254,7 @@ class VectorStore:
         nprobe: int | None = None,
         exact: bool = False,
         centroid_ids: Sequence[int] | None = None,
-    ) -> List[Hit]:
+    ) -> Hits:
         """The k vectors of the greatest score, the best first.
 
         `filter` says which payloads: `{"field": value}`, comparisons (`{"price": {"$gte": 10, "$lt": 20}}`,
@@ -224,12 +267,12 @@ class VectorStore:
         if fast is not None:
             found = fast.vector_query(*self._of(ctx), vector, _count(k), _encoded(options))
             if found is not None:
-                return [Hit(*hit) for hit in found]
+                return Hits(Hit(*hit) for hit in found)
         options["vector"] = _json.as_list(vector, "a vector")
         options["k"] = _count(k)
         text = _json.encode(options, "the query")
         hits = call_json(native.sop_vector_query, *self._of(ctx), text, len(text))
-        return [Hit(hit["ID"], hit["Score"], hit["Payload"]) for hit in hits]
+        return Hits(Hit(hit["ID"], hit["Score"], hit["Payload"]) for hit in hits)
 
     def query_arrays(
         self,
@@ -315,6 +358,27 @@ class VectorStore:
             rows,
             0 if rows is None else len(rows),
         )
+
+    def _upsert_in_steps(
+        self,
+        ctx: Context,
+        ids: Sequence[str],
+        vectors: FloatMatrix,
+        payloads: Sequence[Any] | None,
+        progress: maintenance.Progress,
+    ) -> None:
+        """As `_upsert_matrix`, step by step in one transaction."""
+        if self._transaction is None:
+            with Transaction(ctx, TransactionOptions(), _folder=self._folder) as transaction:
+                self.with_transaction(transaction)._upsert_in_steps(ctx, ids, vectors, payloads, progress)
+            return
+        if vectors.rows != len(ids):
+            raise ValidationError(f"{len(ids)} ids for {vectors.rows} vectors")
+        for start in range(0, len(ids), _STEP):
+            stop = min(start + _STEP, len(ids))
+            some = None if payloads is None else payloads[start:stop]
+            self._upsert_matrix(ctx, ids[start:stop], vectors.part(start, stop), some)
+            progress(stop, len(ids))
 
     def _query_matrix(
         self, ctx: Context, matrix: FloatMatrix, k: int, options: Mapping[str, Any], scores: int
