@@ -62,7 +62,7 @@ static void close_database(uint64_t database)
 
 static void store(uint64_t database)
 {
-    uint64_t transaction = 0, users = 0, products = 0, models = 0;
+    uint64_t transaction = 0, users = 0, products = 0, models = 0, version = 0;
     int32_t done = 0;
     check(sop_transaction_begin(NO_CONTEXT, database, SOP_TRANSACTION_MODE_FOR_WRITING, 15, &transaction),
           "begin a transaction");
@@ -84,7 +84,7 @@ static void store(uint64_t database)
     /* And a model. */
     check(sop_model_open(NO_CONTEXT, transaction, TEXT("my_models"), &models), "open the model store");
     check(sop_model_save(NO_CONTEXT, models, TEXT("classifiers"), TEXT("churn_v1"),
-                         TEXT("{\"id\": \"churn_v1\", \"parameters\": [0.5, 0.1]}")),
+                         TEXT("{\"id\": \"churn_v1\", \"parameters\": [0.5, 0.1]}"), &version),
           "save the model");
 
     /* All of it is stored now, or on an error nothing of it. */
@@ -113,7 +113,7 @@ static void read_back(uint64_t database)
     print_and_free("nearest", text);
 
     check(sop_model_open(NO_CONTEXT, transaction, TEXT("my_models"), &models), "open the model store");
-    check(sop_model_get(NO_CONTEXT, models, TEXT("classifiers"), TEXT("churn_v1"), &text), "read the model");
+    check(sop_model_get(NO_CONTEXT, models, TEXT("classifiers"), TEXT("churn_v1"), 0, &text), "read the model");
     print_and_free("model", text);
 
     check(sop_transaction_commit(NO_CONTEXT, transaction), "commit");

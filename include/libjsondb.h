@@ -600,7 +600,8 @@ int32_t sop_vector_stats(int64_t ctx, uint64_t store, char **out);
 // transaction handle calls run inside it.
 int32_t sop_model_open(int64_t ctx, uint64_t database_or_transaction, const char *name, size_t name_len, uint64_t *out);
 
-// Saves a model (JSON), replacing the one of this category and name.
+// Saves a model (JSON) as a new version of its category and name, and writes the version: from 1, rising. If it is an object whose field
+// is_active is true it becomes the active version.
 int32_t sop_model_save(int64_t ctx,
                        uint64_t store,
                        const char *category,
@@ -608,27 +609,101 @@ int32_t sop_model_save(int64_t ctx,
                        const char *name,
                        size_t name_len,
                        const char *model,
-                       size_t model_len);
+                       size_t model_len,
+                       uint64_t *version);
 
-// Writes a model as it was saved; missing: SOP_ERROR_CODE_ITEM_NOT_FOUND.
+// Writes a version (0: the newest one) of a model: {"version":1,"saved_at":0,"is_active":false,"metrics":{},"sha256":"...",
+// "artifact":{"bytes":0,"sha256":"...","format":"..."},"model":...}; saved_at in milliseconds since 1970, metrics and artifact null if there
+// are none, the model as it was saved but for its field is_active, which says what is so now. Missing:
+// SOP_ERROR_CODE_ITEM_NOT_FOUND. Free the text with freeString.
 int32_t sop_model_get(int64_t ctx,
                       uint64_t store,
                       const char *category,
                       size_t category_len,
                       const char *name,
                       size_t name_len,
+                      uint64_t version,
                       char **out);
 
-// Removes a model. A missing one is ignored.
+// Writes all versions of a model, the oldest first, as a JSON array of what sop_model_get writes, without the models. Free it with freeString.
+int32_t sop_model_versions(int64_t ctx,
+                           uint64_t store,
+                           const char *category,
+                           size_t category_len,
+                           const char *name,
+                           size_t name_len,
+                           char **out);
+
+// Writes the active version of a model, 0 if none is. No such model: SOP_ERROR_CODE_ITEM_NOT_FOUND.
+int32_t sop_model_active(int64_t ctx,
+                         uint64_t store,
+                         const char *category,
+                         size_t category_len,
+                         const char *name,
+                         size_t name_len,
+                         uint64_t *version);
+
+// Makes a version of a model the active one, and all others not; 0: none is active then. No such version: SOP_ERROR_CODE_ITEM_NOT_FOUND.
+int32_t sop_model_promote(int64_t ctx,
+                          uint64_t store,
+                          const char *category,
+                          size_t category_len,
+                          const char *name,
+                          size_t name_len,
+                          uint64_t version);
+
+// Removes a version (0: all) of a model with its artefact. A missing one is ignored.
 int32_t sop_model_delete(int64_t ctx,
                          uint64_t store,
                          const char *category,
                          size_t category_len,
                          const char *name,
-                         size_t name_len);
+                         size_t name_len,
+                         uint64_t version);
 
-// Writes the names of a category's models in order, as a JSON array.
+// Writes the names of a category's models in order, as a JSON array. Free it with freeString.
 int32_t sop_model_list(int64_t ctx, uint64_t store, const char *category, size_t category_len, char **out);
+
+// Writes the categories that have models in order, as a JSON array. Free it with freeString.
+int32_t sop_model_categories(int64_t ctx, uint64_t store, char **out);
+
+// Begins to write the artefact of a new version: write it with sop_model_upload_write, save it with sop_model_upload_save, release the
+// handle with sop_handle_release; released before it was saved, nothing is left of it. format says what the bytes are, in the caller's words.
+// Opened on a database it is a transaction of its own, which saving commits.
+int32_t sop_model_upload(int64_t ctx,
+                         uint64_t store,
+                         const char *category,
+                         size_t category_len,
+                         const char *name,
+                         size_t name_len,
+                         const char *format,
+                         size_t format_len,
+                         uint64_t *out);
+
+// Adds len bytes to an artefact.
+int32_t sop_model_upload_write(int64_t ctx, uint64_t upload, const void *data, size_t len);
+
+// Saves a model (JSON) with the artefact that was written, and writes its version; otherwise as sop_model_save. It is not run again when it lost
+// against another transaction: then the artefact is to be written again.
+int32_t sop_model_upload_save(int64_t ctx,
+                              uint64_t upload,
+                              const char *model,
+                              size_t model_len,
+                              uint64_t *version);
+
+// Reads bytes of the artefact of a version (0: the newest one) from offset on into buffer, which has room for len, and writes how many there
+// were: fewer only at the end. No such version, or one without an artefact: SOP_ERROR_CODE_ITEM_NOT_FOUND.
+int32_t sop_model_read_artifact(int64_t ctx,
+                                uint64_t store,
+                                const char *category,
+                                size_t category_len,
+                                const char *name,
+                                size_t name_len,
+                                uint64_t version,
+                                uint64_t offset,
+                                void *buffer,
+                                size_t len,
+                                size_t *out);
 
 // Connects this process to a Redis server, redis://[user:password@]host[:port][/database] (rediss:// for TLS), in place of the
 // one before. A Clustered database that is opened without one looks for it at redis://localhost:6379.

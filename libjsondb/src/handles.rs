@@ -13,6 +13,7 @@ use stores::{Btree, Error, ErrorCode, ModelStore, Result, VectorStore};
 use uuid::Uuid;
 
 use crate::database::OpenDatabase;
+use crate::model::OpenUpload;
 use crate::transaction::OpenTransaction;
 
 const MARK: u64 = 0b10 << 62;
@@ -28,6 +29,7 @@ pub(crate) enum Kind {
     Btree = 3,
     Vector = 4,
     Model = 5,
+    Upload = 6,
 }
 
 impl Kind {
@@ -39,6 +41,7 @@ impl Kind {
             Kind::Btree => "B-tree",
             Kind::Vector => "vector store",
             Kind::Model => "model store",
+            Kind::Upload => "upload",
         }
     }
 }
@@ -57,6 +60,7 @@ pub(crate) enum Object {
     Btree(Arc<OpenStore<Btree>>),
     Vector(Arc<OpenStore<VectorStore>>),
     Model(Arc<OpenStore<ModelStore>>),
+    Upload(Arc<OpenUpload>),
 }
 
 impl Object {
@@ -67,6 +71,7 @@ impl Object {
             Object::Btree(_) => Kind::Btree,
             Object::Vector(_) => Kind::Vector,
             Object::Model(_) => Kind::Model,
+            Object::Upload(_) => Kind::Upload,
         }
     }
 }
@@ -97,6 +102,7 @@ held!(OpenTransaction, Transaction);
 held!(OpenStore<Btree>, Btree);
 held!(OpenStore<VectorStore>, Vector);
 held!(OpenStore<ModelStore>, Model);
+held!(OpenUpload, Upload);
 
 /// Why a handle has no object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

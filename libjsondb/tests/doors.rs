@@ -160,26 +160,45 @@ fn doors() -> Vec<Door> {
         door("model_open", Transaction, Plain("m"), true, |c, h, t, o| unsafe {
             sop_model_open(c, h, t.data, t.len, o.handle())
         }),
-        door("model_save", Model, Json("{}"), false, |c, h, t, _| unsafe {
-            sop_model_save(c, h, p(HELLO), HELLO.len(), p(HELLO), HELLO.len(), t.data, t.len)
+        door("model_save", Model, Json("{}"), true, |c, h, t, o| unsafe {
+            let hello = HELLO.len();
+            sop_model_save(c, h, p(HELLO), hello, p(HELLO), hello, t.data, t.len, o.handle())
         }),
-        door("model_save category", Model, Plain("c"), false, |c, h, t, _| unsafe {
-            sop_model_save(c, h, t.data, t.len, p(HELLO), HELLO.len(), p("{}"), 2)
+        door("model_save category", Model, Plain("c"), true, |c, h, t, o| unsafe {
+            sop_model_save(c, h, t.data, t.len, p(HELLO), HELLO.len(), p("{}"), 2, o.handle())
         }),
-        door("model_save name", Model, Plain("n"), false, |c, h, t, _| unsafe {
-            sop_model_save(c, h, p(HELLO), HELLO.len(), t.data, t.len, p("{}"), 2)
+        door("model_save name", Model, Plain("n"), true, |c, h, t, o| unsafe {
+            sop_model_save(c, h, p(HELLO), HELLO.len(), t.data, t.len, p("{}"), 2, o.handle())
         }),
         door("model_get", Model, Plain("hello"), true, |c, h, t, o| unsafe {
-            sop_model_get(c, h, p(HELLO), HELLO.len(), t.data, t.len, o.text())
+            sop_model_get(c, h, p(HELLO), HELLO.len(), t.data, t.len, 0, o.text())
         }),
         door("model_get category", Model, Plain("hello"), true, |c, h, t, o| unsafe {
-            sop_model_get(c, h, t.data, t.len, p(HELLO), HELLO.len(), o.text())
+            sop_model_get(c, h, t.data, t.len, p(HELLO), HELLO.len(), 1, o.text())
+        }),
+        door("model_versions", Model, Plain("hello"), true, |c, h, t, o| unsafe {
+            sop_model_versions(c, h, p(HELLO), HELLO.len(), t.data, t.len, o.text())
+        }),
+        door("model_active", Model, Plain("hello"), true, |c, h, t, o| unsafe {
+            sop_model_active(c, h, p(HELLO), HELLO.len(), t.data, t.len, o.handle())
+        }),
+        door("model_promote", Model, Plain("hello"), false, |c, h, t, _| unsafe {
+            sop_model_promote(c, h, p(HELLO), HELLO.len(), t.data, t.len, 1)
+        }),
+        door("model_categories", Model, No, true, |c, h, _, o| unsafe {
+            sop_model_categories(c, h, o.text())
+        }),
+        door("model_upload", Model, Plain("n"), true, |c, h, t, o| unsafe {
+            sop_model_upload(c, h, p(HELLO), HELLO.len(), t.data, t.len, p("f"), 1, o.handle())
+        }),
+        door("model_upload format", Model, Plain("f"), true, |c, h, t, o| unsafe {
+            sop_model_upload(c, h, p(HELLO), HELLO.len(), p(HELLO), HELLO.len(), t.data, t.len, o.handle())
         }),
         door("model_delete", Model, Plain("n"), false, |c, h, t, _| unsafe {
-            sop_model_delete(c, h, p(HELLO), HELLO.len(), t.data, t.len)
+            sop_model_delete(c, h, p(HELLO), HELLO.len(), t.data, t.len, 0)
         }),
         door("model_delete category", Model, Plain("c"), false, |c, h, t, _| unsafe {
-            sop_model_delete(c, h, t.data, t.len, p(HELLO), HELLO.len())
+            sop_model_delete(c, h, t.data, t.len, p(HELLO), HELLO.len(), 0)
         }),
         door("model_list", Model, Plain("hello"), true, |c, h, t, o| unsafe {
             sop_model_list(c, h, t.data, t.len, o.text())

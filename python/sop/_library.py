@@ -42,7 +42,7 @@ _TEXT = (c_char_p, c_size_t)  # a text argument: its UTF-8 bytes and how many
 _TEXT_OUT = POINTER(c_void_p)  # a text result: to be freed with freeString
 _FLAG_OUT = POINTER(c_int32)
 _COUNT_OUT = POINTER(c_int64)
-_HANDLE_OUT = POINTER(c_uint64)
+_HANDLE_OUT = _NUMBER_OUT = POINTER(c_uint64)
 _CONTEXT = c_int64
 _HANDLE = c_uint64
 
@@ -120,10 +120,27 @@ _CHECKED: dict[str, tuple[Any, ...]] = {
     "sop_vector_optimize": (*_OF_HANDLE, *_PROGRESS),
     "sop_vector_stats": (*_OF_HANDLE, _TEXT_OUT),
     "sop_model_open": (*_OF_HANDLE, *_TEXT, _HANDLE_OUT),
-    "sop_model_save": (*_OF_HANDLE, *_TEXT, *_TEXT, *_TEXT),
-    "sop_model_get": (*_OF_HANDLE, *_TEXT, *_TEXT, _TEXT_OUT),
-    "sop_model_delete": (*_OF_HANDLE, *_TEXT, *_TEXT),
+    "sop_model_save": (*_OF_HANDLE, *_TEXT, *_TEXT, *_TEXT, _NUMBER_OUT),
+    "sop_model_get": (*_OF_HANDLE, *_TEXT, *_TEXT, c_uint64, _TEXT_OUT),
+    "sop_model_versions": (*_OF_HANDLE, *_TEXT, *_TEXT, _TEXT_OUT),
+    "sop_model_active": (*_OF_HANDLE, *_TEXT, *_TEXT, _NUMBER_OUT),
+    "sop_model_promote": (*_OF_HANDLE, *_TEXT, *_TEXT, c_uint64),
+    "sop_model_delete": (*_OF_HANDLE, *_TEXT, *_TEXT, c_uint64),
     "sop_model_list": (*_OF_HANDLE, *_TEXT, _TEXT_OUT),
+    "sop_model_categories": (*_OF_HANDLE, _TEXT_OUT),
+    "sop_model_upload": (*_OF_HANDLE, *_TEXT, *_TEXT, *_TEXT, _HANDLE_OUT),
+    "sop_model_upload_write": (*_OF_HANDLE, c_void_p, c_size_t),
+    "sop_model_upload_save": (*_OF_HANDLE, *_TEXT, _NUMBER_OUT),
+    "sop_model_read_artifact": (
+        *_OF_HANDLE,
+        *_TEXT,
+        *_TEXT,
+        c_uint64,
+        c_uint64,
+        c_void_p,
+        c_size_t,
+        POINTER(c_size_t),
+    ),
     "sop_redis_open": _TEXT,
     "sop_redis_close": (),
 }
@@ -244,6 +261,13 @@ def call_flag(function: Any, *arguments: Any) -> bool:
 def call_count(function: Any, *arguments: Any) -> int:
     """Calls a function that answers with a count."""
     out = c_int64()
+    call(function, *arguments, byref(out))
+    return out.value
+
+
+def call_number(function: Any, *arguments: Any) -> int:
+    """Calls a function that answers with a number of 64 bits without sign."""
+    out = c_uint64()
     call(function, *arguments, byref(out))
     return out.value
 

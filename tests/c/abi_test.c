@@ -102,13 +102,16 @@ DOOR(vector_query_arrays,
 DOOR(vector_optimize, sop_vector_optimize(ctx, h, NULL, NULL))
 DOOR(vector_stats, sop_vector_stats(ctx, h, OUT(text)))
 DOOR(model_open, sop_model_open(ctx, h, t.data, t.len, OUT(handle)))
-DOOR(model_save, sop_model_save(ctx, h, TEXT("hello"), TEXT("hello"), t.data, t.len))
-DOOR(model_save_category, sop_model_save(ctx, h, t.data, t.len, TEXT("hello"), TEXT("{}")))
-DOOR(model_save_name, sop_model_save(ctx, h, TEXT("hello"), t.data, t.len, TEXT("{}")))
-DOOR(model_get, sop_model_get(ctx, h, TEXT("hello"), t.data, t.len, OUT(text)))
-DOOR(model_get_category, sop_model_get(ctx, h, t.data, t.len, TEXT("hello"), OUT(text)))
-DOOR(model_delete, sop_model_delete(ctx, h, TEXT("hello"), t.data, t.len))
-DOOR(model_delete_category, sop_model_delete(ctx, h, t.data, t.len, TEXT("hello")))
+DOOR(model_save, sop_model_save(ctx, h, TEXT("hello"), TEXT("hello"), t.data, t.len, OUT(handle)))
+DOOR(model_save_category, sop_model_save(ctx, h, t.data, t.len, TEXT("hello"), TEXT("{}"), OUT(handle)))
+DOOR(model_save_name, sop_model_save(ctx, h, TEXT("hello"), t.data, t.len, TEXT("{}"), OUT(handle)))
+DOOR(model_get, sop_model_get(ctx, h, TEXT("hello"), t.data, t.len, 0, OUT(text)))
+DOOR(model_get_category, sop_model_get(ctx, h, t.data, t.len, TEXT("hello"), 1, OUT(text)))
+DOOR(model_versions, sop_model_versions(ctx, h, TEXT("hello"), t.data, t.len, OUT(text)))
+DOOR(model_active, sop_model_active(ctx, h, TEXT("hello"), t.data, t.len, OUT(handle)))
+DOOR(model_promote, sop_model_promote(ctx, h, TEXT("hello"), t.data, t.len, 1))
+DOOR(model_delete, sop_model_delete(ctx, h, TEXT("hello"), t.data, t.len, 0))
+DOOR(model_delete_category, sop_model_delete(ctx, h, t.data, t.len, TEXT("hello"), 0))
 DOOR(model_list, sop_model_list(ctx, h, t.data, t.len, OUT(text)))
 
 enum kind { DATABASE, TRANSACTION, BTREE, VECTOR_STORE, MODEL_STORE, KINDS };
@@ -158,11 +161,14 @@ static const struct door DOORS[] = {
     ROW(vector_optimize, VECTOR_STORE, NONE, "", 0, 0),
     ROW(vector_stats, VECTOR_STORE, NONE, "", 1, 0),
     ROW(model_open, TRANSACTION, PLAIN, "m", 1, 0),
-    ROW(model_save, MODEL_STORE, JSON, "{}", 0, 0),
-    ROW(model_save_category, MODEL_STORE, PLAIN, "c", 0, 0),
-    ROW(model_save_name, MODEL_STORE, PLAIN, "n", 0, 0),
+    ROW(model_save, MODEL_STORE, JSON, "{}", 1, 0),
+    ROW(model_save_category, MODEL_STORE, PLAIN, "c", 1, 0),
+    ROW(model_save_name, MODEL_STORE, PLAIN, "n", 1, 0),
     ROW(model_get, MODEL_STORE, PLAIN, "hello", 1, 0),
     ROW(model_get_category, MODEL_STORE, PLAIN, "hello", 1, 0),
+    ROW(model_versions, MODEL_STORE, PLAIN, "hello", 1, 0),
+    ROW(model_active, MODEL_STORE, PLAIN, "hello", 1, 0),
+    ROW(model_promote, MODEL_STORE, PLAIN, "hello", 0, 0),
     ROW(model_delete, MODEL_STORE, PLAIN, "n", 0, 0),
     ROW(model_delete_category, MODEL_STORE, PLAIN, "c", 0, 0),
     ROW(model_list, MODEL_STORE, PLAIN, "hello", 1, 0),
@@ -410,8 +416,24 @@ static void test_stores(const char *folder)
     EXPECT(0, sop_vector_get(0, vectors, TEXT("a"), &text));
     has(text, "\"Vector\":[1");
     EXPECT(0, sop_model_open(0, database, TEXT("auto"), &models));
-    EXPECT(0, sop_model_save(0, models, TEXT("c"), TEXT("n"), TEXT("{\"id\": 12345678901234567}")));
-    EXPECT(SOP_ERROR_CODE_ITEM_NOT_FOUND, sop_model_get(0, models, TEXT("c"), TEXT("z"), &text));
+    uint64_t version = 0, upload = 0;
+    EXPECT(0, sop_model_save(0, models, TEXT("c"), TEXT("n"), TEXT("{\"id\": 12345678901234567}"), &version));
+    CHECK(version == 1, "version %" PRIu64, version);
+    EXPECT(SOP_ERROR_CODE_ITEM_NOT_FOUND, sop_model_get(0, models, TEXT("c"), TEXT("z"), 0, &text));
+    EXPECT(0, sop_model_upload(0, models, TEXT("c"), TEXT("n"), TEXT("weights"), &upload));
+    EXPECT(0, sop_model_upload_write(0, upload, "0123456789", 10));
+    EXPECT(0, sop_model_upload_save(0, upload, TEXT("{\"is_active\": true}"), &version));
+    CHECK(version == 2, "version %" PRIu64, version);
+    EXPECT(SOP_ERROR_CODE_INVALID_STATE, sop_model_upload_write(0, upload, "more", 4));
+    sop_handle_release(upload);
+    char artifact[8];
+    size_t read = 0;
+    EXPECT(0, sop_model_read_artifact(0, models, TEXT("c"), TEXT("n"), 0, 4, artifact, sizeof artifact, &read));
+    CHECK(read == 6 && memcmp(artifact, "456789", 6) == 0, "%zu bytes", read);
+    EXPECT(SOP_ERROR_CODE_ITEM_NOT_FOUND,
+           sop_model_read_artifact(0, models, TEXT("c"), TEXT("n"), 1, 0, artifact, sizeof artifact, &read));
+    EXPECT(0, sop_model_versions(0, models, TEXT("c"), TEXT("n"), &text));
+    has(text, "\"format\":\"weights\"");
     EXPECT(0, sop_model_list(0, models, TEXT("c"), &text));
     has(text, "[\"n\"]");
 

@@ -59,8 +59,10 @@ fn work(
             let model = model.ok_or_else(|| invalid("model payload: there is no model in it"))?;
             store.save(cancel, &category, &name, model)?;
         }
-        SopModelAction::Load => return Ok(Some(store.get(cancel, &category, &name)?.get().to_owned())),
-        SopModelAction::Delete => store.delete(cancel, &category, &name)?,
+        SopModelAction::Load => {
+            return Ok(Some(store.get(cancel, &category, &name, None)?.model.get().to_owned()));
+        }
+        SopModelAction::Delete => store.delete(cancel, &category, &name, None)?,
         other => return Err(invalid(format!("unsupported action {}", other as i32))),
     }
     Ok(None)

@@ -28,16 +28,16 @@ pub const TARGETS: &[Target] = &[
 
 /// A key of a model store.
 fn model_key(input: &[u8]) {
-    assert!(!model::describe_key(input).is_null());
-    if let Some(name) = model::name_of(input)
-        && let Ok(part) = model::part("name", &name)
+    assert!(!model::keys::describe(input).is_null());
+    if let Some(name) = model::keys::text_of(input)
+        && let Ok(part) = model::keys::part("name", &name)
     {
         assert_eq!(part, input);
     }
 }
 
 fn model_key_seeds() -> Vec<Vec<u8>> {
-    let part = |text| model::part("name", text).unwrap();
+    let part = |text| model::keys::part("name", text).unwrap();
     vec![part("churn"), part("a\0b"), [part("é"), part("v1")].concat()]
 }
 

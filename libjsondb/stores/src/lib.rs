@@ -51,7 +51,7 @@ pub use engine::{
     BackupCheck, CancelToken, Coordinator, Direction, Durability, Progress, process_generation,
 };
 pub use error::{Error, ErrorCode, Result};
-pub use model::ModelStore;
+pub use model::{Artifact, Loaded, ModelStore, Upload, Version};
 pub use redundancy::{ErasureConfig, ErasureSettings, ReinstateOptions};
 pub use report::{
     Backup, Compaction, CopyState, DiskUse, DriveState, Files, Finding, Info, LogReport, RedundancyStatus,

@@ -1,13 +1,12 @@
 //! Looking after a database: verify, info, the stores in it, backup, compact. None of these makes a database.
 
-use std::ops::Bound;
 use std::path::Path;
 
-use engine::{BackupCheck, Direction, Mode, Progress, Store, StoreContents};
+use engine::{BackupCheck, Mode, Progress, Store, StoreContents};
 
 use crate::names::{StoreKind, kind_of};
 use crate::report::{Backup, Compaction, Finding, Info, StoreInfo, Verification, VerifiedStore};
-use crate::{CancelToken, Database, Error, ErrorCode, Result, btree, vector};
+use crate::{CancelToken, Database, Error, ErrorCode, Result, btree, model, vector};
 
 /// What a store holds by its keys, against what it says it holds.
 pub(crate) struct Audit {
@@ -112,7 +111,9 @@ fn audit(kind: StoreKind, contents: &StoreContents) -> Audit {
     match kind {
         StoreKind::Btree => btree::audit(contents),
         StoreKind::Vector => vector::audit(contents),
-        StoreKind::Model => Audit { items: contents.entries.values().sum(), difference: None },
+        StoreKind::Model => {
+            Audit { items: contents.entries.get(&model::keys::MODEL).copied().unwrap_or(0), difference: None }
+        }
     }
 }
 
@@ -125,17 +126,7 @@ fn describe(
     let (items, options) = match kind {
         StoreKind::Btree => btree::describe(transaction, name, store)?,
         StoreKind::Vector => vector::describe(transaction, store)?,
-        StoreKind::Model => (count_keys(transaction, store)?, serde_json::json!({})),
+        StoreKind::Model => (model::count(transaction, store)?, serde_json::json!({})),
     };
     Ok(StoreInfo { name: name.to_owned(), kind: kind.name(), items, options })
-}
-
-fn count_keys(transaction: &mut engine::Transaction, store: &Store) -> Result<u64> {
-    let mut count = 0;
-    let mut visitor = |_: &[u8], _: engine::ValueRef<'_>| {
-        count += 1;
-        Ok(true)
-    };
-    transaction.visit(store.id, Bound::Unbounded, Bound::Unbounded, Direction::Forward, &mut visitor)?;
-    Ok(count)
 }

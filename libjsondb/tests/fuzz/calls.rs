@@ -5,7 +5,7 @@ use std::ptr::{null, null_mut};
 
 use jsondb::*;
 
-use crate::program::Kind::{Btree, Database, Model, Transaction, Vector};
+use crate::program::Kind::{Btree, Database, Model, Transaction, Upload, Vector};
 use crate::program::{Kind, Machine, Step, data, len, pointer, terminated};
 use crate::texts::*;
 
@@ -273,15 +273,53 @@ pub const CALLS: &[Call] = &[
     ("model_save", |m, s| {
         let value = m.text(MODEL, s);
         model(m, s, |c, h, t| unsafe {
-            sop_model_save(c, h, data(t), len(t), data(t), len(t), data(&value), len(&value))
+            sop_model_save(c, h, data(t), len(t), data(t), len(t), data(&value), len(&value), &mut 0)
         });
     }),
     ("model_get", |m, s| {
+        let (t, version) = (m.text(ID, s), u64::from(s.twist % 4));
+        gives(m, s, Model, |c, h, o| unsafe {
+            sop_model_get(c, h, data(&t), len(&t), data(&t), len(&t), version, o)
+        });
+    }),
+    ("model_versions", |m, s| {
         let t = m.text(ID, s);
-        gives(m, s, Model, |c, h, o| unsafe { sop_model_get(c, h, data(&t), len(&t), data(&t), len(&t), o) });
+        gives(m, s, Model, |c, h, o| unsafe {
+            sop_model_versions(c, h, data(&t), len(&t), data(&t), len(&t), o)
+        });
+    }),
+    ("model_promote", |m, s| {
+        let version = u64::from(s.twist % 4);
+        model(m, s, |c, h, t| unsafe { sop_model_promote(c, h, data(t), len(t), data(t), len(t), version) });
+    }),
+    ("model_categories", |m, s| gives(m, s, Model, |c, h, o| unsafe { sop_model_categories(c, h, o) })),
+    ("model_upload", |m, s| {
+        let t = m.text(ID, s);
+        opens(m, s, Model, |c, h, o| unsafe {
+            sop_model_upload(c, h, data(&t), len(&t), data(&t), len(&t), data(&t), len(&t), o)
+        });
+    }),
+    ("model_upload_write", |m, s| {
+        let bytes = m.text(MODEL, s);
+        let (pointer, count) = (data(&bytes).cast(), bytes.as_ref().map_or(7, Vec::len));
+        plain(m, s, Upload, |c, h| unsafe { sop_model_upload_write(c, h, pointer, count) });
+    }),
+    ("model_upload_save", |m, s| {
+        let value = m.text(MODEL, s);
+        plain(m, s, Upload, |c, h| unsafe { sop_model_upload_save(c, h, data(&value), len(&value), &mut 0) });
+    }),
+    ("model_read_artifact", |m, s| {
+        let offset = u64::from(s.text);
+        model(m, s, |c, h, t| unsafe {
+            let (mut buffer, mut count) = ([0u8; 64], 0);
+            let room = buffer.as_mut_ptr().cast();
+            let (text, length) = (data(t), len(t));
+            sop_model_read_artifact(c, h, text, length, text, length, 0, offset, room, 64, &mut count)
+        });
     }),
     ("model_delete", |m, s| {
-        model(m, s, |c, h, t| unsafe { sop_model_delete(c, h, data(t), len(t), data(t), len(t)) });
+        let version = u64::from(s.twist % 3);
+        model(m, s, |c, h, t| unsafe { sop_model_delete(c, h, data(t), len(t), data(t), len(t), version) });
     }),
     ("model_list", |m, s| {
         let t = m.text(ID, s);

@@ -31,6 +31,7 @@ pub enum Kind {
     Btree = 3,
     Vector = 4,
     Model = 5,
+    Upload = 6,
 }
 
 /// A caller of the library.
@@ -213,7 +214,7 @@ pub fn run(input: &[u8]) {
 }
 
 /// Plausible programs, a line each: names of calls, with the number of the text where it is not the first.
-const PROGRAMS: [&str; 7] = [
+const PROGRAMS: [&str; 8] = [
     "open begin btree_new btree_write btree_count btree_find btree_current btree_step btree_page btree_range \
      btree_values btree_find_one btree_update_current btree_remove btree_info is_active commit begin btree_open \
      btree_write:1 btree_remove_current rollback close",
@@ -221,6 +222,7 @@ const PROGRAMS: [&str; 7] = [
      btree_page:1 release commit",
     "open vector_open vector_upsert vector_upsert_arrays vector_get vector_query vector_query_arrays vector_count \
      vector_optimize vector_stats vector_delete begin vector_open:1 vector_upsert vector_query:1 commit",
+    "open model_open model_upload model_upload_write model_upload_save model_read_artifact model_versions model_promote",
     "open model_open model_save model_get model_list model_delete begin model_open model_save rollback uuid",
     "database begin_legacy btree_legacy btree_legacy:3 navigate get_from is_unique item_count end_legacy \
      begin_legacy vector_legacy:10 vector_legacy:4 model_legacy:11 model_legacy:8 end_legacy close_legacy",

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from ..database import Database
 from ..transaction import DBType
 from .database import VectorDatabase
-from .model import Model, ModelStore
+from .model import Artifact, Model, ModelStore, ModelVersion
 from .vector import CentroidStats, Hit, Hits, Item, Metric, UsageMode, VectorStats, VectorStore
 
 if TYPE_CHECKING:
     from .langchain import SOPVectorStore
 
 __all__ = [
+    "Artifact",
     "CentroidStats",
     "DBType",
     "Database",
@@ -23,6 +24,7 @@ __all__ = [
     "Metric",
     "Model",
     "ModelStore",
+    "ModelVersion",
     "SOPVectorStore",
     "UsageMode",
     "VectorDatabase",

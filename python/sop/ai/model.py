@@ -1,20 +1,30 @@
-"""Model stores: machine learning models by category and name."""
+"""Model stores: machine learning models by category, name and version, with their files."""
 
 from __future__ import annotations
 
+import datetime
+import hashlib
+import io
 import json
+import os
 import uuid
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Tuple
+from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from .. import _json
 from .._folder import Folder
-from .._library import Handle, Opened, call, call_handle, call_json, call_text, native
+from .._library import Handle, Opened, call, call_handle, call_json, call_number, call_text, native
 from ..context import Context, context_id
+from ..errors import CorruptionError, Error, ItemNotFoundError, ValidationError
 from ..transaction import NIL, Transaction, transaction_handle
+from . import _estimator
+from ._artifact import CHUNK, ArtifactReader, ArtifactWriter, format_bytes, pieces_of
 
 # The store of those who name none, as 2.0.17 called it.
 _UNNAMED = "global"
+
+# How often an artefact is written again when its transaction lost against another one.
+_RETRIES = 5
 
 
 @dataclass
@@ -29,8 +39,34 @@ class Model:
     is_active: bool = False
 
 
+@dataclass
+class Artifact:
+    """A file that was saved with a model: its length, its SHA-256 in hexadecimal digits, what it is."""
+
+    bytes: int
+    sha256: str
+    format: str
+
+
+@dataclass
+class ModelVersion:
+    """What is known of a version of a model. `sha256` is of its JSON text."""
+
+    version: int
+    saved_at: datetime.datetime
+    is_active: bool
+    metrics: Optional[Dict[str, float]]
+    sha256: str
+    artifact: Optional[Artifact]
+
+
 class LoadedModel(Dict[str, Any]):
-    """The fields of a saved model. `loaded["model"]` is the model itself, unless a field has that name."""
+    """The fields of a saved model. `loaded["model"]` is the model itself, unless a field has that name.
+
+    `version` says which one it is.
+    """
+
+    version: ModelVersion
 
     def __missing__(self, key: str) -> Any:
         if key == "model":
@@ -83,26 +119,195 @@ class ModelStore(Opened):
         """Id of its transaction, all zero without one."""
         return NIL if self._transaction is None else self._transaction.transaction_id
 
-    def save(self, ctx: Context, category: str, name: str, model: Any) -> None:
-        """Saves a model, replacing what was there."""
+    def save(
+        self,
+        ctx: Context,
+        category: str,
+        name: str,
+        model: Any,
+        artifact: Any = None,
+        *,
+        format: str | None = None,
+        metrics: Mapping[str, float] | None = None,
+        is_active: bool | None = None,
+    ) -> int:
+        """Saves a model as a new version; gives its number: 1, 2, and so on. One that `is_active` is the
+        active one then.
+
+        `artifact` is a file of any size that belongs to it: bytes, the path of a file, or a file open for
+        reading; it is copied piece by piece. `format` says what it is, in your words. An estimator of
+        scikit-learn is saved as it is, through joblib or skops (`format`), with `metrics` and `is_active` as
+        given here.
+        """
+        if _estimator.is_estimator(model):
+            if artifact is not None:
+                raise ValidationError("an estimator is saved as the artefact: give no other one")
+            kind = _estimator.choose(format)
+            described = Model(name, metrics=dict(metrics or {}), is_active=bool(is_active))
+            text = _json.encode({**described.__dict__, **_estimator.describe(model)}, "the model")
+            return self._upload(
+                ctx, category, name, text, kind, lambda file: _estimator.dump(model, kind, file)
+            )
+        if metrics is not None or is_active is not None:
+            raise ValidationError(
+                "metrics and is_active are for estimators: give them as fields of the model"
+            )
         text = _json.encode(model, "the model")
-        call(native.sop_model_save, *self._of(ctx), *_texts(category, name), text, len(text))
+        if artifact is None:
+            if format is not None:
+                raise ValidationError("format is that of an artefact, and there is none")
+            names = _texts(category, name)
+            return call_number(native.sop_model_save, *self._of(ctx), *names, text, len(text))
+        pieces = pieces_of(artifact)
 
-    def get(self, ctx: Context, category: str, name: str) -> Any:
-        """The saved model: a LoadedModel if it is an object, else as saved. ItemNotFoundError for a miss."""
-        text = call_text(native.sop_model_get, *self._of(ctx), *_texts(category, name))
-        model = json.loads(text or "null")
-        return LoadedModel(model) if isinstance(model, dict) else model
+        def write(file: BinaryIO) -> None:
+            for piece in pieces():
+                file.write(piece)
 
-    def delete(self, ctx: Context, category: str, name: str) -> None:
-        """Removes a model. An unknown one is no error."""
-        call(native.sop_model_delete, *self._of(ctx), *_texts(category, name))
+        return self._upload(ctx, category, name, text, format, write)
+
+    def _upload(
+        self, ctx: Context, category: str, name: str, text: bytes, format: str | None, write: Any
+    ) -> int:
+        for attempt in range(_RETRIES + 1):
+            try:
+                with ArtifactWriter(*self._of_names(ctx, category, name), text, format_bytes(format)) as file:
+                    write(file)
+                return cast(int, file.version)
+            except Error as error:
+                # In a transaction of the caller it is the caller's to run again.
+                if not error.retryable or self._transaction is not None or attempt == _RETRIES:
+                    raise
+        raise AssertionError
+
+    def writer(
+        self, ctx: Context, category: str, name: str, model: Any, *, format: str | None = None
+    ) -> ArtifactWriter:
+        """A file to write the artefact of a new version to.
+
+        As a context manager it saves the model on exit.
+        """
+        text = _json.encode(model, "the model")
+        return ArtifactWriter(*self._of_names(ctx, category, name), text, format_bytes(format))
+
+    def get(self, ctx: Context, category: str, name: str, version: int | None = None) -> Any:
+        """The model, its newest version if none is named: a LoadedModel if it is an object, else as it was
+        saved.
+
+        The field `is_active`, if it has one, says what is so now. ItemNotFoundError for a miss.
+        """
+        found = self._get(ctx, category, name, version)
+        model = found.pop("model")
+        if not isinstance(model, dict):
+            return model
+        loaded = LoadedModel(model)
+        loaded.version = _version(found)
+        return loaded
+
+    def _get(self, ctx: Context, category: str, name: str, version: int | None) -> Dict[str, Any]:
+        number = _number(version)
+        text = call_text(native.sop_model_get, *self._of(ctx), *_texts(category, name), number)
+        return cast(Dict[str, Any], json.loads(text or "{}"))
+
+    def versions(self, ctx: Context, category: str, name: str) -> List[ModelVersion]:
+        """What is known of all versions, the oldest first; none for a model that does not exist."""
+        found = call_json(native.sop_model_versions, *self._of(ctx), *_texts(category, name))
+        return [_version(version) for version in found]
+
+    def active(self, ctx: Context, category: str, name: str) -> int | None:
+        """The number of the active version, None if none is."""
+        return call_number(native.sop_model_active, *self._of(ctx), *_texts(category, name)) or None
+
+    def promote(self, ctx: Context, category: str, name: str, version: int | None) -> None:
+        """Makes a version the active one, and the one before not; None: none is active then."""
+        call(native.sop_model_promote, *self._of(ctx), *_texts(category, name), _number(version))
+
+    def delete(self, ctx: Context, category: str, name: str, version: int | None = None) -> None:
+        """Removes a version with its artefact, or all of them. An unknown one is no error."""
+        call(native.sop_model_delete, *self._of(ctx), *_texts(category, name), _number(version))
 
     def list(self, ctx: Context, category: str) -> List[str]:
         """The names in a category, in order."""
         text = _json.encode_text(category, "the category")
         names: List[str] = call_json(native.sop_model_list, *self._of(ctx), text, len(text))
         return names
+
+    def categories(self, ctx: Context) -> Sequence[str]:
+        """The categories that have models, in order."""
+        names: Sequence[str] = call_json(native.sop_model_categories, *self._of(ctx))
+        return names
+
+    def open_artifact(
+        self, ctx: Context, category: str, name: str, version: int | None = None
+    ) -> io.BufferedReader:
+        """The artefact of a version (the newest one if none is named) as a file, read as it is needed."""
+        found = _version(self._get(ctx, category, name, version))
+        if found.artifact is None:
+            raise ItemNotFoundError(f"the model {category}/{name} was saved without an artefact")
+        place = self._of_names(ctx, category, name)
+        return io.BufferedReader(ArtifactReader(*place, found.version, found.artifact.bytes), CHUNK)
+
+    def artifact(self, ctx: Context, category: str, name: str, version: int | None = None) -> bytes:
+        """The bytes of the artefact of a version, as they were saved: their SHA-256 is checked."""
+        whole = io.BytesIO()
+        self._copy_artifact(ctx, category, name, version, whole)
+        return whole.getvalue()
+
+    def download(
+        self,
+        ctx: Context,
+        category: str,
+        name: str,
+        path: str | os.PathLike[str],
+        version: int | None = None,
+    ) -> None:
+        """Copies the artefact of a version to a file, piece by piece.
+
+        The file is there once it is whole and checked.
+        """
+        part = f"{os.fspath(path)}.part-{uuid.uuid4().hex[:8]}"
+        try:
+            with open(part, "xb") as file:
+                self._copy_artifact(ctx, category, name, version, file)
+            os.replace(part, path)
+        except BaseException:
+            if os.path.exists(part):
+                os.remove(part)
+            raise
+
+    def _copy_artifact(
+        self, ctx: Context, category: str, name: str, version: int | None, target: BinaryIO
+    ) -> None:
+        found = _version(self._get(ctx, category, name, version))
+        digest = hashlib.sha256()
+        with self.open_artifact(ctx, category, name, found.version) as source:
+            while piece := source.read(CHUNK):
+                digest.update(piece)
+                target.write(piece)
+        if found.artifact is None or digest.hexdigest() != found.artifact.sha256:
+            raise CorruptionError(f"the artefact of {category}/{name} is not the one that was saved")
+
+    def load(
+        self,
+        ctx: Context,
+        category: str,
+        name: str,
+        version: int | None = None,
+        *,
+        trusted: Sequence[str] | None = None,
+    ) -> Any:
+        """The estimator that was saved as this model.
+
+        One saved through joblib is a pickle: load only what you trust. One saved through skops names the
+        types that it needs; those that skops does not know are listed in `trusted`.
+        """
+        found = _version(self._get(ctx, category, name, version))
+        with self.open_artifact(ctx, category, name, found.version) as file:
+            kind = found.artifact.format if found.artifact else ""
+            return _estimator.load(kind, cast(BinaryIO, file), trusted)
+
+    def _of_names(self, ctx: Context, category: str, name: str) -> tuple[int, Handle, Any]:
+        return context_id(ctx), self._handle, _texts(category, name)
 
     def _of(self, ctx: Context) -> tuple[int, int]:
         return context_id(ctx), self._handle.value
@@ -113,3 +318,24 @@ def _texts(category: str, name: str) -> tuple[bytes, int, bytes, int]:
     of_category = _json.encode_text(category, "the category")
     of_name = _json.encode_text(name, "the name of a model")
     return of_category, len(of_category), of_name, len(of_name)
+
+
+def _number(version: Any) -> int:
+    """A version as the library numbers it: 0 is none."""
+    if version is None:
+        return 0
+    if isinstance(version, bool) or not isinstance(version, int) or not 1 <= version < 1 << 63:
+        raise ValidationError(f"a version is a number from 1 on, or None, not {version!r}")
+    return version
+
+
+def _version(found: Dict[str, Any]) -> ModelVersion:
+    artifact = found["artifact"]
+    return ModelVersion(
+        found["version"],
+        datetime.datetime.fromtimestamp(found["saved_at"] / 1000, datetime.timezone.utc),
+        found["is_active"],
+        found["metrics"],
+        found["sha256"],
+        None if artifact is None else Artifact(**artifact),
+    )
