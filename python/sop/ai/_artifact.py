@@ -133,7 +133,7 @@ class ArtifactReader(io.RawIOBase):
 
 
 def pieces_of(source: Any) -> Callable[[], Iterator[Any]]:
-    """What gives the pieces of bytes, of a file at a path, or of an open one, each time from the beginning."""
+    """What gives the pieces of bytes, of a file at a path, or of an open one, each time anew."""
     if isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.is_file():
