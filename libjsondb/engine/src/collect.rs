@@ -156,7 +156,7 @@ impl Sweep {
             (replica.manifest().clone(), replica.value_segments())
         };
         let mut owners: BTreeSet<u64> = self.orphans(&manifest, &pending).map(|id| id.owner).collect();
-        owners.extend(&self.pins.dead);
+        owners.extend(self.pins.dead.keys());
         if owners.is_empty() {
             return Ok(());
         }

@@ -219,7 +219,7 @@ impl Database {
     /// True when what is in the folder was last opened by [`Database::open_shared`]. Reads one small file, and changes nothing.
     pub fn is_shared_folder(folder: &Path) -> Result<bool> {
         let boundary = read_boundary(&folder.join("log"))?;
-        Ok(boundary.is_some_and(|boundary| boundary.reach.log() == LogKind::Slots))
+        Ok(boundary.is_some_and(|boundary| boundary.reach.log == LogKind::Slots))
     }
 
     /// True when it was opened by [`Database::open_shared`].

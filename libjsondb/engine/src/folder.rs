@@ -16,7 +16,7 @@ use crate::pin::{self, Pin, Sharing};
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::segment::{SegmentId, Segments};
 use crate::shared::boundary::LogKind;
-use crate::shared::folder::{SlotFolder, read_boundary};
+use crate::shared::folder::{SlotFolder, newest_reach, read_boundary};
 use crate::shared::{SharedLog, driver, switch};
 use crate::wait::acquire;
 use crate::{Error, ErrorKind, Options, Result, Seq};
@@ -79,9 +79,13 @@ pub(crate) fn checkpoint_lock_path(folder: &Path) -> PathBuf {
 /// Opens the files of a folder, making the database when there is none.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
     for _ in 1..OPEN_ATTEMPTS {
+        let switches = || Ok(newest_reach(&folder.join("log"))?.map(|reach| reach.switches));
+        let before = switches()?;
         match open_once(folder, options, sharing) {
-            // Others took this process for dead while it opened the folder, or opened it in the other way.
+            // Others took this process for dead while it opened the folder.
             Err(error) if sharing == Sharing::Machines && error.is_missing_file() => {}
+            // Others opened it in the other way: what is missing, or wrong, is of a log that is no more.
+            Err(_) if switches()? != before => {}
             opened => return opened,
         }
     }
@@ -128,10 +132,19 @@ fn open_writable(
         Sharing::Processes => None,
         Sharing::Machines => Some(os::file_clock(&log.staged("clock"))?),
     };
-    pin::survey(&pin_folder(folder), log.owner, clock)?.check_others(log.owner, sharing)?;
-    switch::to(folder, folders, options, sharing, &format)?;
+    let pins = pin::survey_to_open(&pin_folder(folder), log.owner, clock)?;
+    pins.check_others(log.owner, sharing)?;
+    let switches = switch::to(folder, folders, options, sharing, &format, &pins)?;
     match sharing {
-        Sharing::Processes => over_files(folder, folders, options, format, pin),
+        Sharing::Processes => {
+            let opened = over_files(folder, folders, options, format, pin)?;
+            // What was found is of the log that there is: no switch has come between.
+            if switch::current(folders)?.switches == switches {
+                Ok(opened)
+            } else {
+                Err(switch::changing(folder))
+            }
+        }
         Sharing::Machines => {
             let slots = SlotFolder::new(log.clone(), format.uuid);
             slots.check_links()?;
@@ -227,7 +240,7 @@ fn open_read_only(
     }
     let format = read_format(&format_path(folder))?;
     let is_shared =
-        read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.reach.log() == LogKind::Slots);
+        read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.reach.log == LogKind::Slots);
     if is_shared {
         // What it reads is as it finds it; how the others have opened it makes no difference.
         let slots = SlotFolder::new(folders.log.clone(), format.uuid);
@@ -314,18 +327,10 @@ pub(crate) fn write_format(folder: &Path, log: &LogFolder, uuid: Uuid) -> Result
     os::write_durably(folder, "FORMAT", &log.staged("format"), &encode_format(uuid))
 }
 
-/// As [`write_format`], unless the folder is a database: the lock that is held may have been given to another machine.
+/// As [`write_format`], unless the folder is a database: the lock that is held may have been given to another machine. Whose it is then is
+/// told by what is read.
 fn claim_format(folder: &Path, log: &LogFolder, uuid: Uuid) -> Result<()> {
-    let staged = log.staged("format");
-    let file = File::create_new(&staged)?;
-    let claimed = file
-        .write_all_at(&encode_format(uuid), 0)
-        .and_then(|()| file.sync())
-        // Whose it is then is told by what is read.
-        .and_then(|()| os::link(&staged, &format_path(folder)));
-    os::remove(&staged)?;
-    claimed?;
-    os::sync_folder(folder)
+    os::write_once_durably(folder, "FORMAT", &log.staged("format"), &encode_format(uuid)).map(drop)
 }
 
 /// Makes the folder one that no library opens, until [`write_format`]. Fails when it has a FORMAT.

@@ -31,6 +31,9 @@ const FORGOTTEN: Duration = Duration::from_secs(30 * 60);
 /// A lock of another machine that can be taken may also mean that locks do not reach from one machine to another: then these are
 /// believed only after so long.
 const SILENT: Duration = Duration::from_secs(5 * 60);
+/// Who opens the folder says who it is within milliseconds: it is looked for so often, with such pauses.
+const SAY_ATTEMPTS: usize = 50;
+const SAY_PAUSE: Duration = Duration::from_millis(2);
 /// Where in the pin it says who the process is.
 const HOLDER_AT: u64 = 16;
 
@@ -273,14 +276,21 @@ pub(crate) struct PinSurvey {
     pub(crate) alive: BTreeMap<u64, Option<Holder>>,
     /// Oldest checkpoint in use by any of them.
     pub(crate) oldest: Option<Seq>,
-    /// Dead processes.
-    pub(crate) dead: Vec<u64>,
+    /// Dead processes, alike.
+    pub(crate) dead: BTreeMap<u64, Option<Holder>>,
 }
 
 impl PinSurvey {
     /// Files of the dead processes' pins.
     pub(crate) fn dead_files(&self, folder: &Path) -> Vec<PathBuf> {
-        self.dead.iter().flat_map(|owner| paths(folder, *owner)).collect()
+        self.dead.keys().flat_map(|owner| paths(folder, *owner)).collect()
+    }
+
+    /// Whether one of the dead, who may only sleep, was to open the folder as Clustered.
+    pub(crate) fn has_dead_machine(&self) -> bool {
+        self.dead
+            .values()
+            .any(|holder| holder.as_ref().is_none_or(|holder| holder.sharing == Sharing::Machines))
     }
 
     /// Fails when a process has the folder open that this one cannot share it with.
@@ -289,10 +299,14 @@ impl PinSurvey {
         let is_in_the_way = |holder: &&Holder| {
             holder.sharing != sharing || sharing == Sharing::Processes && holder.machine != here
         };
-        let others = self.alive.iter().filter(|(other, _)| **other != owner);
-        let Some(holder) = others.filter_map(|(_, holder)| holder.as_ref()).find(is_in_the_way) else {
-            return Ok(());
-        };
+        let others = || self.alive.iter().filter(|(other, _)| **other != owner).map(|(_, holder)| holder);
+        // On a full disk nobody says who it is.
+        let knows_itself = self.alive.get(&owner).is_some_and(Option::is_some);
+        if others().any(Option::is_none) && (knows_itself || sharing == Sharing::Machines) {
+            let what = "a process that does not say yet who it is has the folder open: try again";
+            return Err(Error::new(ErrorKind::Locked, what));
+        }
+        let Some(holder) = others().flatten().find(is_in_the_way) else { return Ok(()) };
         let what = match (sharing, holder.sharing) {
             (Sharing::Processes, Sharing::Processes) => format!(
                 "{holder} has the folder open: processes of several machines share it as Clustered only; close it there, or \
@@ -302,6 +316,20 @@ impl PinSurvey {
         };
         Err(Error::new(ErrorKind::Locked, what))
     }
+}
+
+/// As [`survey`], when everybody who is opening the folder has said who it is, or takes too long. (What a Standalone process says reaches other
+/// machines when it closes the folder: they are refused.)
+pub(crate) fn survey_to_open(folder: &Path, own: u64, now: Option<Duration>) -> Result<PinSurvey> {
+    let mut found = survey(folder, own, now)?;
+    for _ in 0..SAY_ATTEMPTS {
+        if found.alive.iter().all(|(owner, holder)| *owner == own || holder.is_some()) {
+            break;
+        }
+        os::pause(SAY_PAUSE);
+        found = survey(folder, own, now)?;
+    }
+    Ok(found)
 }
 
 /// Looks at all pins; the `own` one is that of a process that lives. `now` is the time for whoever keeps the files, where machines share the folder.
@@ -325,7 +353,7 @@ pub(crate) fn survey(folder: &Path, own: u64, now: Option<Duration>) -> Result<P
         };
         let is_elsewhere = now.is_some() && holder.as_ref().is_some_and(|holder| holder.machine != here);
         if is_free && (!is_elsewhere || age >= SILENT) {
-            survey.dead.push(owner);
+            survey.dead.insert(owner, holder);
             continue;
         }
         // Not there yet, empty or half-written: everything counts as in use.

@@ -7,6 +7,7 @@
 
 mod process;
 mod redis;
+mod switching;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -24,6 +25,7 @@ use crate::shared::coordinator::Coordinator;
 use crate::{Database, Mode, Options, Result};
 use process::{Actor, Contents, FOLDER, Work, contents};
 use redis::Redis;
+use switching::Switching;
 
 /// Files that may be left when everybody has closed the folder.
 const FILES_LEFT_MAX: usize = 60;
@@ -63,19 +65,11 @@ fn plan(seed: u64) -> Plan {
         lock_timeout: Duration::from_secs(200),
         ..Options::default()
     };
-    let has_faults = faults.lost_reply
-        + faults.lost_for_good
-        + faults.pause
-        + faults.kill
-        + faults.reboot
-        + faults.restart
-        + faults.full
-        > 0;
     Plan {
         setting: Setting { processes, faults, remembers_misses, maps_taken },
         work: Work {
             steps: 30 + random.below(60),
-            has_faults,
+            has_faults: faults.any(),
             options,
             checkpoint: 10 + random.below(60),
             rest: 8 + random.below(60),
@@ -157,10 +151,19 @@ fn simulate(seed: u64) -> std::result::Result<Figures, String> {
     {
         return Err(format!("machines disagree: {other:?} and {:?}", found[0]));
     }
+    let faults = setting.faults;
+    let locks_hold = !setting.remembers_misses && faults.restart == 0 && faults.pause == 0;
+    let switching = Switching { options: &work.options, faults, expected: &found[0], end, locks_hold };
+    world.begin_anew(processes);
+    world.disturb(faults);
+    let stored = run_all(&world, processes, |process| {
+        switching.run(process as u64, &mut Random::new(seed * 100 + process as u64))
+    })?;
+    world.calm();
     world.begin_anew(1);
     run_all(&world, 1, |_| {
         pause(Duration::from_secs(3600));
-        settled(|| alone(&work.options, &found[0], end));
+        settled(|| alone(&switching, &stored.concat()));
     })?;
     let (calls, digest) = world.figures();
     let mut figures = judge(actors, &found[0], guarantee)?;
@@ -192,15 +195,10 @@ fn at_last(options: &Options, end: u64, process: usize) -> Result<Contents> {
 }
 
 /// One process alone: little is left in the folder; it goes to a log of files and back.
-fn alone(options: &Options, expected: &Contents, end: u64) -> Result<()> {
-    let folder = Path::new(FOLDER);
-    let same = |database: &Database, when: &str| -> Result<()> {
-        let found = contents(database, end)?;
-        assert_eq!((&found.events, found.sum), (&expected.events, expected.sum), "{when}");
-        Ok(())
-    };
+fn alone(switching: &Switching<'_>, stored: &[u64]) -> Result<()> {
+    let (folder, options) = (Path::new(FOLDER), switching.options);
     let shared = Database::open_shared_alone(folder, options)?;
-    same(&shared, "opened once more")?;
+    switching.check(&shared, stored)?;
     for _ in 0..2 {
         write(&shared)?;
         shared.checkpoint()?;
@@ -215,12 +213,12 @@ fn alone(options: &Options, expected: &Contents, end: u64) -> Result<()> {
     }
     assert!(left.len() <= FILES_LEFT_MAX, "{} files are left: {left:?}", left.len());
     let files = Database::open_alone(folder, options)?;
-    same(&files, "as Standalone")?;
+    switching.check(&files, stored)?;
     write(&files)?;
     files.close()?;
     drop(files);
     let shared = Database::open_shared_alone(folder, options)?;
-    same(&shared, "as Clustered again")?;
+    switching.check(&shared, stored)?;
     write(&shared)?;
     shared.close()
 }

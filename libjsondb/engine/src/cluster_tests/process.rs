@@ -169,15 +169,7 @@ impl Life<'_> {
     }
 
     fn check_error(&self, error: &Error) {
-        let is_expected = match error.kind() {
-            ErrorKind::Conflict | ErrorKind::SnapshotTooOld => true,
-            ErrorKind::Io
-            | ErrorKind::DiskFull
-            | ErrorKind::Locked
-            | ErrorKind::Closed
-            | ErrorKind::Timeout => self.work.has_faults,
-            _ => false,
-        };
+        let is_expected = is_to_be_expected(error, self.work.has_faults);
         assert!(is_expected, "an error that must not be: {:?}: {error}", error.kind());
     }
 
@@ -296,6 +288,17 @@ impl Life<'_> {
             self.actors[actor].note(event);
         }
         Ok(())
+    }
+}
+
+/// Whether there may be such an error.
+pub(super) fn is_to_be_expected(error: &Error, has_faults: bool) -> bool {
+    match error.kind() {
+        ErrorKind::Conflict | ErrorKind::SnapshotTooOld => true,
+        ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Locked | ErrorKind::Closed | ErrorKind::Timeout => {
+            has_faults
+        }
+        _ => false,
     }
 }
 

@@ -8,7 +8,7 @@ use super::read_ahead::ReadAhead;
 use crate::bytes::{Put, Reader, is_intact};
 use crate::manifest::ManifestRef;
 use crate::os::{self, File};
-use crate::{Error, ErrorKind, Result, Seq};
+use crate::{Error, Result, Seq};
 
 const MAGIC: &[u8; 8] = b"SOPWAL\r\n";
 const VERSION: u32 = 1;
@@ -104,7 +104,11 @@ pub(crate) enum Found {
 
 /// Name of the file whose first transaction is `first_seq`.
 pub(crate) fn path(folder: &Path, first_seq: Seq) -> PathBuf {
-    folder.join(format!("{:020}.wal", first_seq.0))
+    folder.join(file_name(first_seq))
+}
+
+fn file_name(first_seq: Seq) -> String {
+    format!("{:020}.wal", first_seq.0)
 }
 
 /// First transactions of the files in the log folder, rising.
@@ -134,12 +138,13 @@ pub(crate) fn first_seq_of_file_name(name: &str) -> Option<Seq> {
 impl Wal {
     /// Writes a new file and makes it and its name durable before anything refers to it.
     pub(crate) fn create(folder: &Path, staging: &Path, header: &WalHeader) -> Result<Wal> {
-        let target = path(folder, header.first_seq);
-        let Some(name) = target.file_name().and_then(|name| name.to_str()) else {
-            return Err(Error::new(ErrorKind::Internal, "a log file without a name"));
-        };
-        os::write_durably(folder, name, staging, &header.encode())?;
-        Wal::open(folder, header.first_seq)?.ok_or_else(|| Error::missing(&target))
+        os::write_durably(folder, &file_name(header.first_seq), staging, &header.encode())?;
+        Wal::open(folder, header.first_seq)?.ok_or_else(|| Error::missing(&path(folder, header.first_seq)))
+    }
+
+    /// As [`Wal::create`], unless there is one.
+    pub(crate) fn create_once(folder: &Path, staging: &Path, header: &WalHeader) -> Result<()> {
+        os::write_once_durably(folder, &file_name(header.first_seq), staging, &header.encode()).map(drop)
     }
 
     /// Opens for reading and, where the folder allows it, writing. None when the file was trimmed.

@@ -563,6 +563,17 @@ pub(crate) fn write_durably(folder: &Path, name: &str, staging: &Path, bytes: &[
     sync_folder(folder)
 }
 
+/// As [`write_durably`], unless something has the name: that stays. On a network file system the answer may be wrong: what is there then counts.
+pub(crate) fn write_once_durably(folder: &Path, name: &str, staging: &Path, bytes: &[u8]) -> Result<Link> {
+    let file = File::create_new(staging)?;
+    let written = file.write_all_at(bytes, 0).and_then(|()| file.sync());
+    let linked = written.and_then(|()| link(staging, &folder.join(name)));
+    remove(staging)?;
+    let linked = linked?;
+    sync_folder(folder)?;
+    Ok(linked)
+}
+
 /// Gives memory that was freed back to the system, where the allocator keeps it: glibc does, for each thread that ever ran.
 pub(crate) fn give_memory_back() {
     #[cfg(all(test, unix))]

@@ -52,7 +52,7 @@ pub(crate) fn read_state(
 ) -> Result<Replica> {
     for attempt in 0..OPEN_ATTEMPTS {
         let boundary = shared.slots.boundary()?;
-        if boundary.reach.log() != LogKind::Slots {
+        if boundary.reach.log != LogKind::Slots {
             let what = "the folder was opened as Standalone meanwhile: open it again";
             return Err(Error::new(ErrorKind::Closed, what));
         }
@@ -63,6 +63,7 @@ pub(crate) fn read_state(
         let mut replica = Replica::at(folders, name, manifest, start, memtable_bytes);
         let mut confirmed = Confirmed::default();
         shared.has_ended.store(false, Ordering::Release);
+        shared.switches.store(boundary.reach.switches, Ordering::Release);
         if read_to_end(shared, &mut confirmed, &mut replica)? {
             *shared.lock_confirmed() = confirmed;
             replica.show(replica.position.mark());
@@ -107,10 +108,13 @@ pub(crate) fn go_on(shared: &SharedLog, replica: &Replica) -> Result<bool> {
     if !shared.has_ended.load(Ordering::Acquire) {
         return Ok(false);
     }
-    let switches = shared.slots.boundary()?.reach.switches + 2;
-    let reach = Reach { switches, seq: replica.position.last_seq() };
-    shared.slots.set_boundary(&Boundary { reach, manifest: replica.manifest().name })?;
-    Ok(true)
+    let switches = shared.switches.load(Ordering::Acquire) + 1;
+    let reach = Reach { switches, seq: replica.position.last_seq(), log: LogKind::Slots };
+    if shared.slots.claim(&Boundary { reach, manifest: replica.manifest().name })? {
+        Ok(true)
+    } else {
+        Err(Error::new(ErrorKind::Locked, "the folder is being opened as Standalone: try again"))
+    }
 }
 
 /// Applies slots to the replica until there is none; shows `fence` the fences.

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::boundary::{Boundary, LogKind, Reach, decode_head, encode_head};
+use super::boundary::{
+    Boundary, LogKind, Reach, claim_name, decode_head, encode_head, switches_of_claim_name,
+};
 use super::log::Slots;
 use super::slot::{Slot, SlotId};
 use crate::log::LogFolder;
@@ -145,10 +147,44 @@ impl SlotFolder {
         Ok(())
     }
 
+    /// Decides what kind of log there is, by writing the first boundary of that kind. False when another one was decided for with the same
+    /// number: then that one is written. Whoever looked at the folder before is to look again.
+    pub(crate) fn claim(&self, boundary: &Boundary) -> Result<bool> {
+        let folder = boundary_folder(&self.log.path);
+        os::ensure_folder(&folder)?;
+        os::sync_folder(&self.log.path)?;
+        let switches = boundary.reach.switches;
+        let staged = self.log.staged("claim");
+        os::write_once_durably(&folder, &claim_name(switches), &staged, &boundary.encode())?;
+        // Whatever was answered: what is there has decided.
+        os::look_anew(&folder)?;
+        let claimed = self.claimed(switches)?;
+        self.set_boundary(&claimed)?;
+        Ok(claimed == *boundary)
+    }
+
+    /// Writes the boundary of the newest claim, if nobody has yet: who claimed died, failed, or sleeps.
+    pub(crate) fn settle_claim(&self) -> Result<()> {
+        let names = boundary_names(&self.log.path)?;
+        let reach = names.iter().filter_map(|name| Reach::from_file_name(name)).max().unwrap_or_default();
+        let newest = names.iter().filter_map(|name| switches_of_claim_name(name)).max();
+        match newest {
+            Some(switches) if switches > reach.switches => self.set_boundary(&self.claimed(switches)?),
+            _ => Ok(()),
+        }
+    }
+
+    fn claimed(&self, switches: u64) -> Result<Boundary> {
+        let path = boundary_folder(&self.log.path).join(claim_name(switches));
+        let bytes = os::read_file(&path)?.ok_or_else(|| Error::missing(&path))?;
+        let claimed = Boundary::decode(&bytes).filter(|claimed| claimed.reach.switches == switches);
+        claimed.ok_or_else(|| Error::corrupt(&path, 0, "a claim on the boundary of the log"))
+    }
+
     /// Moves the boundary to a checkpoint that was in force.
     pub(crate) fn move_boundary(&self, manifest: ManifestRef) -> Result<()> {
         let reach = self.reach()?;
-        if reach.log() == LogKind::Slots && reach.seq < manifest.checkpoint {
+        if reach.log == LogKind::Slots && reach.seq < manifest.checkpoint {
             let reach = Reach { seq: manifest.checkpoint, ..reach };
             self.set_boundary(&Boundary { reach, manifest })?;
         }
@@ -233,14 +269,20 @@ fn boundary_folder(log: &Path) -> PathBuf {
     log.join("boundary")
 }
 
-/// How far the boundary reaches; None when there never was one: a log of files. The folder is asked anew.
-pub(crate) fn newest_reach(log: &Path) -> Result<Option<Reach>> {
-    let mut names = os::names(&boundary_folder(log))?;
+/// The boundaries, and claims on them. The folder is asked anew.
+fn boundary_names(log: &Path) -> Result<Vec<String>> {
+    let names = os::names(&boundary_folder(log))?;
     if names.is_empty() {
         // That there is no such folder may be what this machine remembers.
         os::look_anew(log)?;
-        names = os::names(&boundary_folder(log))?;
+        return os::names(&boundary_folder(log));
     }
+    Ok(names)
+}
+
+/// How far the boundary reaches; None when there never was one: a log of files.
+pub(crate) fn newest_reach(log: &Path) -> Result<Option<Reach>> {
+    let names = boundary_names(log)?;
     Ok(names.iter().filter_map(|name| Reach::from_file_name(name)).max())
 }
 

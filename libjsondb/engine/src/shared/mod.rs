@@ -52,6 +52,8 @@ pub(crate) struct SharedLog {
     is_unpinned: AtomicBool,
     /// What was read last from a manifest on has a fence around everybody in it.
     has_ended: AtomicBool,
+    /// Of the boundary that was read last.
+    switches: AtomicU64,
 }
 
 /// A process remembers so many checkpoints, to remove the slots before one of them.
@@ -70,6 +72,7 @@ impl SharedLog {
             fenced_at: AtomicU64::new(0),
             is_unpinned: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            switches: AtomicU64::new(0),
         }
     }
 

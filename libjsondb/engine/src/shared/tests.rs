@@ -2,7 +2,12 @@
 
 use std::path::Path;
 
+use super::boundary::{Boundary, LogKind, Reach};
+use super::folder::{SlotFolder, newest_reach, read_boundary};
+use crate::collect::Sweep;
+use crate::log::{LogFolder, wal};
 use crate::os::faults::{self, Fault, Faults};
+use crate::pin::{Pin, Sharing};
 use crate::{Database, Durability, ErrorKind, Mode, Options, Placement, Result, StoreId};
 
 fn open(folder: &Path) -> Database {
@@ -181,6 +186,108 @@ fn a_switch_that_died_halfway_leaves_a_log_that_goes_on() {
     for (key, value) in [("before", Some("1")), ("lost", None), ("after", Some("3"))] {
         assert_eq!(get(&alone, store, key).as_deref(), value, "{key}");
     }
+}
+
+/// The boundary of a switch that slept since `before`.
+fn late(folder: &Path, log: LogKind) -> (SlotFolder, Boundary) {
+    let before = read_boundary(&folder.join("log")).unwrap().unwrap_or_else(Boundary::of_a_new_folder);
+    let reach = Reach { switches: before.reach.switches + 1, log, ..before.reach };
+    let log = LogFolder { path: folder.join("log"), staging: folder.join("tmp"), owner: 7 };
+    (SlotFolder::new(log, uuid::Uuid::nil()), Boundary { reach, ..before })
+}
+
+#[test]
+fn of_two_switches_that_begin_with_the_same_log_one_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Database::open_alone(folder.path(), &Options::default()).unwrap());
+    for round in 0..3 {
+        let (slots, to_slots) = late(folder.path(), LogKind::Slots);
+        let shared = open(folder.path());
+        put(&shared, store(&shared), &format!("slots {round}"), "1").unwrap();
+        drop(shared);
+        let (_, to_files) = late(folder.path(), LogKind::Files);
+        let alone = Database::open_alone(folder.path(), &Options::default()).unwrap();
+        put(&alone, store(&alone), &format!("files {round}"), "1").unwrap();
+        // They wake, each after another one has switched.
+        assert!(!slots.claim(&to_slots).unwrap());
+        assert!(!slots.claim(&to_files).unwrap());
+        drop(alone);
+        let again = Database::open_alone(folder.path(), &Options::default()).unwrap();
+        assert_eq!(get(&again, store(&again), &format!("slots {round}")).as_deref(), Some("1"));
+        assert_eq!(get(&again, store(&again), &format!("files {round}")).as_deref(), Some("1"));
+    }
+}
+
+#[test]
+fn a_claim_that_nobody_finished_is_finished_by_the_next_to_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let alone = Database::open_alone(folder.path(), &Options::default()).unwrap();
+    put(&alone, store(&alone), "k", "1").unwrap();
+    drop(alone);
+    drop(open(folder.path()));
+    let boundaries = folder.path().join("log/boundary");
+    // As if whoever switched had died when the claim was there.
+    let unfinish = || {
+        let newest = newest_reach(&folder.path().join("log")).unwrap().unwrap();
+        std::fs::remove_file(boundaries.join(newest.file_name())).unwrap();
+        newest
+    };
+    let (slots, _) = late(folder.path(), LogKind::Files);
+    let claimed = unfinish();
+    slots.settle_claim().unwrap();
+    assert_eq!(slots.boundary().unwrap().reach, claimed);
+    drop(Database::open_alone(folder.path(), &Options::default()).unwrap());
+    for file in wal::list(&folder.path().join("log")).unwrap() {
+        std::fs::remove_file(wal::path(&folder.path().join("log"), file)).unwrap();
+    }
+    // What was announced was there: it is damage that it is gone.
+    let refused = Database::open_alone(folder.path(), &Options::default()).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corrupt);
+    std::fs::remove_file(folder.path().join("log/TAIL")).unwrap();
+    unfinish();
+    let shared = open(folder.path());
+    assert_eq!(get(&shared, store(&shared), "k").as_deref(), Some("1"));
+}
+
+#[test]
+fn who_opens_a_folder_as_it_is_beside_a_sleeping_switch_keeps_it_so() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(Database::open_alone(folder.path(), &Options::default()).unwrap());
+    let (slots, to_slots) = late(folder.path(), LogKind::Slots);
+    let sleeper =
+        Pin::create(&folder.path().join("pin"), &folder.path().join("tmp"), 7, Sharing::Machines).unwrap();
+    // Its lock is lost, and its files are there.
+    let files = ["pin/0000000000000007", "pin/0000000000000007.lock"].map(|name| folder.path().join(name));
+    let bytes = std::fs::read(&files[0]).unwrap();
+    drop(sleeper);
+    std::fs::write(&files[0], bytes).unwrap();
+    std::fs::write(&files[1], b"").unwrap();
+    let alone = Database::open_alone(folder.path(), &Options::default()).unwrap();
+    put(&alone, store(&alone), "k", "1").unwrap();
+    assert!(!slots.claim(&to_slots).unwrap());
+    drop(alone);
+    let again = Database::open_alone(folder.path(), &Options::default()).unwrap();
+    assert_eq!(get(&again, store(&again), "k").as_deref(), Some("1"));
+}
+
+#[test]
+fn a_switch_to_files_waits_for_a_checkpoint_that_holds_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = (open(folder.path()), open(folder.path()));
+    let store = store(&one);
+    one.checkpoint().unwrap();
+    // Frozen before, in force after another one's commit.
+    let frozen = {
+        let mut replica = one.inner.lock_replica();
+        replica.rotate();
+        replica.snapshot()
+    };
+    put(&two, store, "k", "1").unwrap();
+    let sweep = Sweep::survey(&one.inner).unwrap();
+    one.inner.replace_tree(&frozen, &sweep, &[]).unwrap();
+    drop((one, two));
+    let alone = Database::open_alone(folder.path(), &Options::default()).unwrap();
+    assert_eq!(get(&alone, store, "k").as_deref(), Some("1"));
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl<'a, 'p> Check<'a, 'p> {
     /// The slots, where the log consists of such.
     fn shared_log(&mut self) -> Result<Option<SlotFolder>> {
         let boundary = self.noted(read_boundary(&self.folders.log.path))?.flatten();
-        if boundary.is_none_or(|boundary| boundary.reach.log() != LogKind::Slots) {
+        if boundary.is_none_or(|boundary| boundary.reach.log != LogKind::Slots) {
             return Ok(None);
         }
         let format = folder::read_format(&folder::format_path(self.folder));

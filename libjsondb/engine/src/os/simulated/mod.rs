@@ -41,6 +41,14 @@ pub(crate) struct Faults {
     pub(crate) full: u64,
 }
 
+impl Faults {
+    /// Anything at all goes wrong.
+    pub(crate) fn any(&self) -> bool {
+        let Faults { lost_reply, lost_for_good, pause, kill, reboot, restart, full } = *self;
+        lost_reply + lost_for_good + pause + kill + reboot + restart + full > 0
+    }
+}
+
 /// What the machines are like.
 #[derive(Clone, Debug)]
 pub(crate) struct Setting {
@@ -273,6 +281,11 @@ impl World {
         for machine in &mut state.machines {
             machine.paused_until = Duration::ZERO;
         }
+    }
+
+    /// From now on this goes wrong.
+    pub(crate) fn disturb(&self, faults: Faults) {
+        self.lock().faults = faults;
     }
 
     /// Lets the first `count` processes run again.
