@@ -61,7 +61,7 @@ fn a_reader_of_a_folder_that_cannot_be_written_sees_nothing_before_it_is_durable
     append(&writer, 1);
     let open = || {
         let fault = Fault::Error(libc::EROFS);
-        faults::set(&path, Faults { only: None, after: 0, count: 1, fault });
+        faults::set(&path, Faults { only: Some(("rename into place", "lock")), after: 0, count: 1, fault });
         let reader = process(&path);
         faults::forget(&path);
         assert!(reader.pin.is_none());
