@@ -37,7 +37,8 @@ def main(place: Path) -> None:
         print(f"{store.count(ctx)} vectors over 3 drives: {vdb.status(ctx).summary}")
 
     shutil.rmtree(place / "drive1")
-    print("drive 1 is gone")
+    (place / "drive1").mkdir()
+    print("drive 1 died, and an empty one is in its place")
 
     with open_database(ctx, place) as vdb:
         store = vdb.open(ctx, "drinks")

@@ -24,8 +24,9 @@ from sop import (
 )
 from sop.ai import Item, Model, VectorDatabase
 
-# Compression makes it hardly shorter.
-VALUE = f"{random.Random(1).getrandbits(8_000):x}"
+# With it a database has more than a unit of 256 KiB on each drive.
+VALUE = f"{random.Random(1).getrandbits(16_000):x}"
+COUNT = 600
 
 
 class Place:
@@ -61,13 +62,13 @@ def coded(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def fill(ctx: Context, db: Database, start: int = 0, stop: int = 200) -> None:
+def fill(ctx: Context, db: Database, start: int = 0, stop: int = COUNT) -> None:
     with db.begin_transaction(ctx) as t:
         store = btree.Btree.new(ctx, btree.BtreeOptions("kv", is_unique=True), t)
         store.upsert(ctx, [btree.Item(key, f"{key} {VALUE}") for key in range(start, stop)])
 
 
-def check(ctx: Context, db: Database, stop: int = 200) -> None:
+def check(ctx: Context, db: Database, stop: int = COUNT) -> None:
     with db.begin_transaction(ctx, TransactionMode.ForReading) as t:
         store = btree.Btree.open(ctx, "kv", t)
         assert store.count() == stop
@@ -79,6 +80,12 @@ def settle(ctx: Context, place: Place) -> None:
     """Closing makes a checkpoint: what was committed is in segments then."""
     with place.open(ctx) as db:
         fill(ctx, db)
+
+
+def replace(folder: Path) -> None:
+    """A new drive in the place of a dead one."""
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
@@ -119,7 +126,7 @@ def test_a_folder_is_not_given_twice(ctx: Context, tmp_path: Path) -> None:
 
 def test_a_coded_database_is_not_opened_without_its_drives(ctx: Context, coded: Place) -> None:
     settle(ctx, coded)
-    with pytest.raises(ValidationError, match="erasure_config"):
+    with pytest.raises(ValidationError, match="erasure coding"):
         Database(ctx, storage_path=coded.folders[0]).begin_transaction(ctx)
     with coded.open(ctx) as db:
         check(ctx, db)
@@ -154,7 +161,7 @@ def test_all_three_kinds_of_store_survive_the_loss_of_any_drive(
     with coded.open(ctx, VectorDatabase) as db:
         with db.begin_transaction(ctx) as t:
             fill_in = btree.Btree.new(ctx, btree.BtreeOptions("kv", is_unique=True), t)
-            fill_in.upsert(ctx, [btree.Item(key, f"{key} {VALUE}") for key in range(200)])
+            fill_in.upsert(ctx, [btree.Item(key, f"{key} {VALUE}") for key in range(COUNT)])
             vectors = db.open_vector_store(ctx, t, "vectors")
             vectors.upsert_batch(ctx, [Item(str(n), [n, n * n, 1], {"n": n}) for n in range(100)])
             db.open_model_store(ctx, t, "models").save(ctx, "c", "m", Model("m", "a", {}, [1.5]))
@@ -187,7 +194,7 @@ def test_drives_that_come_back_under_other_paths_are_found(ctx: Context, coded: 
 def test_a_replaced_drive_is_rebuilt_while_it_is_used(ctx: Context, coded: Place) -> None:
     settle(ctx, coded)
     shards = coded.shards()
-    shutil.rmtree(coded.drives[1])
+    replace(coded.drives[1])
     with coded.open(ctx) as db:
         status = db.status(ctx)
         assert not status.healthy
@@ -261,34 +268,34 @@ def test_a_store_may_have_drives_of_its_own(ctx: Context, tmp_path: Path) -> Non
 def test_of_three_folders_any_may_be_lost(ctx: Context, tmp_path: Path, lost: int) -> None:
     place = Place(tmp_path, data=0, mirrors=2)
     settle(ctx, place)
-    shutil.rmtree(place.folders[lost])
+    replace(place.folders[lost])
     with place.open(ctx) as db:
         check(ctx, db)
-        fill(ctx, db, 200, 210)
+        fill(ctx, db, COUNT, COUNT + 10)
         assert not db.status(ctx).healthy
         assert db.reinstate(ctx).healthy
-        check(ctx, db, 210)
+        check(ctx, db, COUNT + 10)
     for other in range(3):
         if other != lost:
             shutil.rmtree(place.folders[other])
     with place.open(ctx) as db:
-        check(ctx, db, 210)
+        check(ctx, db, COUNT + 10)
 
 
 def test_the_second_of_two_folders_takes_over_when_a_person_says_so(ctx: Context, tmp_path: Path) -> None:
     place = Place(tmp_path, data=0, mirrors=1)
     settle(ctx, place)
-    shutil.rmtree(place.folders[0])
+    replace(place.folders[0])
     with place.open(ctx) as db:
         check(ctx, db)
         with pytest.raises(DrivesLostError, match="reinstate"):
-            fill(ctx, db, 200, 201)
+            fill(ctx, db, COUNT, COUNT + 1)
         db.reinstate(ctx, lost=[0])
-        fill(ctx, db, 200, 210)
+        fill(ctx, db, COUNT, COUNT + 10)
         assert db.reinstate(ctx).healthy
     shutil.rmtree(place.folders[1])
     with place.open(ctx) as db:
-        check(ctx, db, 210)
+        check(ctx, db, COUNT + 10)
 
 
 # The command line
@@ -300,8 +307,7 @@ def test_status_scrub_and_repair_from_the_command_line(
     settle(ctx, coded)
     code, out = run(capsys, "status", *coded.arguments())
     assert (code, "healthy" in out) == (0, True), out
-    shutil.rmtree(coded.drives[1])
-    coded.drives[1].mkdir()
+    replace(coded.drives[1])
     code, out = run(capsys, "status", "--json", *coded.arguments())
     assert code == 1, out
     assert not json.loads(out)["healthy"]
@@ -330,7 +336,7 @@ def test_reinstate_from_the_command_line(
 ) -> None:
     place = Place(tmp_path, data=0, mirrors=2)
     settle(ctx, place)
-    shutil.rmtree(place.folders[1])
+    replace(place.folders[1])
     code, out = run(capsys, "status", *place.arguments())
     assert code == 1, out
     code, out = run(capsys, "reinstate", *place.arguments())

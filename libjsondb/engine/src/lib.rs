@@ -108,7 +108,7 @@ pub use cancel::CancelToken;
 pub use catalog::Store;
 pub use coded::{
     Coding, DriveReport, DriveState, DriveStatus, Repair, RepairScope, Scrub, SegmentsAtRisk, SetReport,
-    ShardFinding,
+    ShardFinding, find_coding,
 };
 pub use compact::Compaction;
 pub use copies::{CopyReport, CopyRole, CopyState, CopyStatus};

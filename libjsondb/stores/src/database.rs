@@ -81,7 +81,8 @@ impl DatabaseOptions {
         let folders = self.folders()?;
         let (folder, mirrors) = folders.split_first().ok_or_else(no_folder)?;
         let coding = self.erasure_config.as_ref().map(redundancy::codings).transpose()?.unwrap_or_default();
-        Ok(Placement { folder: folder.clone(), mirrors: mirrors.to_vec(), coding })
+        let drives = self.drives.iter().flatten().map(PathBuf::from).collect();
+        Ok(Placement { folder: folder.clone(), mirrors: mirrors.to_vec(), coding, drives })
     }
 
     fn check_db_type(&self) -> Result<()> {
@@ -131,10 +132,10 @@ impl DatabaseOptions {
         Ok(folders.iter().map(PathBuf::from).collect())
     }
 
-    fn engine_options(&self, placement: &Placement) -> engine::Options {
+    fn engine_options(&self, placement: &Placement) -> Result<engine::Options> {
         let mut options = engine::Options {
             mirrors: placement.mirrors.clone(),
-            coding: placement.coding.clone(),
+            coding: placement.coding()?,
             ..Default::default()
         };
         if let Some(limit) = self.memory_limit {
@@ -145,7 +146,7 @@ impl DatabaseOptions {
             // Of a large transaction: what is being filled, what waits, what is being written.
             options.write_set_bytes = limit / 24;
         }
-        options
+        Ok(options)
     }
 }
 
@@ -165,14 +166,27 @@ struct Placement {
     folder: PathBuf,
     mirrors: Vec<PathBuf>,
     coding: Vec<engine::Coding>,
+    /// Of sets that `coding` does not name.
+    drives: Vec<PathBuf>,
 }
 
 impl Placement {
     /// True when a database is in the folder, or a copy of it where the folder is lost.
     fn holds_database(&self) -> bool {
-        let drives = self.coding.iter().flat_map(|coding| &coding.drives).map(|drive| drive.join("copy"));
+        let coded = self.coding.iter().flat_map(|coding| &coding.drives);
+        let drives = coded.chain(&self.drives).map(|drive| drive.join("copy"));
         let mut folders = self.mirrors.iter().cloned().chain(drives);
         engine::Database::exists(&self.folder) || folders.any(|folder| engine::Database::exists(&folder))
+    }
+
+    /// The erasure coding, that of drives which say themselves what they are among it.
+    fn coding(&self) -> Result<Vec<engine::Coding>> {
+        let mut coding = self.coding.clone();
+        if !self.drives.is_empty() {
+            let folders = [std::slice::from_ref(&self.folder), &self.mirrors].concat();
+            coding.extend(redundancy::found(&folders, &self.drives)?);
+        }
+        Ok(coding)
     }
 }
 
@@ -346,8 +360,9 @@ impl Database {
     fn with_engine<R>(&self, mut work: impl FnMut(&engine::Database) -> engine::Result<R>) -> Result<R> {
         let db_type = self.db_type()?;
         let coordinator = self.coordinator(db_type)?;
+        let options = self.engine_options()?;
         let mut open_and_work = || {
-            let engine = self.open_engine(db_type, coordinator.clone())?;
+            let engine = self.open_engine(db_type, &options, coordinator.clone())?;
             self.acquire(&engine, coordinator.clone());
             work(&engine)
         };
@@ -381,23 +396,20 @@ impl Database {
         }
     }
 
-    pub(crate) fn engine_options(&self) -> engine::Options {
+    pub(crate) fn engine_options(&self) -> Result<engine::Options> {
         self.options.engine_options(&self.placement)
     }
 
     fn open_engine(
         &self,
         db_type: i32,
+        options: &engine::Options,
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> engine::Result<engine::Database> {
-        let open = || {
-            let options = self.engine_options();
-            match db_type {
-                CLUSTERED => {
-                    engine::Database::open_shared(&self.placement.folder, &options, coordinator.clone())
-                }
-                _ => engine::Database::open(&self.placement.folder, &options),
-            }
+        let folder = &self.placement.folder;
+        let open = || match db_type {
+            CLUSTERED => engine::Database::open_shared(folder, options, coordinator.clone()),
+            _ => engine::Database::open(folder, options),
         };
         match open() {
             // This process may have left it open in the other way, with nobody who uses it.

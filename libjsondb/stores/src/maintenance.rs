@@ -19,7 +19,7 @@ pub(crate) struct Audit {
 impl Database {
     /// Checks all files and counts without changing anything; goes on after a finding. The folder is not opened.
     pub fn verify(&self, progress: &mut Progress<'_>) -> Result<Verification> {
-        let found = engine::verify(self.folder(), &self.engine_options(), progress)?;
+        let found = engine::verify(self.folder(), &self.engine_options()?, progress)?;
         let mut findings: Vec<Finding> = found.findings.iter().map(Finding::from).collect();
         let mut stores = Vec::with_capacity(found.stores.len());
         for (engine_name, contents) in &found.stores {

@@ -44,6 +44,23 @@ pub(crate) fn codings(config: &ErasureConfig) -> Result<Vec<Coding>> {
     config.iter().map(|(store, settings)| settings.coding(store)).collect()
 }
 
+/// The engine's names of the stores that a set is for.
+fn aliases(store: &str) -> Result<Vec<String>> {
+    match store {
+        "" => Ok(Vec::new()),
+        name => StoreKind::ALL.iter().map(|kind| engine_name(*kind, name)).collect(),
+    }
+}
+
+/// The erasure coding that drives say they are for.
+pub(crate) fn found(folders: &[PathBuf], drives: &[PathBuf]) -> Result<Vec<Coding>> {
+    let mut found = engine::find_coding(folders, drives)?;
+    for coding in &mut found {
+        coding.aliases = aliases(&coding.store)?;
+    }
+    Ok(found)
+}
+
 impl ErasureSettings {
     fn coding(&self, store: &str) -> Result<Coding> {
         let (data, parity) = (self.data_shards_count, self.parity_shards_count);
@@ -72,10 +89,7 @@ impl ErasureSettings {
         if (1..drives.len()).any(|end| drives[..end].contains(&drives[end])) {
             return Err(fail("two drives have the same folder, so losing one would lose both".into()));
         }
-        let aliases = match store {
-            "" => Vec::new(),
-            name => StoreKind::ALL.iter().map(|kind| engine_name(*kind, name)).collect::<Result<_>>()?,
-        };
+        let aliases = aliases(store)?;
         let drives = drives.iter().map(PathBuf::from).collect();
         Ok(Coding {
             store: store.to_owned(),

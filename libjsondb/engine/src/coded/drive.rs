@@ -99,23 +99,31 @@ pub(crate) fn look(path: &Path, set: &SetRecord, database: Uuid) -> Result<Found
     Ok(if is_of_set { Found::Known(index) } else { Found::Blank })
 }
 
+/// Which drives a folder says it is: one for each set that uses it.
+pub(crate) fn records(path: &Path) -> Vec<DriveRecord> {
+    let folders = os::list_folders(path).unwrap_or_default();
+    let of_set = |name: &String| {
+        let bytes = os::read_file(&record_path(&path.join(name))).unwrap_or_default();
+        bytes.as_deref().and_then(DriveRecord::decode)
+    };
+    folders.iter().filter(|name| name.starts_with("set-")).filter_map(of_set).collect()
+}
+
 /// Fails when a drive of another database is in the folder.
 fn check_owner(path: &Path, database: Uuid) -> Result<()> {
-    let folders = os::list_folders(path).unwrap_or_default();
-    for folder in folders.iter().filter(|name| name.starts_with("set-")) {
-        let bytes = os::read_file(&record_path(&path.join(folder))).unwrap_or_default();
-        let Some(record) = bytes.as_deref().and_then(DriveRecord::decode) else { continue };
-        if record.database != database {
+    match records(path).iter().find(|record| record.database != database) {
+        Some(record) => {
             let what = format!(
-                "{} holds a drive of another database, {}: give another folder, or remove {folder} there if that database \
+                "{} holds a drive of another database, {}: give another folder, or remove set-{} there if that database \
                  is not needed any more",
                 path.display(),
-                record.database
+                record.database,
+                record.set
             );
-            return Err(Error::new(ErrorKind::Invalid, what));
+            Err(Error::new(ErrorKind::Invalid, what))
         }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// A drive in its role.

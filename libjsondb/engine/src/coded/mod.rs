@@ -6,6 +6,7 @@
 
 mod codec;
 mod drive;
+mod find;
 mod layout;
 mod rebuild;
 mod report;
@@ -27,6 +28,7 @@ pub(crate) use sets::{Access, NOT_CODED, Sets};
 pub(crate) use shard::ShardName;
 pub(crate) use writer::{CodedWriter, Shards, sync_names};
 
+pub use find::find_coding;
 pub use report::{
     DriveReport, DriveState, DriveStatus, Repair, RepairScope, Scrub, SegmentsAtRisk, SetReport, ShardFinding,
 };
