@@ -119,6 +119,12 @@ pub(super) fn cluster_of_centroid(key: &[u8]) -> Result<ClusterId> {
     rest.map(u32::from_be_bytes).ok_or_else(|| damaged("the key of a centroid has the wrong length"))
 }
 
+/// The cluster in a key of one of its codes.
+pub(super) fn cluster_of_list(key: &[u8]) -> Result<ClusterId> {
+    let cluster = key.strip_prefix(b"k").and_then(<[u8]>::first_chunk);
+    cluster.map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(|| damaged("the key of a list is short"))
+}
+
 pub(super) fn fresh(block: u64) -> Vec<u8> {
     joined(b'n', &block.to_be_bytes())
 }
@@ -244,6 +250,8 @@ mod tests {
     fn numbers_of_keys_round_trip() {
         assert_eq!(cluster_of_centroid(&centroid(70_000)).unwrap(), 70_000);
         assert_eq!(number_of(&vectors(9)).unwrap(), 9);
+        assert_eq!(cluster_of_list(&ListKey::Cluster(70_000).packed(3)).unwrap(), 70_000);
+        assert_eq!(cluster_of_list(b"k12").unwrap_err().code(), ErrorCode::Corruption);
         assert_eq!(number_of(b"v").unwrap_err().code(), ErrorCode::Corruption);
         assert_eq!(cluster_of_centroid(b"c12").unwrap_err().code(), ErrorCode::Corruption);
     }

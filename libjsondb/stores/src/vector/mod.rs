@@ -18,6 +18,7 @@ mod list;
 mod metric;
 mod rabitq;
 mod random;
+mod read_ahead;
 mod search;
 mod shape;
 mod shortlist;

@@ -509,6 +509,7 @@ impl<'a> Search<'a> {
         let Memory { rotated, code, ranked } = &mut *self.memory;
         if !std::mem::replace(&mut probes.is_ranked, true) {
             table.rank(rotated, ranked);
+            table.read_ahead.go_on(table, words, t, plan.shape.store);
         }
         let end = probes.next.saturating_add(probes.wanted);
         // The list behind.

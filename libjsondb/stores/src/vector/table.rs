@@ -14,12 +14,13 @@ use super::clustering::{Finder, Index};
 use super::kernel::{Int8Query, Int8Rows, Matrix, dot, prefetch};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
+use super::read_ahead::ReadAhead;
 use super::state::{Change, IndexState};
 use super::types::Metric;
 use crate::{Result, walk};
 
 /// Bytes of lists kept in memory, of all stores of the process.
-const LISTS_BYTES_MAX: u64 = 64 << 20;
+pub(super) const LISTS_BYTES_MAX: u64 = 64 << 20;
 /// Tables kept in memory, of all stores of the process.
 const TABLES_MAX: usize = 8;
 /// Centroids that are sorted at first; as many again as there are whenever they do not suffice.
@@ -46,6 +47,7 @@ pub(super) struct Table {
     pub(super) centroids: Arc<Centroids>,
     /// For each centroid.
     lists: Vec<Slot>,
+    pub(super) read_ahead: ReadAhead,
 }
 
 /// The list of a centroid.
@@ -112,6 +114,11 @@ impl Centroids {
     /// Where a centroid is.
     pub(super) fn place_of(&self, id: ClusterId) -> Option<usize> {
         self.ids.iter().position(|other| *other == id)
+    }
+
+    /// Where a centroid is that is likely at this place.
+    fn place_near(&self, likely: usize, id: ClusterId) -> Option<usize> {
+        if self.ids.get(likely) == Some(&id) { Some(likely) } else { self.place_of(id) }
     }
 
     /// What centroids are ranked by, the product with the query given.
@@ -236,6 +243,7 @@ impl Table {
                 state,
                 centroids: Arc::new(Centroids::new(padded)),
                 lists: Vec::new(),
+                read_ahead: ReadAhead::new(&state, padded / 64),
             }));
         }
         if let Some(table) = cache.table(state.stamp) {
@@ -246,7 +254,8 @@ impl Table {
             None => {
                 let centroids = Centroids::load(t, store, padded, metric)?;
                 let lists = centroids.ids.iter().map(|_| Slot::new(state.stamp)).collect();
-                Table { state, centroids: Arc::new(centroids), lists }
+                let read_ahead = ReadAhead::new(&state, padded / 64);
+                Table { state, centroids: Arc::new(centroids), lists, read_ahead }
             }
         };
         if table.centroids.ids.len() != state.clusters as usize {
@@ -280,14 +289,12 @@ impl Table {
             None => self.slot(place, *id).map_or_else(|| Slot::new(state.stamp), Slot::clone),
         };
         let lists = centroids.ids.iter().enumerate().map(slot).collect();
-        Ok(Table { state, centroids, lists })
+        Ok(Table { state, centroids, lists, read_ahead: self.read_ahead.clone() })
     }
 
     /// The slot of a centroid that is likely at this place.
-    fn slot(&self, place: usize, id: ClusterId) -> Option<&Slot> {
-        let is_there = self.centroids.ids.get(place) == Some(&id);
-        let place = if is_there { Some(place) } else { self.centroids.place_of(id) };
-        place.and_then(|place| self.lists.get(place))
+    fn slot(&self, likely: usize, id: ClusterId) -> Option<&Slot> {
+        self.centroids.place_near(likely, id).and_then(|place| self.lists.get(place))
     }
 
     /// Makes `ranked` all centroids in the order in which they rank for a rotated query. By 8-bit numbers: about.
@@ -332,6 +339,30 @@ impl Table {
                 lists.insert(ListName::Cluster { stamp, cluster: *cluster }, Arc::new(grown));
             }
         }
+    }
+
+    /// Keeps lists that were read, unless they are in memory.
+    pub(super) fn keep_read(&self, lists: Vec<(ClusterId, List)>) {
+        let (cache, mut likely) = (&CACHE.get().lists, 0);
+        for (cluster, list) in lists {
+            let Some(place) = self.centroids.place_near(likely, cluster) else { continue };
+            likely = place + 1;
+            let slot = &self.lists[place];
+            let name = ListName::Cluster { stamp: slot.stamp, cluster };
+            if cache.get(&name).is_none() {
+                let list = Arc::new(list.shrunk());
+                *slot.known() = Arc::downgrade(&list);
+                cache.insert(name, list);
+            }
+        }
+    }
+
+    /// Lists that are in memory.
+    #[cfg(test)]
+    pub(super) fn lists_in_memory(&self) -> usize {
+        let slots = self.lists.iter().zip(&self.centroids.ids);
+        let names = slots.map(|(slot, cluster)| ListName::Cluster { stamp: slot.stamp, cluster: *cluster });
+        names.filter(|name| CACHE.get().lists.get(name).is_some()).count()
     }
 
     /// Asks for the memory of a centroid and of its list, which come next; gives the list where it is in memory.
@@ -501,10 +532,8 @@ mod tests {
             let (store, words) = (shape.store, shape.words());
             let table = Table::read(&mut t, store, shape.rotation.padded(), shape.config.metric).unwrap();
             assert!(table.centroids.ids.len() > 10);
-            let mut known = 0;
+            let known = table.lists_in_memory();
             for (index, cluster) in table.centroids.ids.iter().enumerate() {
-                let name = ListName::Cluster { stamp: table.lists[index].stamp, cluster: *cluster };
-                known += usize::from(CACHE.get().lists.get(&name).is_some());
                 let memory = table.list(index, words, &mut t, store).unwrap();
                 let stored = List::load(&mut t, store, ListKey::Cluster(*cluster), words).unwrap().list;
                 assert_eq!(rows_of(&memory), rows_of(&stored));
