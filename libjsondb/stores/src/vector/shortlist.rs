@@ -15,6 +15,10 @@ const SPARE: usize = 8;
 /// Rows of a list whose bounds are looked at together, before any of them raises the floor.
 const BLOCK: usize = 8 * GROUP;
 
+/// Rows of a usual query for which there is room at first: those that were not below the floor, and those that are scored.
+const CANDIDATES_USUAL: usize = 1024;
+const SCORED_USUAL: usize = 64;
+
 /// A row with the highest score it may have.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -118,7 +122,7 @@ impl Shortlist {
             floor: f32::NEG_INFINITY,
             lows: Lowest::new(spare),
             estimates: Lowest::new(k.max(1)),
-            candidates: Vec::new(),
+            candidates: Vec::with_capacity(CANDIDATES_USUAL),
             scratch: Vec::new(),
             passed: Vec::new(),
         }
@@ -190,7 +194,8 @@ impl Shortlist {
         let mut candidates = self.candidates;
         // A bound that is not a number says nothing.
         candidates.retain(|candidate| candidate.bound >= floor || candidate.bound.is_nan());
-        Ranking { heap: candidates.into(), seen: HashSet::default(), scored: Vec::new() }
+        let seen = HashSet::with_capacity_and_hasher(SCORED_USUAL, BuildHasherDefault::default());
+        Ranking { heap: candidates.into(), seen, scored: Vec::with_capacity(SCORED_USUAL) }
     }
 }
 

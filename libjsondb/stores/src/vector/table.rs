@@ -350,7 +350,7 @@ impl Table {
             let slot = &self.lists[place];
             let name = ListName::Cluster { stamp: slot.stamp, cluster };
             if cache.get(&name).is_none() {
-                let list = Arc::new(list.shrunk());
+                let list = Arc::new(list.clone());
                 *slot.known() = Arc::downgrade(&list);
                 cache.insert(name, list);
             }

@@ -136,7 +136,7 @@ fn int8_numbers(vector: &[f32], out: &mut [u8]) -> f32 {
 
 /// Queries and groups that one pass holds in registers.
 const QUERIES_TOGETHER: usize = 8;
-const GROUPS_TOGETHER: usize = 4;
+const GROUPS_TOGETHER: usize = 8;
 
 #[target_feature(enable = "avx512f,avx512vnni")]
 fn int8_scores(rows: &Int8Rows, queries: &[Int8Query], out: &mut [f32]) {
