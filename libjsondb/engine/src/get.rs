@@ -1,5 +1,6 @@
 //! Point reads: one key, its value seen in place.
 
+use crate::manifest::ManifestRef;
 use crate::tree::Wait;
 use crate::{BlobRef, Database, Error, ErrorKind, Mode, Result, StoreId, Transaction, ValueRef, catalog};
 
@@ -70,9 +71,8 @@ impl Transaction {
         }
     }
 
-    /// Puts `len` bytes of a value, from `offset` on, into `out`, or as many as it has there; gives the length of the whole value, None
-    /// when there is none. Of a large value that lies on disk uncompressed no more than that is read, and nothing checks it: the
-    /// caller keeps a checksum of its own.
+    /// Puts `len` bytes of a value, from `offset` on, into `out`, or as many as it has there; None when there is no value. Of a large
+    /// value that lies on disk uncompressed no more than that is read, and nothing checks it: the caller keeps a checksum of its own.
     pub fn get_part(
         &mut self,
         store: StoreId,
@@ -80,22 +80,47 @@ impl Transaction {
         offset: usize,
         len: usize,
         out: &mut Vec<u8>,
-    ) -> Result<Option<usize>> {
+    ) -> Result<Option<Part>> {
         out.clear();
         let (mut blob, mut found) = (None, None);
         self.find(store, key, Wait::AsLongAsNeeded, &mut |value| match value {
             Some(ValueRef::Inline(bytes)) => {
                 out.extend_from_slice(part_of(bytes, offset, len));
-                found = Some(bytes.len());
+                found = Some(Part { value_len: bytes.len(), place: None });
             }
             Some(ValueRef::Blob(reference)) => blob = Some(reference),
             None => {}
         })?;
         let Some(blob) = blob else { return Ok(found) };
-        if !self.load_part(&blob, offset, len, out)? {
+        let is_partly_read = self.load_part(&blob, offset, len, out)?;
+        if !is_partly_read {
             out.extend_from_slice(part_of(&self.load_ref(ValueRef::Blob(blob))?, offset, len));
         }
-        Ok(Some(blob.len() as usize))
+        let place = is_partly_read.then_some(ValuePlace(blob));
+        Ok(Some(Part { value_len: blob.len() as usize, place }))
+    }
+
+    /// As [`Transaction::get_part`], of a value that was found by a transaction that reads the same tree: that is there as long as the
+    /// tree is, whether or not the key has another value by now. Spares the way to it.
+    pub fn get_part_at(
+        &self,
+        place: ValuePlace,
+        offset: usize,
+        len: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Part> {
+        self.tree()?;
+        let ValuePlace(blob) = place;
+        if !self.load_part(&blob, offset, len, out)? {
+            out.clear();
+            out.extend_from_slice(part_of(&self.load_ref(ValueRef::Blob(blob))?, offset, len));
+        }
+        Ok(Part { value_len: blob.len() as usize, place: Some(place) })
+    }
+
+    /// Names the tree under this transaction's snapshot: what the last checkpoint left.
+    pub fn tree(&self) -> Result<TreeName> {
+        Ok(TreeName(self.state()?.manifest.name))
     }
 
     /// As [`Transaction::get_with`]; None, and `look` is not called, when the answer would take a look at the disk or wait for a
@@ -109,6 +134,23 @@ impl Transaction {
         Ok(show(look, |show| self.find(store, key, Wait::Never, show))?.in_memory())
     }
 }
+
+/// A value of which a part was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Bytes of the whole value.
+    pub value_len: usize,
+    /// Where it lies; None unless it lies on disk for itself, uncompressed.
+    pub place: Option<ValuePlace>,
+}
+
+/// Where a value lies, for those that read the tree it was found in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ValuePlace(BlobRef);
+
+/// A tree, told from all others that ever were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TreeName(ManifestRef);
 
 fn part_of(bytes: &[u8], offset: usize, len: usize) -> &[u8] {
     let start = offset.min(bytes.len());

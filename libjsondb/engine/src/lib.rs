@@ -114,6 +114,7 @@ pub use compact::Compaction;
 pub use copies::{CopyReport, CopyRole, CopyState, CopyStatus};
 pub use database::Database;
 pub use error::{ConflictAt, CorruptAt, Error, ErrorKind, Result};
+pub use get::{Part, TreeName, ValuePlace};
 pub use info::{DiskUse, Files, Info};
 pub use os::process_generation;
 #[cfg(feature = "recording")]

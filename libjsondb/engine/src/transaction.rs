@@ -102,7 +102,7 @@ impl Transaction {
         }
     }
 
-    fn state(&self) -> Result<&Arc<Snapshot>> {
+    pub(crate) fn state(&self) -> Result<&Arc<Snapshot>> {
         self.inner.check_open()?;
         self.snapshot.as_ref().ok_or_else(|| Error::new(ErrorKind::Internal, "the transaction has ended"))
     }

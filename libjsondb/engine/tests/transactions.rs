@@ -418,9 +418,13 @@ fn a_part_of_a_value_is_the_same_wherever_the_value_lies() {
         for (key, value) in [("plain", &plain), ("packed", &packed)] {
             for (offset, len) in places {
                 let end = value.len().min(usize::saturating_add(offset, len));
-                let whole = t.get_part(store, key.as_bytes(), offset, len, &mut part).unwrap();
-                assert_eq!(whole, Some(value.len()));
+                let found = t.get_part(store, key.as_bytes(), offset, len, &mut part).unwrap().unwrap();
+                assert_eq!(found.value_len, value.len());
                 assert!(part == value[offset.min(end)..end], "{key} {offset} {len}");
+                if let Some(place) = found.place {
+                    assert_eq!(t.get_part_at(place, offset, len, &mut part).unwrap(), found);
+                    assert!(part == value[offset.min(end)..end], "{key} {offset} {len}");
+                }
             }
         }
         assert_eq!(t.get_part(store, b"none", 0, 1, &mut part).unwrap(), None);

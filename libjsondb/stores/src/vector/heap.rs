@@ -9,6 +9,7 @@ use engine::{Direction, Placement, StoreId, Transaction};
 
 use super::kernel::norm;
 use super::keys::{self, KeyRange, RowId, SLOTS, damaged};
+use super::places::Places;
 use crate::Result;
 use crate::planted::{Bug, is_planted};
 
@@ -26,6 +27,8 @@ const BLOCKS_AT_ONCE: usize = 16;
 pub(super) struct Heap {
     stride: usize,
     buffer: Vec<u8>,
+    /// Of blocks that were read.
+    places: Places,
 }
 
 /// A vector as it is stored.
@@ -52,7 +55,16 @@ impl<'a> Stored<'a> {
 
 impl Heap {
     pub(super) fn new(dimension: usize) -> Self {
-        Self { stride: ROW_HEADER + 4 * dimension, buffer: Vec::new() }
+        Self::with_places(dimension, Places::default())
+    }
+
+    /// One that knows where blocks lie.
+    pub(super) fn with_places(dimension: usize, places: Places) -> Self {
+        Self { stride: ROW_HEADER + 4 * dimension, buffer: Vec::new(), places }
+    }
+
+    pub(super) fn take_places(&mut self) -> Places {
+        std::mem::take(&mut self.places)
     }
 
     /// Rows that are packed into one block.
@@ -88,17 +100,16 @@ impl Heap {
         store: StoreId,
         row: RowId,
     ) -> Result<Option<Stored<'_>>> {
-        let key = keys::vectors(row.block());
         let mut place = row.slot();
-        let Some(len) = t.get_part(store, &key, place * self.stride, self.stride, &mut self.buffer)? else {
+        let Some(len) = self.part(t, store, row.block(), place * self.stride, self.stride)? else {
             return Ok(None);
         };
         if !len.is_multiple_of(self.stride) {
-            match place_in(self.slots(t, store, &key, len)?, row.slot()) {
+            match place_in(self.slots(t, store, row.block(), len)?, row.slot()) {
                 Some(compacted) => place = compacted,
                 None => return Ok(None),
             }
-            t.get_part(store, &key, place * self.stride, self.stride, &mut self.buffer)?;
+            self.part(t, store, row.block(), place * self.stride, self.stride)?;
         }
         // The whole value has a checksum by which the engine knows what to restore from other drives.
         if self.check(row, &self.buffer).is_err() && !self.read_again(t, store, row)? {
@@ -117,6 +128,25 @@ impl Heap {
         Ok(place.is_some())
     }
 
+    /// Reads a part of a block into the buffer; gives the length of the block.
+    fn part(
+        &mut self,
+        t: &mut Transaction,
+        store: StoreId,
+        block: u64,
+        offset: usize,
+        len: usize,
+    ) -> Result<Option<usize>> {
+        let found = match self.places.of(block) {
+            Some(place) => Some(t.get_part_at(place, offset, len, &mut self.buffer)?),
+            None => t.get_part(store, &keys::vectors(block), offset, len, &mut self.buffer)?,
+        };
+        if let Some(place) = found.and_then(|part| part.place) {
+            self.places.remember(block, place);
+        }
+        Ok(found.map(|part| part.value_len))
+    }
+
     /// The row that is at this place, from 0, among those that a block has; None when it has fewer.
     pub(super) fn nth(
         &mut self,
@@ -125,19 +155,18 @@ impl Heap {
         block: u64,
         place: usize,
     ) -> Result<Option<RowId>> {
-        let key = keys::vectors(block);
-        let Some(len) = t.get_part(store, &key, 0, 0, &mut self.buffer)? else { return Ok(None) };
+        let Some(len) = self.part(t, store, block, 0, 0)? else { return Ok(None) };
         if len.is_multiple_of(self.stride) {
             return Ok((place < len / self.stride).then(|| RowId::new(block, place)));
         }
-        let slots = self.slots(t, store, &key, len)?;
+        let slots = self.slots(t, store, block, len)?;
         Ok((0..SLOTS).filter(|slot| slots >> slot & 1 == 1).nth(place).map(|slot| RowId::new(block, slot)))
     }
 
     /// The slots that a block of this length, which has lost rows, still has.
-    fn slots(&mut self, t: &mut Transaction, store: StoreId, key: &[u8], len: usize) -> Result<u64> {
+    fn slots(&mut self, t: &mut Transaction, store: StoreId, block: u64, len: usize) -> Result<u64> {
         let trailer = len.checked_sub(TRAILER).ok_or_else(wrong_length)?;
-        t.get_part(store, key, trailer, TRAILER, &mut self.buffer)?;
+        self.part(t, store, block, trailer, TRAILER)?;
         bitmap(&self.buffer)
     }
 

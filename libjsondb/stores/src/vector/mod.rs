@@ -16,6 +16,7 @@ mod kernel;
 mod keys;
 mod list;
 mod metric;
+mod places;
 mod rabitq;
 mod random;
 mod read_ahead;

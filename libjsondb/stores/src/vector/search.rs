@@ -12,6 +12,7 @@ use super::filter::{Filter, Matches};
 use super::heap::{Heap, Walk};
 use super::keys::{self, KeyRange, ListKey, RowId};
 use super::list::{Coded, List};
+use super::places::Places;
 use super::rabitq::Query;
 use super::shape::Shape;
 use super::shortlist::{Ranking, RowMap, Scored, Shortlist};
@@ -296,7 +297,7 @@ impl<'a> Plan<'a> {
             if self.request.exact {
                 return self.exact(t, queries, cancel);
             }
-            let mut search = Search::new(self);
+            let mut search = Search::new(self, t)?;
             queries
                 .chunks_exact(dimension)
                 .map(|query| {
@@ -439,6 +440,7 @@ struct Memory {
     rotated: Vec<f32>,
     code: Query,
     ranked: Ranked,
+    places: Places,
 }
 
 thread_local! {
@@ -446,10 +448,11 @@ thread_local! {
 }
 
 impl<'a> Search<'a> {
-    fn new(plan: &'a Plan<'a>) -> Self {
+    fn new(plan: &'a Plan<'a>, t: &Transaction) -> Result<Self> {
         let mut memory = IDLE.take().unwrap_or_default();
         memory.rotated.resize(plan.shape.rotation.padded(), 0.0);
-        Self { plan, heap: Heap::new(plan.shape.dimension()), memory }
+        let places = std::mem::take(&mut memory.places).in_tree(t, plan.shape)?;
+        Ok(Self { plan, heap: Heap::with_places(plan.shape.dimension(), places), memory })
     }
 
     fn run(&mut self, t: &mut Transaction, query: &[f32]) -> Result<Vec<Found>> {
@@ -510,7 +513,7 @@ impl<'a> Search<'a> {
     fn probe(&mut self, t: &mut Transaction, probes: &mut Probes, shortlist: &mut Shortlist) -> Result<()> {
         let plan = self.plan;
         let (table, words) = (&plan.table, plan.shape.words());
-        let Memory { rotated, code, ranked } = &mut *self.memory;
+        let Memory { rotated, code, ranked, .. } = &mut *self.memory;
         if !std::mem::replace(&mut probes.is_ranked, true) {
             table.rank(rotated, ranked);
             table.read_ahead.go_on(table, words, t, plan.shape.store);
@@ -588,7 +591,9 @@ impl<'a> Search<'a> {
 
 impl Drop for Search<'_> {
     fn drop(&mut self) {
-        IDLE.set(Some(std::mem::take(&mut self.memory)));
+        let mut memory = std::mem::take(&mut self.memory);
+        memory.places = self.heap.take_places();
+        IDLE.set(Some(memory));
     }
 }
 
