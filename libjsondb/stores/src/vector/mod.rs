@@ -19,6 +19,7 @@ mod metric;
 mod places;
 mod rabitq;
 mod random;
+mod ranked;
 mod read_ahead;
 mod search;
 mod shape;

@@ -17,7 +17,8 @@ use super::rabitq::Query;
 use super::shape::Shape;
 use super::shortlist::{Ranking, RowMap, Scored, Shortlist};
 use super::state::{RECALLS, Reach};
-use super::table::{ListName, Ranked, Table, cached};
+use super::ranked::{CentroidScores, Ranked};
+use super::table::{ListName, Table, cached};
 use super::{ArrayQueryOptions, Hit, QueryOptions, VectorStore, counters};
 use crate::{Error, ErrorCode, Result};
 
@@ -35,6 +36,9 @@ const ERRORS: [f32; 3] = [1.0, 1.3, 2.3];
 const ERRORS_OF_ALL_ROWS: [f32; 3] = [0.7, 0.9, 1.8];
 /// And at the least where they are few: it costs little.
 const ERRORS_OF_FEW_ROWS: f32 = 2.0;
+
+/// Queries whose centroids are scored together.
+const QUERIES_TOGETHER: usize = 8;
 
 /// Lists scanned at once when those scanned before did not suffice.
 const PROBES_AT_ONCE: usize = 64;
@@ -298,13 +302,12 @@ impl<'a> Plan<'a> {
                 return self.exact(t, queries, cancel);
             }
             let mut search = Search::new(self, t)?;
-            queries
-                .chunks_exact(dimension)
-                .map(|query| {
-                    cancel.check()?;
-                    search.run(t, query)
-                })
-                .collect()
+            let mut found = Vec::with_capacity(queries.len() / dimension);
+            for queries in queries.chunks(QUERIES_TOGETHER * dimension) {
+                cancel.check()?;
+                search.run(t, queries, &mut found)?;
+            }
+            Ok(found)
         };
         let per_thread = count.div_ceil(threads.min(count).max(1)).max(1);
         let mut readers = Vec::new();
@@ -437,7 +440,10 @@ struct Search<'a> {
 /// What searches of a thread leave to the next one: to ask for it anew takes longer than to fill it.
 #[derive(Default)]
 struct Memory {
+    /// The queries of one round, one after the other: prepared, and rotated.
+    prepared: Vec<f32>,
     rotated: Vec<f32>,
+    scores: CentroidScores,
     code: Query,
     ranked: Ranked,
     places: Places,
@@ -450,30 +456,45 @@ thread_local! {
 impl<'a> Search<'a> {
     fn new(plan: &'a Plan<'a>, t: &Transaction) -> Result<Self> {
         let mut memory = IDLE.take().unwrap_or_default();
-        memory.rotated.resize(plan.shape.rotation.padded(), 0.0);
         let places = std::mem::take(&mut memory.places).in_tree(t, plan.shape)?;
         Ok(Self { plan, heap: Heap::with_places(plan.shape.dimension(), places), memory })
     }
 
-    fn run(&mut self, t: &mut Transaction, query: &[f32]) -> Result<Vec<Found>> {
-        match self.attempt(t, query, false)? {
-            Some(found) => Ok(found),
-            // More of the best rows were gone than is usual: nothing may be dropped on the way.
-            None => Ok(self.attempt(t, query, true)?.unwrap_or_default()),
+    /// Adds what is found for each of some queries to `found`.
+    fn run(&mut self, t: &mut Transaction, queries: &[f32], found: &mut Vec<Vec<Found>>) -> Result<()> {
+        let Plan { shape, table, lists, .. } = self.plan;
+        let (dimension, padded) = (shape.dimension(), shape.rotation.padded());
+        let Memory { prepared, rotated, scores, .. } = &mut *self.memory;
+        prepared.clear();
+        rotated.resize(queries.len() / dimension * padded, 0.0);
+        for (query, rotated) in queries.chunks_exact(dimension).zip(rotated.chunks_exact_mut(padded)) {
+            let query = shape.prepared(query);
+            shape.rotation.apply(&query, rotated);
+            prepared.extend_from_slice(&query);
         }
+        if lists.is_none() {
+            table.score(rotated.chunks_exact(padded), scores);
+        }
+        for number in 0..queries.len() / dimension {
+            found.push(match self.attempt(t, number, false)? {
+                Some(found) => found,
+                // More of the best rows were gone than is usual: nothing may be dropped on the way.
+                None => self.attempt(t, number, true)?.unwrap_or_default(),
+            });
+        }
+        Ok(())
     }
 
     /// None when rows may be missing because others, which turned out to be gone, were taken for better.
-    fn attempt(&mut self, t: &mut Transaction, query: &[f32], keeps_all: bool) -> Result<Option<Vec<Found>>> {
+    fn attempt(&mut self, t: &mut Transaction, number: usize, keeps_all: bool) -> Result<Option<Vec<Found>>> {
         let plan = self.plan;
-        let query = plan.shape.prepared(query);
-        plan.shape.rotation.apply(&query, &mut self.memory.rotated);
         let mut shortlist = Shortlist::new(plan.k, plan.errors, keeps_all);
-        self.scan_fresh(&mut shortlist);
-        let mut probes = Probes::new(plan);
+        self.scan_fresh(number, &mut shortlist);
+        let mut probes = Probes::new(plan, number);
         match &plan.lists {
             Some(lists) => {
                 let Memory { rotated, code, .. } = &mut *self.memory;
+                let rotated = vector(rotated, number, plan.shape.rotation.padded());
                 code.prepare(rotated, &plan.table.centroids.base);
                 for list in lists {
                     shortlist.scan(list, code, true, |row| plan.counts(row));
@@ -484,7 +505,7 @@ impl<'a> Search<'a> {
         }
         let mut ranking = shortlist.into_ranking();
         loop {
-            let (found, gone) = self.settle(t, &query, &mut ranking)?;
+            let (found, gone) = self.settle(t, number, &mut ranking)?;
             if !keeps_all && gone > plan.k / 4 {
                 return Ok(None);
             }
@@ -497,10 +518,11 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn scan_fresh(&mut self, shortlist: &mut Shortlist) {
-        let Plan { fresh, request, .. } = self.plan;
+    fn scan_fresh(&mut self, number: usize, shortlist: &mut Shortlist) {
+        let Plan { fresh, request, shape, .. } = self.plan;
         if !fresh.is_empty() {
             let Memory { rotated, code, .. } = &mut *self.memory;
+            let rotated = vector(rotated, number, shape.rotation.padded());
             // Their codes are relative to zero.
             code.prepare(rotated, &vec![0.0; rotated.len()]);
             // Whether they count is seen from their entries.
@@ -513,9 +535,10 @@ impl<'a> Search<'a> {
     fn probe(&mut self, t: &mut Transaction, probes: &mut Probes, shortlist: &mut Shortlist) -> Result<()> {
         let plan = self.plan;
         let (table, words) = (&plan.table, plan.shape.words());
-        let Memory { rotated, code, ranked, .. } = &mut *self.memory;
+        let Memory { rotated, scores, code, ranked, .. } = &mut *self.memory;
+        let rotated = vector(rotated, probes.query, plan.shape.rotation.padded());
         if !std::mem::replace(&mut probes.is_ranked, true) {
-            table.rank(rotated, ranked);
+            ranked.begin(scores, probes.query);
             table.read_ahead.go_on(table, words, t, plan.shape.store);
         }
         let end = probes.next.saturating_add(probes.wanted);
@@ -553,10 +576,11 @@ impl<'a> Search<'a> {
     fn settle(
         &mut self,
         t: &mut Transaction,
-        query: &[f32],
+        number: usize,
         ranking: &mut Ranking,
     ) -> Result<(Vec<Found>, usize)> {
         let Shape { store, config, .. } = *self.plan.shape;
+        let query = vector(&self.memory.prepared, number, self.plan.shape.dimension());
         let query_squared = super::kernel::dot(query, query);
         let (mut known, mut gone): (RowMap<Option<Entry>>, usize) = (RowMap::default(), 0);
         loop {
@@ -597,8 +621,15 @@ impl Drop for Search<'_> {
     }
 }
 
+/// One of vectors of so many numbers that lie one after the other.
+fn vector(numbers: &[f32], number: usize, len: usize) -> &[f32] {
+    &numbers[number * len..][..len]
+}
+
 /// How far the centroids of a query were looked at, the nearest first.
 struct Probes {
+    /// Number of the query in its round.
+    query: usize,
     is_ranked: bool,
     next: usize,
     wanted: usize,
@@ -607,9 +638,10 @@ struct Probes {
 }
 
 impl Probes {
-    fn new(plan: &Plan<'_>) -> Self {
+    fn new(plan: &Plan<'_>, query: usize) -> Self {
         let nprobe = plan.request.nprobe.map(|nprobe| nprobe as usize);
         Self {
+            query,
             is_ranked: false,
             next: 0,
             wanted: nprobe.unwrap_or(usize::MAX),

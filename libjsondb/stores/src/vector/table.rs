@@ -11,9 +11,10 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::clustering::{Finder, Index};
-use super::kernel::{Int8Query, Int8Rows, Matrix, dot, prefetch};
+use super::kernel::{Int8Rows, Matrix, dot, prefetch};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
+use super::ranked::CentroidScores;
 use super::read_ahead::ReadAhead;
 use super::state::{Change, IndexState};
 use super::types::Metric;
@@ -23,8 +24,6 @@ use crate::{Result, walk};
 pub(super) const LISTS_BYTES_MAX: u64 = 64 << 20;
 /// Tables kept in memory, of all stores of the process.
 const TABLES_MAX: usize = 8;
-/// Centroids that are sorted at first; as many again as there are whenever they do not suffice.
-const RANKED_AT_ONCE: usize = 64;
 /// How far back a known table is brought up to date; a table that is older is read anew.
 const CHANGES_MAX: u64 = 64;
 
@@ -297,14 +296,13 @@ impl Table {
         self.centroids.place_near(likely, id).and_then(|place| self.lists.get(place))
     }
 
-    /// Makes `ranked` all centroids in the order in which they rank for a rotated query. By 8-bit numbers: about.
-    pub(super) fn rank(&self, query: &[f32], ranked: &mut Ranked) {
-        let Ranked { query: rounded, scores, order, sorted } = ranked;
-        rounded.prepare(query);
-        self.centroids.int8.scores(rounded, scores);
-        order.clear();
-        order.extend((0u64..).zip(scores).map(|(index, score)| u64::from(descending(*score)) << 32 | index));
-        *sorted = 0;
+    /// Scores all centroids for each of some rotated queries. By 8-bit numbers: about.
+    pub(super) fn score<'a>(
+        &self,
+        queries: impl ExactSizeIterator<Item = &'a [f32]>,
+        scores: &mut CentroidScores,
+    ) {
+        scores.fill(&self.centroids.int8, queries);
     }
 
     /// The list of a centroid, from memory when it was scanned before.
@@ -377,33 +375,6 @@ impl Table {
     }
 }
 
-/// Centroids, the best first, sorted only as far as somebody looks.
-#[derive(Default)]
-pub(super) struct Ranked {
-    query: Int8Query,
-    scores: Vec<f32>,
-    /// Score and index in one number, which compares faster.
-    order: Vec<u64>,
-    sorted: usize,
-}
-
-impl Ranked {
-    /// Index of the centroid at a place, from 0; None when there are fewer. Places are asked for one after the other.
-    pub(super) fn at(&mut self, place: usize) -> Option<usize> {
-        if place >= self.sorted {
-            let rest = self.order.get_mut(self.sorted..)?;
-            let wanted = RANKED_AT_ONCE.max(self.sorted);
-            if wanted < rest.len() {
-                rest.select_nth_unstable(wanted);
-            }
-            let wanted = wanted.min(rest.len());
-            rest[..wanted].sort_unstable();
-            self.sorted += wanted;
-        }
-        self.order.get(place).map(|both| (both & u64::from(u32::MAX)) as usize)
-    }
-}
-
 /// What a list in memory is. Of one name there is only one content, in whatever order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum ListName {
@@ -424,12 +395,6 @@ pub(super) fn cached(name: ListName, load: impl FnOnce() -> Result<List>) -> Res
     let list = Arc::new(load()?);
     cache.lists.insert(name, Arc::clone(&list));
     Ok(list)
-}
-
-/// A number that is the lower the higher the score is.
-fn descending(score: f32) -> u32 {
-    let bits = score.to_bits();
-    if bits >> 31 == 0 { !bits & (u32::MAX >> 1) } else { bits }
 }
 
 struct IndexCache {
@@ -560,23 +525,5 @@ mod tests {
             (list.row(index).0, list.is_primary(index), factors.add.to_bits(), factors.scale.to_bits(), code)
         };
         (0..list.len()).map(row).collect()
-    }
-
-    #[test]
-    fn centroids_come_in_order_however_many_are_asked_for() {
-        let order = |count: u64| (0..count).map(|index| (index * 7919 % count) << 32 | index).collect();
-        for count in [0, 1, 63, 64, 65, 1000] {
-            let mut ranked = Ranked { order: order(count), ..Ranked::default() };
-            let found: Vec<usize> = (0..).map_while(|place| ranked.at(place)).collect();
-            let mut expected: Vec<u64> = order(count);
-            expected.sort_unstable();
-            assert!(found.iter().copied().eq(expected.iter().map(|both| (both & 0xffff_ffff) as usize)));
-        }
-    }
-
-    #[test]
-    fn higher_scores_come_first() {
-        let scores = [f32::INFINITY, 3.5, 1e-30, 0.0, -1e-30, -2.0, f32::NEG_INFINITY];
-        assert!(scores.windows(2).all(|pair| descending(pair[0]) < descending(pair[1])));
     }
 }
