@@ -1,10 +1,18 @@
 //! A database whose segments are spread over drives, with its drives lost, damaged and brought back.
 
+mod failures;
+mod losses;
+mod roles;
+mod upkeep;
+
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
+use super::{DriveState, RepairScope, ShardName};
 use crate::common::scratch;
-use crate::{Coding, Database, Direction, ErrorKind, Mode, Options, Placement, Result};
+use crate::{
+    CancelToken, Coding, Database, Direction, ErrorKind, Mode, Options, Placement, Progress, Result,
+};
 
 /// A database folder and its drives.
 struct Bench {
@@ -37,11 +45,24 @@ impl Bench {
     }
 
     /// A database of which everything is in the tree, on the drives.
-    fn filled(&self) {
+    fn filled(&self) -> Database {
         let database = self.open();
         fill(&database, 0..200);
         database.checkpoint().unwrap();
-        database.close().unwrap();
+        database
+    }
+
+    /// The shards on a drive.
+    fn shards(&self, index: usize) -> Vec<PathBuf> {
+        let folder = self.drive(index).join("set-1");
+        let names = crate::os::list(&folder).unwrap().into_iter().map(|(name, _)| name);
+        names.filter(|name| ShardName::from_file_name(name).is_some()).map(|name| folder.join(name)).collect()
+    }
+
+    /// A drive goes, and an empty one takes its place.
+    fn replace(&self, index: usize) {
+        std::fs::remove_dir_all(self.drive(index)).unwrap();
+        std::fs::create_dir(self.drive(index)).unwrap();
     }
 }
 
@@ -82,6 +103,10 @@ fn check(database: &Database, keys: std::ops::Range<u32>) -> Result<()> {
         database.get_with(store, &key.to_be_bytes(), |value| assert!(value.unwrap() == value_of(key)))?;
     }
     Ok(())
+}
+
+fn with_progress<R>(work: impl FnOnce(&mut Progress<'_>) -> R) -> R {
+    work(&mut Progress::new(&CancelToken::new(), &mut |_, _| true))
 }
 
 #[test]
