@@ -52,7 +52,7 @@ impl Layout {
 
     /// Where in its shard a stripe's unit begins.
     pub(crate) fn unit_at(&self, stripe: u64) -> u64 {
-        HEADER_LEN + stripe * (self.unit + UNIT_CRC_LEN)
+        stripe.saturating_mul(self.unit + UNIT_CRC_LEN).saturating_add(HEADER_LEN)
     }
 
     /// Where in a shard its trailer begins, of a segment of `len` bytes.

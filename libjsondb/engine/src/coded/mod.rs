@@ -22,8 +22,12 @@ mod writer;
 
 use std::path::PathBuf;
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use drive::{Drive, DriveRecord};
 pub(crate) use layout::Layout;
 pub(crate) use segment::CodedSegment;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) use set::{AfterReads, Set, SetRecord};
 pub(crate) use sets::{Access, NOT_CODED, Sets};
 pub(crate) use shard::ShardName;
 pub(crate) use writer::{CodedWriter, Shards, sync_names};

@@ -14,6 +14,8 @@ const VERSION: u32 = 1;
 pub(crate) const HEADER_LEN: u64 = 40;
 /// magic 8, length of the segment 8, CRC 4.
 pub(crate) const TRAILER_LEN: u64 = 20;
+/// No segment is as long: they are closed once they hold 64 MiB, with a value of up to 1 GiB behind.
+const SEGMENT_LEN_MAX: u64 = 1 << 32;
 /// Behind each unit.
 pub(crate) const UNIT_CRC_LEN: u64 = 4;
 
@@ -89,7 +91,7 @@ impl ShardName {
         if reader.take(8)? != TRAILER_MAGIC {
             return None;
         }
-        let len = reader.u64()?;
+        let len = reader.u64().filter(|len| *len <= SEGMENT_LEN_MAX)?;
         let is_right = reader.u32()? == self.crc(u64::MAX, bytes.get(..16)?);
         (is_right && reader.is_empty()).then_some(len)
     }

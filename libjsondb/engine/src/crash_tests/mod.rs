@@ -7,10 +7,10 @@ mod power_cut;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::Random;
-use crate::{Database, Direction, Mode, Options, Placement, Result, Transaction};
+use crate::{Coding, Database, Direction, Mode, Options, Placement, Result, Transaction};
 
 const EIO: i32 = 5;
 const EINTR: i32 = 4;
@@ -25,20 +25,37 @@ const NUMBER: &[u8] = b"number";
 /// Another one, written by commits that are appended behind one that is not durable: they do not meet.
 const BEHIND: &[u8] = b"behind";
 
+/// What the campaigns run over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// One folder.
+    Plain,
+    /// Segments lie on three drives, folders in that of the database, of which one may be lost.
+    Coded,
+}
+
+fn drive(folder: &Path, index: usize) -> PathBuf {
+    folder.join(format!("drive-{index}"))
+}
+
 /// Small enough that checkpoints, new log files and garbage collection happen all the time, and that transactions with a value of some
 /// kilobytes are committed as runs.
-fn options() -> Options {
+fn options(folder: &Path, shape: Shape) -> Options {
+    let drives = (0..3).map(|index| drive(folder, index)).collect();
+    let (store, aliases) = (String::new(), Vec::new());
+    let coding = Coding { store, aliases, data: 2, parity: 1, drives, repair: false };
     Options {
         memtable_bytes: 24 << 10,
         page_cache_bytes: 64 << 10,
         write_set_bytes: 64 << 10,
+        coding: if shape == Shape::Coded { vec![coding] } else { Vec::new() },
         ..Options::default()
     }
 }
 
 /// A handle with name, pin and locks of its own, as another process has.
-fn open_process(folder: &Path) -> Result<Database> {
-    Database::open_alone(folder, &options())
+fn open_process(folder: &Path, shape: Shape) -> Result<Database> {
+    Database::open_alone(folder, &options(folder, shape))
 }
 
 /// A transaction of some writes and deletes, in the database and in the model.

@@ -2,7 +2,7 @@
 //!
 //! `SOP_COUNT` sets the number of histories, `SOP_SEED` the first one.
 
-use super::{EINTR, EIO, ENOSPC, Model, commit, open_process, options, state};
+use super::{EINTR, EIO, ENOSPC, Model, Shape, commit, open_process, options, state};
 use crate::common::{self, Random, scratch};
 use crate::os::faults::{self, Fault, Faults};
 use crate::os::trace;
@@ -38,7 +38,7 @@ const WAYS: [(Fault, u64); 8] = [
 ];
 
 /// Whether the caller was told the right thing.
-fn is_right(error: &Error, fault: Fault) -> bool {
+fn is_right(error: &Error, fault: Fault, shape: Shape) -> bool {
     let is_full = matches!(fault, Fault::Error(ENOSPC) | Fault::ShortThen(ENOSPC));
     match error.kind() {
         ErrorKind::DiskFull => is_full,
@@ -46,13 +46,14 @@ fn is_right(error: &Error, fault: Fault) -> bool {
         ErrorKind::Io => !is_full || error.message().contains("whether the last commit was stored"),
         // The background met it first, and a later call was told.
         ErrorKind::Closed => true,
+        ErrorKind::DrivesLost => shape == Shape::Coded,
         _ => false,
     }
 }
 
 /// A call fails: the error says so, nothing acknowledged is lost, and the folder opens and works again. True when the call was
 /// reached.
-fn survives(seed: u64, faults: &Faults) -> std::result::Result<bool, String> {
+fn survives(seed: u64, shape: Shape, faults: &Faults) -> std::result::Result<bool, String> {
     let folder = scratch();
     let root = folder.path().canonicalize().unwrap();
     trace::start(&root);
@@ -60,7 +61,7 @@ fn survives(seed: u64, faults: &Faults) -> std::result::Result<bool, String> {
     let mut model = Model::new();
     let mut random = Random::new(seed);
     let mut next = Model::new();
-    let failed = match open_process(&root) {
+    let failed = match open_process(&root, shape) {
         Err(error) => Some(error),
         Ok(database) => {
             let (attempted, outcome) = work(&database, &mut random, &mut model);
@@ -73,7 +74,7 @@ fn survives(seed: u64, faults: &Faults) -> std::result::Result<bool, String> {
     faults::forget(&root);
     trace::finish(&root);
     if let Some(error) = &failed {
-        if !is_right(error, faults.fault) {
+        if !is_right(error, faults.fault, shape) {
             return Err(format!("{:?}: {error}", error.kind()));
         }
         if matches!(faults.fault, Fault::Short | Fault::Error(EINTR)) {
@@ -82,12 +83,14 @@ fn survives(seed: u64, faults: &Faults) -> std::result::Result<bool, String> {
     }
     let fail = |what: &str, error: Error| format!("{what}: {error} (after {failed:?})");
     // As after the death of the process: nothing was closed in order.
-    let database = Database::open(&root, &options()).map_err(|error| fail("reopen", error))?;
+    let database = Database::open(&root, &options(&root, shape)).map_err(|error| fail("reopen", error))?;
     let found = state(&database).map_err(|error| fail("read", error))?;
     if found != model && found != next {
         return Err(format!("what came back is neither state around the failure (after {failed:?})"));
     }
-    if found != model && failed.as_ref().is_some_and(|error| error.kind() == ErrorKind::DiskFull) {
+    let promises_nothing =
+        |error: &Error| matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::DrivesLost);
+    if found != model && failed.as_ref().is_some_and(promises_nothing) {
         return Err(format!("stored, although it was told that nothing was (after {failed:?})"));
     }
     let mut model = found;
@@ -101,13 +104,14 @@ fn survives(seed: u64, faults: &Faults) -> std::result::Result<bool, String> {
 /// Each of the calls that `only` selects fails in this way; gives their number.
 fn enumerate(
     seed: u64,
+    shape: Shape,
     only: Option<(&'static str, &'static str)>,
     fault: Fault,
     count: u64,
 ) -> std::result::Result<u64, String> {
     for after in 0.. {
         let faults = Faults { only, after, count, fault };
-        if !survives(seed, &faults).map_err(|error| format!("seed {seed}, {faults:?}: {error}"))? {
+        if !survives(seed, shape, &faults).map_err(|error| format!("seed {seed}, {faults:?}: {error}"))? {
             return Ok(after);
         }
     }
@@ -119,12 +123,26 @@ fn every_call_to_the_operating_system_may_fail() {
     let (histories, first) = (common::count(1), common::seed());
     for seed in first..first + histories {
         for (fault, count) in WAYS {
-            let reached = enumerate(seed, None, fault, count).unwrap();
+            let reached = enumerate(seed, Shape::Plain, None, fault, count).unwrap();
             println!("seed {seed}, {fault:?}, {count} in a row: {reached} calls failed");
             assert!(reached > 50);
         }
-        let syncs = enumerate(seed, Some(("sync", "wal")), Fault::Error(EIO), 1).unwrap();
+        let syncs = enumerate(seed, Shape::Plain, Some(("sync", "wal")), Fault::Error(EIO), 1).unwrap();
         println!("seed {seed}: {syncs} syncs of the log failed");
         assert!(syncs > 5);
+    }
+}
+
+#[test]
+fn every_call_may_fail_where_segments_lie_on_drives() {
+    let (histories, first) = (common::count(1), common::seed());
+    for seed in first..first + histories {
+        for (fault, count) in
+            [(Fault::Error(EIO), 1), (Fault::Error(EIO), u64::MAX), (Fault::ShortThen(ENOSPC), 1)]
+        {
+            let reached = enumerate(seed, Shape::Coded, None, fault, count).unwrap();
+            println!("seed {seed}, {fault:?}, {count} in a row: {reached} calls failed");
+            assert!(reached > 50);
+        }
     }
 }

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{
-    BEHIND, EIO, ENOSPC, Model, change, change_behind, commit, number_of, open_process, options, state,
+    BEHIND, EIO, ENOSPC, Model, Shape, change, change_behind, commit, drive, number_of, open_process,
+    options, state,
 };
 use crate::common::{self, Random, scratch};
 use crate::os::File;
@@ -21,6 +22,8 @@ const IMAGES_ELSEWHERE: u64 = 20;
 
 /// A recorded history, and the state after each commit that was tried, by number.
 struct History {
+    shape: Shape,
+    has_faults: bool,
     trace: Trace,
     states: BTreeMap<u64, Model>,
 }
@@ -50,21 +53,27 @@ struct Recording {
     watching: Arc<Mutex<Watching>>,
     /// Checkpoints end before the next step begins: the history is the same each time.
     repeatable: bool,
+    shape: Shape,
+    /// Calls fail now and then. Over drives in every second history: where none does each drive has all of its shards.
+    has_faults: bool,
 }
 
 impl Recording {
     fn of(seed: u64) -> History {
         let folder = scratch();
         let root = folder.path().canonicalize().unwrap();
+        let shape = if seed.is_multiple_of(3) { Shape::Coded } else { Shape::Plain };
         trace::start(&root);
         let mut recording = Recording {
-            processes: (0..2).map(|_| open_process(&root).unwrap()).collect(),
+            processes: (0..2).map(|_| open_process(&root, shape).unwrap()).collect(),
             root: root.clone(),
             random: Random::new(seed),
             states: BTreeMap::from([(0, Model::new())]),
             newest: Model::new(),
             watching: Arc::default(),
             repeatable: seed.is_multiple_of(2),
+            shape,
+            has_faults: shape == Shape::Plain || seed.is_multiple_of(2),
         };
         recording.watch();
         for number in 1..=recording.random.below(25) + 5 {
@@ -76,12 +85,14 @@ impl Recording {
             process.close().unwrap();
             recording.note_stored();
         }
-        History { trace: trace::finish(&root), states: recording.states }
+        let Recording { states, has_faults, .. } = recording;
+        History { shape, has_faults, trace: trace::finish(&root), states }
     }
 
     /// What a third process sees when a sync of the log begins must be there after a power cut. And a fourth one commits meanwhile.
     fn watch(&self) {
-        let others = Mutex::new((open_process(&self.root).unwrap(), open_process(&self.root).unwrap()));
+        let open = || open_process(&self.root, self.shape).unwrap();
+        let others = Mutex::new((open(), open()));
         let (root, watching) = (self.root.clone(), Arc::clone(&self.watching));
         faults::observe(&self.root, move || {
             // A checkpoint of another thread may sync meanwhile: one look is enough.
@@ -107,7 +118,7 @@ impl Recording {
 
     fn step(&mut self, number: u64) {
         let which = self.random.below(2) as usize;
-        let faulty = self.random.one_in(6);
+        let faulty = self.random.one_in(6) && self.has_faults;
         if self.repeatable || faulty {
             self.processes.iter().for_each(|process| process.inner.background.wait());
         }
@@ -184,7 +195,7 @@ impl Recording {
     /// The process dies, and another takes its place: what it finds in the log it makes durable.
     fn restart(&mut self, which: usize) {
         self.processes[which].inner.background.wait();
-        self.processes[which] = open_process(&self.root).unwrap();
+        self.processes[which] = open_process(&self.root, self.shape).unwrap();
         self.note_stored();
     }
 
@@ -298,8 +309,14 @@ fn check(
     random: &mut Random,
 ) -> std::result::Result<(), String> {
     image.write_to(folder).unwrap();
+    // The drive is lost with the power, and stays lost.
+    if !history.has_faults && random.one_in(2) {
+        // There is none when the power was cut before.
+        let _ = std::fs::remove_dir_all(drive(folder, random.below(3) as usize));
+    }
+    let options = options(folder, history.shape);
     let fail = |what: &str, error: crate::Error| format!("{what}: {error}");
-    let database = Database::open(folder, &options()).map_err(|error| fail("open", error))?;
+    let database = Database::open(folder, &options).map_err(|error| fail("open", error))?;
     let found = state(&database).map_err(|error| fail("read", error))?;
     let number = number_of(&found);
     judge(image, number)?;
@@ -313,7 +330,7 @@ fn check(
     database.checkpoint().map_err(|error| fail("checkpoint", error))?;
     database.verify().map_err(|error| fail("verify", error))?;
     database.close().map_err(|error| fail("close", error))?;
-    let database = Database::open(folder, &options()).map_err(|error| fail("reopen", error))?;
+    let database = Database::open(folder, &options).map_err(|error| fail("reopen", error))?;
     let found = state(&database).map_err(|error| fail("read again", error))?;
     database.close().map_err(|error| fail("close again", error))?;
     if found == model { Ok(()) } else { Err("what was committed after the recovery is not there".to_owned()) }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod coded;
 mod decoders;
 mod folder;
 mod log;
@@ -25,6 +26,9 @@ pub const TARGETS: &[Target] = &[
     ("manifest", decoders::manifest, decoders::manifest_seeds),
     ("pin", decoders::pin, decoders::pin_seeds),
     ("segment-index", decoders::segment_index, decoders::segment_index_seeds),
+    ("set", coded::set, coded::set_seeds),
+    ("drive", coded::drive, coded::drive_seeds),
+    ("shard", coded::shard, coded::shard_seeds),
     ("catalog-entry", decoders::catalog_entry, decoders::catalog_entry_seeds),
     ("file-name", decoders::file_name, decoders::file_name_seeds),
     ("page", page::page, page::seeds),

@@ -360,7 +360,12 @@ pub(crate) enum Link {
 
 /// Gives a file a second name, unless that is taken: of several that try at once, on whatever machines, one succeeds.
 pub(crate) fn link(from: &Path, to: &Path) -> Result<Link> {
-    match attempt("link", to, || fs::hard_link(from, to)) {
+    let link = || attempt("link", to, || fs::hard_link(from, to));
+    #[cfg(any(test, feature = "recording"))]
+    let linked = trace::linked(from, to, link);
+    #[cfg(not(any(test, feature = "recording")))]
+    let linked = link();
+    match linked {
         Ok(()) => Ok(Link::Made),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(Link::Taken),
         Err(error) if error.kind() == io::ErrorKind::NotFound || is_stale(&error) => Ok(Link::Gone),

@@ -188,6 +188,23 @@ pub(super) fn renamed<E>(from: &Path, to: &Path, rename: impl FnOnce() -> Result
     Ok(())
 }
 
+/// Links and records it, as [`renamed`] does.
+pub(super) fn linked<E>(from: &Path, to: &Path, link: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+    #[cfg(all(test, unix))]
+    if super::simulated::is_here() {
+        return link();
+    }
+    let mut traces = traces();
+    link()?;
+    let Some(trace) = traces.iter_mut().find(|trace| to.starts_with(&trace.root)) else { return Ok(()) };
+    if let Some(inode) = trace.names.get(from).copied() {
+        trace.names.insert(to.to_owned(), inode);
+        let (folder, name) = split(to);
+        trace.operations.push(Operation::Link { folder, name, inode });
+    }
+    Ok(())
+}
+
 /// What a power cut left: the files by path below the root, and what was known of the commits by then.
 pub struct Image {
     /// By path below the root.
@@ -208,7 +225,9 @@ impl Image {
         for (path, content) in &self.files {
             // What ends in zeros takes no room on disk.
             let used = content.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            let mut file = fs::File::create(folder.join(path))?;
+            let path = folder.join(path);
+            path.parent().map_or(Ok(()), fs::create_dir_all)?;
+            let mut file = fs::File::create(path)?;
             file.write_all(&content[..used])?;
             file.set_len(content.len() as u64)?;
         }

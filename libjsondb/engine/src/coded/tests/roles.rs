@@ -163,7 +163,8 @@ fn each_store_lies_where_it_was_said_to() {
             let mut transaction = database.begin(Mode::Read).unwrap();
             let Ok(Some((store, _))) = transaction.store(name) else { return false };
             // One by one: a scan looks at the leaf behind its last one, which may be another store's.
-            (0..600_u32).all(|key| transaction.get(store, &key.to_be_bytes()).is_ok_and(|value| value.is_some()))
+            (0..600_u32)
+                .all(|key| transaction.get(store, &key.to_be_bytes()).is_ok_and(|value| value.is_some()))
         })
     };
     assert_eq!(readable(&bench), [true; 4]);
