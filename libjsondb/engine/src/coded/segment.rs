@@ -270,8 +270,9 @@ impl CodedSegment {
         self.each_unit(&mut out[..in_files], offset, |unit, from, part| {
             let bytes = self.unit(unit, len, troubles)?;
             let from = from as usize;
-            bytes.get(from..from + part.len()).map(|bytes| part.copy_from_slice(bytes));
-            Ok(true)
+            let bytes = bytes.get(from..from + part.len());
+            bytes.inspect(|bytes| part.copy_from_slice(bytes));
+            Ok(bytes.is_some())
         })?;
         if in_files < out.len() && !self.read_direct(&mut out[in_files..], offset + in_files as u64)? {
             return self.read_checked(out, offset, troubles);
