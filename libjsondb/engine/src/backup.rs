@@ -165,7 +165,7 @@ impl Inner {
         let manifest = snapshot.manifest.name;
         let first_seq = Seq(manifest.checkpoint.0 + 1);
         if let Some(shared) = &self.shared {
-            return copy_slots(&shared.slots, snapshot, log);
+            return copy_slots(shared.view().reader(), snapshot, log);
         }
         let files = wal::list(&self.folders.log.path)?;
         let Some(start) = files.iter().rev().find(|file| **file <= first_seq) else { return Ok(false) };

@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::append::ROTATE_BYTES;
 use crate::collect;
 use crate::commit::POLL;
+use crate::copies::is_failure;
 use crate::database::Inner;
 use crate::folder;
 use crate::log::CheckpointRecord;
@@ -20,6 +21,7 @@ use crate::planted::{Bug, is_planted};
 use crate::run::Run;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::{Merge, Snapshot, Source};
+use crate::tree::Wait;
 use crate::tree::build::{Accounting, Builder, Built};
 use crate::tree::changes::{Change, Changes, WholeLeaf};
 use crate::wait::acquire;
@@ -213,10 +215,24 @@ impl Inner {
         replica.pending_bytes() >= LEFT_BYTES_MAX || replica.leaves_log(LEFT_BYTES_MAX)
     }
 
+    /// On the first copy that can be written, of a database that is several: the lock is for economy.
+    fn checkpoint_lock(&self) -> Result<File> {
+        let lock =
+            || File::open_or_create_to_lock(&self.folders.first_log().path.join(folder::CHECKPOINT_LOCK));
+        match (lock(), &self.folders.copies) {
+            (Err(error), Some(_)) if is_failure(&error) => {
+                // It is dropped where it is looked at.
+                self.refresh(Wait::AsLongAsNeeded)?;
+                lock()
+            }
+            (lock, _) => lock,
+        }
+    }
+
     /// Makes one checkpoint, unless its purpose is reached without. `still_wanted` is asked while waiting for another process.
     fn checkpoint(&self, purpose: Purpose, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let known = self.current.load().manifest.name;
-        let lock = File::open_or_create_to_lock(&folder::checkpoint_lock_path(&self.folder))?;
+        let lock = self.checkpoint_lock()?;
         if !matches!(purpose, Purpose::Background | Purpose::Opened) {
             acquire(&lock, self.options.lock_timeout, || self.check_usable().and_then(|()| still_wanted()))?;
         } else if !lock.try_lock()? {
@@ -323,7 +339,7 @@ impl Inner {
 
     fn publish_tree(&self, frozen: &Snapshot, built: Built, sweep: &collect::Sweep) -> Result<()> {
         let manifest = self.next_manifest(frozen, built, sweep)?;
-        manifest.store(&self.folders.manifests, &self.folders.log.staging)?;
+        self.folders.store_manifest(&manifest)?;
         self.flush()?;
         self.append_checkpoint(&CheckpointRecord { manifest: manifest.name, base: frozen.manifest.name })
     }

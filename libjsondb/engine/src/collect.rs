@@ -3,6 +3,7 @@
 //! A file is removed only when it is out of the manifest in force and of every manifest that a living process reads, or when
 //! it was written by a process that is dead and no commit refers to it (I8 in libjsondb/docs/protocol.md).
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +64,7 @@ pub(crate) fn choose_victims(manifest: &Manifest, bytes_max: u64) -> Vec<Segment
 /// that were kept for older snapshots.
 pub(crate) fn leaves_garbage(inner: &Inner) -> Result<bool> {
     let leaves_log = match &inner.shared {
-        Some(shared) => shared.slots.list()?.len() as u64 > SLOTS_LEFT,
+        Some(shared) => shared.view().reader().list()?.len() as u64 > SLOTS_LEFT,
         None => wal::list(&inner.folders.log.path)?.len() > 1,
     };
     if leaves_log {
@@ -89,7 +90,12 @@ impl Sweep {
     /// found alive, or is dead by now.
     pub(crate) fn survey(inner: &Inner) -> Result<Sweep> {
         let segments = inner.pages.segments().list()?.into_keys().collect();
-        let mut staged = os::staged_files(&inner.folders.log.staging)?;
+        let staged = RefCell::new(Vec::new());
+        inner.folders.each(|_, log| {
+            staged.borrow_mut().extend(os::staged_files(&log.staging)?);
+            Ok(())
+        })?;
+        let mut staged = staged.into_inner();
         inner.pages.segments().sets().iter().for_each(|set| staged.extend(set.staged()));
         let pins = inner.survey_pins()?;
         Ok(Sweep { pins, segments, staged })
@@ -141,10 +147,10 @@ impl Sweep {
     }
 
     fn remove_dead_pins(&self, inner: &Inner) -> Result<()> {
-        for path in self.pins.dead_files(&folder::pin_folder(&inner.folder)) {
-            os::remove(&path)?;
-        }
-        Ok(())
+        inner.folders.each(|folder, _| {
+            let files = self.pins.dead_files(&folder::pin_folder(folder));
+            files.iter().try_for_each(|path| os::remove(path))
+        })
     }
 
     /// Where machines share the folder, who looks dead may only sleep: it is told that what it left goes, before it goes (S5). Its pin
@@ -203,19 +209,21 @@ impl Sweep {
 }
 
 fn remove_manifests(inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<()> {
-    let folder = &inner.folders.manifests;
     // Who opens a shared log begins with the manifest that its boundary names, and goes on to the newest.
     let oldest = match &inner.shared {
-        Some(shared) => oldest.min(shared.slots.boundary()?.manifest.checkpoint),
+        Some(shared) => oldest.min(shared.view().boundary()?.manifest.checkpoint),
         None => oldest,
     };
-    for (name, _) in os::list(folder)? {
-        let Some(checkpoint) = ManifestRef::checkpoint_of_file_name(&name) else { continue };
-        if checkpoint < oldest && checkpoint < manifest.name.checkpoint {
-            os::remove(&folder.join(name))?;
+    inner.folders.each(|folder, _| {
+        let folder = folder::manifest_folder(folder);
+        for (name, _) in os::list(&folder)? {
+            let Some(checkpoint) = ManifestRef::checkpoint_of_file_name(&name) else { continue };
+            if checkpoint < oldest && checkpoint < manifest.name.checkpoint {
+                os::remove(&folder.join(name))?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Removes log files whose commits are all in the tree of checkpoint `base`.

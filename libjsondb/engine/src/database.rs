@@ -9,13 +9,14 @@ use arc_swap::ArcSwap;
 
 use crate::checkpoint::Background;
 use crate::commit::CommitQueue;
+use crate::copies::pins::{self, Pins};
 use crate::folder::{self, Format};
 use crate::log::LogEnd;
 use crate::log::tail::TailFile;
 use crate::manifest::{Manifest, ManifestRef};
 use crate::os::{self, File, FileIdentity};
 use crate::per_process::PerProcess;
-use crate::pin::{self, Pin, PinSurvey, Sharing};
+use crate::pin::{self, PinSurvey, Sharing};
 use crate::replica::{ReadLimit, Replica, ReplicaFolders};
 use crate::shared::SharedLog;
 use crate::shared::boundary::LogKind;
@@ -64,7 +65,8 @@ pub(crate) struct Inner {
     pub(crate) pages: Pages,
     replica: Mutex<Replica>,
     pub(crate) current: ArcSwap<Snapshot>,
-    pub(crate) pin: Option<Pin>,
+    pub(crate) pin: Option<Pins>,
+    sharing: Sharing,
     /// Manifests that some snapshot of this process may still read.
     manifests: Mutex<Vec<Weak<Manifest>>>,
     writers: Mutex<Writers>,
@@ -122,18 +124,23 @@ impl Database {
         sharing: Sharing,
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> Result<Database> {
-        if !folder.is_dir() {
-            os::create_folder(folder)?;
-        }
-        let folder = os::canonical(folder)?;
+        let folder = if options.mirrors.is_empty() {
+            if !folder.is_dir() {
+                os::create_folder(folder)?;
+            }
+            os::canonical(folder)?
+        } else {
+            // It may be on a drive that is lost.
+            os::canonical_or_absolute(folder)
+        };
         let slot = REGISTRY.get().slot(&folder);
         let mut open = slot.lock();
         if let Some(inner) = open.as_ref()
             && inner.check_usable().is_ok()
-            && os::identity_of(&folder::format_path(&folder))? == Some(inner.identity)
+            && inner.is_still_there()?
         {
-            if inner.sharing() != sharing && inner.pin.is_some() {
-                let holder = pin::Holder::this_process(inner.sharing());
+            if inner.sharing != sharing && inner.pin.is_some() {
+                let holder = pin::Holder::this_process(inner.sharing);
                 let what = format!("{holder} has the folder open: close it, or open it in the same way");
                 return Err(Error::new(ErrorKind::Locked, what));
             }
@@ -149,7 +156,7 @@ impl Database {
     /// A handle that shares nothing with others of this process, as if it were in another one.
     #[cfg(test)]
     pub(crate) fn open_alone(folder: &Path, options: &Options) -> Result<Database> {
-        Ok(Database { inner: Arc::new(Inner::open(&os::canonical(folder)?, options)?) })
+        Ok(Database { inner: Arc::new(Inner::open(&os::canonical_or_absolute(folder), options)?) })
     }
 
     /// As [`Database::open_alone`], of a folder that machines share.
@@ -165,7 +172,8 @@ impl Database {
         options: &Options,
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> Result<Database> {
-        let inner = Inner::open_as(&os::canonical(folder)?, options, Sharing::Machines, coordinator)?;
+        let inner =
+            Inner::open_as(&os::canonical_or_absolute(folder), options, Sharing::Machines, coordinator)?;
         Ok(Database { inner: Arc::new(inner) })
     }
 
@@ -224,7 +232,7 @@ impl Database {
 
     /// True when it was opened by [`Database::open_shared`].
     pub fn is_shared(&self) -> bool {
-        self.inner.sharing() == Sharing::Machines
+        self.inner.sharing == Sharing::Machines
     }
 
     /// True when commits are possible: the folder can be written.
@@ -291,6 +299,7 @@ impl Inner {
             replica: Mutex::new(opened.replica),
             current: ArcSwap::from_pointee(snapshot),
             pin: opened.pin,
+            sharing: opened.sharing,
             manifests,
             writers: Mutex::default(),
             background: Background::default(),
@@ -306,8 +315,12 @@ impl Inner {
         Ok(inner)
     }
 
-    fn sharing(&self) -> Sharing {
-        if self.shared.is_some() { Sharing::Machines } else { Sharing::Processes }
+    /// Whether what is in the folder is what this handle has opened.
+    fn is_still_there(&self) -> Result<bool> {
+        match &self.folders.copies {
+            None => Ok(os::identity_of(&folder::format_path(&self.folder))? == Some(self.identity)),
+            Some(copies) => Ok(self.pin.is_some() && copies.are_there()),
+        }
     }
 
     pub(crate) fn check_process(&self) -> Result<()> {
@@ -422,7 +435,11 @@ impl Inner {
     /// Shows what became visible since, whichever process committed it. False when that takes a wait that is not allowed.
     pub(crate) fn refresh(&self, wait: Wait) -> Result<bool> {
         if let Some(shared) = &self.shared {
-            return self.refresh_slots(shared, wait);
+            return match self.refresh_slots(shared, wait) {
+                // Readers go on with what they have.
+                Err(error) if error.kind() == ErrorKind::DrivesLost => Ok(true),
+                refreshed => refreshed,
+            };
         }
         let Some(file) = &self.tail else { return Ok(true) };
         let announced = file.read()?;
@@ -448,7 +465,7 @@ impl Inner {
     /// Why a read of a snapshot failed: of one that is not pinned, a checkpoint may have removed the files.
     pub(crate) fn explain(&self, snapshot: &Snapshot, hold: Hold, error: Error) -> Error {
         // Where machines share the folder, others may have taken this process for dead, and its pin with it.
-        if hold == Hold::Pinned && self.shared.is_none() || !error.is_missing_file() {
+        if hold == Hold::Pinned && self.sharing == Sharing::Processes || !error.is_missing_file() {
             return error;
         }
         match self.is_overtaken(snapshot.manifest.name, snapshot.seq) {
@@ -556,11 +573,16 @@ impl Inner {
     /// Who has the folder open.
     pub(crate) fn survey_pins(&self) -> Result<PinSurvey> {
         let now = match &self.pin {
-            Some(_) if self.shared.is_some() => Some(os::file_clock(&self.folders.log.staged("clock"))?),
+            Some(_) if self.sharing == Sharing::Machines => {
+                Some(os::file_clock(&self.folders.first_log().staged("clock"))?)
+            }
             _ => None,
         };
         let own = self.folders.log.owner;
-        let mut survey = pin::survey(&folder::pin_folder(&self.folder), own, now)?;
+        let mut survey = match &self.folders.copies {
+            None => pin::survey(&folder::pin_folder(&self.folder), own, now)?,
+            Some(copies) => pins::survey(copies, own, now)?,
+        };
         if self.pin.is_some() {
             // Others may have removed its pin, and not told it yet.
             survey.alive.entry(own).or_default();

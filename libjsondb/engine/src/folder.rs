@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use crate::bytes::{Put, Reader, is_intact};
 use crate::coded::{Access, Sets};
+use crate::copies::{self, pins::Pins};
 use crate::log::tail::TailFile;
 use crate::log::wal::{self, Wal, WalHeader};
 use crate::log::{LogEnd, LogFolder};
@@ -46,7 +47,8 @@ pub(crate) struct Opened {
     pub(crate) log_lock: Option<File>,
     pub(crate) sync_lock: Option<File>,
     pub(crate) shared: Option<SharedLog>,
-    pub(crate) pin: Option<Pin>,
+    pub(crate) pin: Option<Pins>,
+    pub(crate) sharing: Sharing,
     pub(crate) segments: Arc<Segments>,
     pub(crate) replica: Replica,
 }
@@ -67,35 +69,45 @@ pub(crate) fn pin_folder(folder: &Path) -> PathBuf {
     folder.join("pin")
 }
 
+pub(crate) fn set_folder(folder: &Path) -> PathBuf {
+    folder.join("set")
+}
+
 pub(crate) fn staging_folder(folder: &Path) -> PathBuf {
     folder.join("tmp")
 }
 
-/// Held by the process that is making a checkpoint.
-pub(crate) fn checkpoint_lock_path(folder: &Path) -> PathBuf {
-    folder.join("log").join("CHECKPOINT")
-}
+/// Held by the process that is making a checkpoint; in the folder of the log.
+pub(crate) const CHECKPOINT_LOCK: &str = "CHECKPOINT";
 
 /// Opens the files of a folder, making the database when there is none.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
-    for _ in 1..OPEN_ATTEMPTS {
+    if !options.mirrors.is_empty() {
+        return copies::open::open(folder, options, sharing);
+    }
+    for attempt in 1..=OPEN_ATTEMPTS {
         let switches = || Ok(newest_reach(&folder.join("log"))?.map(|reach| reach.switches));
         let before = switches()?;
         match open_once(folder, options, sharing) {
             // Others took this process for dead while it opened the folder.
-            Err(error) if sharing == Sharing::Machines && error.is_missing_file() => {}
+            Err(error)
+                if sharing == Sharing::Machines && error.is_missing_file() && attempt < OPEN_ATTEMPTS => {}
             // Others opened it in the other way: what is missing, or wrong, is of a log that is no more.
             Err(_) if switches()? != before => {}
             opened => return opened,
         }
     }
-    open_once(folder, options, sharing)
+    Err(switch::changing(folder))
+}
+
+/// Where things are in a database that is one folder.
+pub(crate) fn replica_folders(folder: &Path, owner: u64) -> ReplicaFolders {
+    let log = LogFolder { path: folder.join("log"), staging: staging_folder(folder), owner };
+    ReplicaFolders::single(log, manifest_folder(folder))
 }
 
 fn open_once(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
-    let owner = crate::random_u64();
-    let log = LogFolder { path: folder.join("log"), staging: staging_folder(folder), owner };
-    let folders = ReplicaFolders { log, manifests: manifest_folder(folder) };
+    let folders = replica_folders(folder, crate::random_u64());
     match open_writable(folder, &folders, options, sharing) {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFolder => {
             open_read_only(folder, &folders, options, error)
@@ -110,23 +122,9 @@ fn open_writable(
     options: &Options,
     sharing: Sharing,
 ) -> Result<Opened> {
+    copies::open::check_alone(folder)?;
     let log = &folders.log;
-    for path in [&log.path, &folders.manifests, &segment_folder(folder), &pin_folder(folder), &log.staging] {
-        os::create_folder(path)?;
-    }
-    let format_path = format_path(folder);
-    if File::open(&format_path)?.is_none() {
-        let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
-        acquire(&log_lock, options.lock_timeout, || Ok(()))?;
-        // Somebody may have made this database meanwhile, on another machine.
-        os::look_anew(folder)?;
-        os::look_anew(&log.path)?;
-        if File::open(&format_path)?.is_none() {
-            create(folder, folders, sharing)?;
-        }
-        log_lock.unlock()?;
-    }
-    let format = read_format(&format_path)?;
+    let format = create_or_find(folder, folders, options, sharing)?;
     let pin = Pin::create(&pin_folder(folder), &log.staging, log.owner, sharing)?;
     let clock = match sharing {
         Sharing::Processes => None,
@@ -134,7 +132,14 @@ fn open_writable(
     };
     let pins = pin::survey_to_open(&pin_folder(folder), log.owner, clock)?;
     pins.check_others(log.owner, sharing)?;
-    let switches = switch::to(folder, folders, options, sharing, &format, &pins)?;
+    let wanted = match sharing {
+        Sharing::Processes => LogKind::Files,
+        Sharing::Machines => LogKind::Slots,
+    };
+    let switches = switch::to(folder, folders, options, wanted, sharing, &format, &pins)?;
+    // Copies may have been made meanwhile.
+    copies::open::check_alone(folder)?;
+    let pin = Pins::Single(pin);
     match sharing {
         Sharing::Processes => {
             let opened = over_files(folder, folders, options, format, pin)?;
@@ -159,15 +164,41 @@ fn open_writable(
     }
 }
 
+/// The database of a folder, made when there is none.
+pub(crate) fn create_or_find(
+    folder: &Path,
+    folders: &ReplicaFolders,
+    options: &Options,
+    sharing: Sharing,
+) -> Result<Format> {
+    let log = &folders.log;
+    for path in [&log.path, &folders.manifests, &segment_folder(folder), &pin_folder(folder), &log.staging] {
+        os::create_folder(path)?;
+    }
+    let format_path = format_path(folder);
+    if File::open(&format_path)?.is_none() {
+        let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
+        acquire(&log_lock, options.lock_timeout, || Ok(()))?;
+        // Somebody may have made this database meanwhile, on another machine.
+        os::look_anew(folder)?;
+        os::look_anew(&log.path)?;
+        if File::open(&format_path)?.is_none() {
+            create(folder, folders, sharing)?;
+        }
+        log_lock.unlock()?;
+    }
+    read_format(&format_path)
+}
+
 /// The segments of the folder, and the drives over which some are spread.
-fn open_segments(
+pub(crate) fn open_segments(
     folder: &Path,
     log: &LogFolder,
     options: &Options,
     format: &Format,
     access: Access,
 ) -> Result<Segments> {
-    let sets = Sets::open(folder, log, format.uuid, &options.coding, access)?;
+    let sets = Sets::open(&[folder.to_owned()], log, format.uuid, &options.coding, access)?;
     let segments = Segments::new(segment_folder(folder), log.owner).with_sets(sets);
     Ok(if access == Access::Read { segments.without_pin() } else { segments })
 }
@@ -179,12 +210,12 @@ pub(crate) fn over_slots(
     options: &Options,
     format: Format,
     slots: SlotFolder,
-    pin: Option<Pin>,
+    pin: Option<Pins>,
 ) -> Result<Opened> {
     let log = &folders.log;
     let access = if pin.is_some() { Access::Write } else { Access::Read };
     let segments = open_segments(folder, log, options, &format, access)?;
-    let shared = SharedLog::new(slots, log.owner);
+    let shared = SharedLog::single(slots, log.owner);
     let replica = driver::read_state(&shared, folders, options.memtable_bytes)?;
     Ok(Opened {
         folders: folders.clone(),
@@ -194,6 +225,7 @@ pub(crate) fn over_slots(
         sync_lock: None,
         shared: Some(shared),
         pin,
+        sharing: Sharing::Machines,
         segments: Arc::new(segments),
         replica,
     })
@@ -205,7 +237,7 @@ pub(crate) fn over_files(
     folders: &ReplicaFolders,
     options: &Options,
     format: Format,
-    pin: Pin,
+    pin: Pins,
 ) -> Result<Opened> {
     let log = &folders.log;
     let log_lock = File::open_or_create_to_lock(&log.path.join("LOCK"))?;
@@ -223,6 +255,7 @@ pub(crate) fn over_files(
         sync_lock: Some(File::open_or_create_to_lock(&log.path.join("SYNC"))?),
         shared: None,
         pin: Some(pin),
+        sharing: Sharing::Processes,
         segments: Arc::new(segments),
         replica,
     })
@@ -238,6 +271,7 @@ fn open_read_only(
     if File::open(&format_path(folder))?.is_none() {
         return Err(refused);
     }
+    copies::open::check_alone(folder)?;
     let format = read_format(&format_path(folder))?;
     let is_shared =
         read_boundary(&folders.log.path)?.is_some_and(|boundary| boundary.reach.log == LogKind::Slots);
@@ -265,6 +299,7 @@ fn open_read_only(
         sync_lock: None,
         shared: None,
         pin: None,
+        sharing: Sharing::Processes,
         segments: Arc::new(segments),
         replica,
     })

@@ -129,7 +129,7 @@ fn a_commit_that_waited_for_the_checkpoint_of_another_process_makes_no_further_o
     let folder = tempfile::tempdir().unwrap();
     let options = Options { memtable_bytes: 1 << 20, ..small() };
     let (waiting, other) = (process(folder.path()), Arc::new(Inner::open(folder.path(), &options).unwrap()));
-    let lock = File::open_or_create(&folder::checkpoint_lock_path(folder.path())).unwrap();
+    let lock = File::open_or_create(&folder.path().join("log").join(folder::CHECKPOINT_LOCK)).unwrap();
     assert!(lock.try_lock().unwrap());
     // More than may be pending in the small one.
     (0..10).for_each(|key| put(&other, key, 9000, Placement::Auto));
@@ -369,7 +369,7 @@ fn threads_that_close_one_handle_at_the_same_time_all_succeed() {
     let database = Database { inner: Arc::new(Inner::open(folder.path(), &Options::default()).unwrap()) };
     // Worth a checkpoint.
     (0..30).for_each(|key| put(&database.inner, key, 4000, Placement::Auto));
-    let lock = File::open_or_create(&folder::checkpoint_lock_path(folder.path())).unwrap();
+    let lock = File::open_or_create(&folder.path().join("log").join(folder::CHECKPOINT_LOCK)).unwrap();
     assert!(lock.try_lock().unwrap());
     let closing = [0; 3].map(|_| {
         let database = database.clone();

@@ -86,7 +86,7 @@ impl Inner {
     pub(crate) fn disk_use(&self) -> Result<DiskUse> {
         Ok(DiskUse {
             log: match &self.shared {
-                Some(shared) => count(shared.slots.list()?.into_iter().map(|(_, bytes)| bytes)),
+                Some(shared) => count(shared.view().reader().list()?.into_iter().map(|(_, bytes)| bytes)),
                 None => files(&self.folders.log.path, ".wal")?,
             },
             segments: count(self.pages.segments().list()?.into_values()),

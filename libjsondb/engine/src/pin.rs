@@ -126,6 +126,17 @@ impl Pin {
         Ok(Pin { paths, staged, sharing, state: Mutex::new(state), generation })
     }
 
+    /// Says what another one of this process says, on another copy.
+    pub(crate) fn take_over(&self, other: &Pin) -> Result<()> {
+        let (users, published) = {
+            let other = other.lock();
+            (other.users, other.published)
+        };
+        let mut state = self.lock();
+        state.users = users;
+        self.write(&mut state, published)
+    }
+
     /// Makes the pin anew, on everything, after others have removed it: they had taken this process for dead.
     pub(crate) fn renew(&self) -> Result<()> {
         self.make_anew(&mut self.lock())
@@ -281,6 +292,20 @@ pub(crate) struct PinSurvey {
 }
 
 impl PinSurvey {
+    /// What another copy says as well.
+    pub(crate) fn add(&mut self, other: PinSurvey) {
+        for (owner, holder) in other.alive {
+            let known = self.alive.entry(owner).or_default();
+            *known = known.take().or(holder);
+        }
+        self.oldest = match (self.oldest, other.oldest) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        self.dead.extend(other.dead);
+        self.dead.retain(|owner, _| !self.alive.contains_key(owner));
+    }
+
     /// Files of the dead processes' pins.
     pub(crate) fn dead_files(&self, folder: &Path) -> Vec<PathBuf> {
         self.dead.keys().flat_map(|owner| paths(folder, *owner)).collect()
@@ -291,6 +316,14 @@ impl PinSurvey {
         self.dead
             .values()
             .any(|holder| holder.as_ref().is_none_or(|holder| holder.sharing == Sharing::Machines))
+    }
+
+    /// Fails when another process has the folder open.
+    pub(crate) fn check_nobody(&self, owner: u64) -> Result<()> {
+        let Some((_, holder)) = self.alive.iter().find(|(other, _)| **other != owner) else { return Ok(()) };
+        let who = holder.as_ref().map_or_else(|| "another process".to_owned(), Holder::to_string);
+        let what = format!("{who} has the folder open: close it there before it gets copies");
+        Err(Error::new(ErrorKind::Locked, what))
     }
 
     /// Fails when a process has the folder open that this one cannot share it with.

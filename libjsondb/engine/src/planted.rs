@@ -35,6 +35,12 @@ pub(crate) enum Bug {
     RemoveBeforeBoundary,
     /// Files of the dead go without a fence.
     RemoveWithoutFence,
+    /// A commit is told once its slot is on the first copy.
+    LinkOnHomeOnly,
+    /// Copies go on without the others, however few they are.
+    MembersWithoutQuorum,
+    /// What a copy holds is believed, whatever the others have gone on to.
+    BelieveStaleCopy,
     /// A process that was taken for dead goes on with what it had begun.
     IgnoreFence,
     /// A segment is taken for written with more shards missing than may be lost.

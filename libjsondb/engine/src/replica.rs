@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::bytes::Reader;
+use crate::copies::Copies;
 use crate::log::frame::FrameKind;
 use crate::log::record::{self, RecordVisitor};
 use crate::log::tail::Mark;
@@ -56,6 +57,44 @@ pub(crate) struct Replica {
 pub(crate) struct ReplicaFolders {
     pub(crate) log: LogFolder,
     pub(crate) manifests: PathBuf,
+    /// Where the database is several folders: then the two above are not used.
+    pub(crate) copies: Option<Arc<Copies>>,
+}
+
+impl ReplicaFolders {
+    /// Of a database that is one folder.
+    pub(crate) fn single(log: LogFolder, manifests: PathBuf) -> ReplicaFolders {
+        ReplicaFolders { log, manifests, copies: None }
+    }
+
+    /// As [`Manifest::load`], from the first copy that has it.
+    pub(crate) fn load_manifest(&self, name: &ManifestRef) -> Result<Option<Manifest>> {
+        match &self.copies {
+            None => Manifest::load(&self.manifests, name),
+            Some(copies) => copies.find(|copy| Manifest::load(&copy.manifests(), name)),
+        }
+    }
+
+    /// As [`Manifest::store`], on every copy.
+    pub(crate) fn store_manifest(&self, manifest: &Manifest) -> Result<()> {
+        match &self.copies {
+            None => manifest.store(&self.manifests, &self.log.staging),
+            Some(copies) => copies.on_members(|copy| manifest.store(&copy.manifests(), &copy.log.staging)),
+        }
+    }
+
+    /// The folder with the log that is locked and timed by: the first copy's.
+    pub(crate) fn first_log(&self) -> LogFolder {
+        self.copies.as_ref().map_or_else(|| self.log.clone(), |copies| copies.first().log.clone())
+    }
+
+    /// Does something to every folder that holds metadata: the database's, or its copies'.
+    pub(crate) fn each(&self, act: impl Fn(&Path, &LogFolder) -> Result<()>) -> Result<()> {
+        match &self.copies {
+            None => act(self.log.path.parent().unwrap_or(&self.log.path), &self.log),
+            Some(copies) => copies.on_members(|copy| act(&copy.path, &copy.log)),
+        }
+    }
 }
 
 /// How far a reader may trust the log. What is not whole before `durable` is damaged, not torn.
@@ -291,7 +330,7 @@ impl Replica {
 
     /// A checkpoint takes effect: its tree holds what the older memtables held.
     fn adopt(&mut self, name: &ManifestRef) -> Result<()> {
-        let manifest = Manifest::load(&self.folders.manifests, name)?.ok_or_else(|| {
+        let manifest = self.folders.load_manifest(name)?.ok_or_else(|| {
             Error::new(ErrorKind::SnapshotTooOld, "a newer checkpoint took the place of the one being read")
         })?;
         self.base = self.manifest.name.checkpoint;

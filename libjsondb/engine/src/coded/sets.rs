@@ -39,21 +39,23 @@ pub(crate) struct Sets {
 }
 
 /// Where the sets of a database are described: in all of these folders alike.
-fn record_folders(folder: &Path) -> Vec<PathBuf> {
-    vec![folder.join("set")]
+fn record_folders(folders: &[PathBuf]) -> Vec<PathBuf> {
+    folders.iter().map(|folder| folder::set_folder(folder)).collect()
 }
 
 impl Sets {
-    /// Finds the sets and drives of a database; makes those that are new. Fails when a set that the database has is not given.
+    /// Finds the sets and drives of a database; makes those that are new. Fails when a set that the database has is not given. `copies` are
+    /// the folders of its metadata.
     pub(crate) fn open(
-        folder: &Path,
+        copies: &[PathBuf],
         log: &LogFolder,
         database: Uuid,
         codings: &[Coding],
         access: Access,
     ) -> Result<Sets> {
         check(codings)?;
-        let folders = record_folders(folder);
+        let folders = record_folders(copies);
+        let folder = copies.first().map_or(Path::new(""), PathBuf::as_path);
         let mut records = load(&folders)?;
         let opening = Opening { folder, log, database, access };
         let mut sets = Sets::default();

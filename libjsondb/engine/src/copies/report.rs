@@ -2,7 +2,12 @@
 
 use std::path::PathBuf;
 
-use crate::{Database, Progress, Result, Seq};
+use super::epoch::CopySet;
+use super::label::Label;
+use super::{Copies, CopyFolder};
+use crate::os;
+use crate::shared::folder::SlotFolder;
+use crate::{Database, ErrorKind, Progress, Result, Seq};
 
 /// How a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,19 +64,78 @@ impl Database {
     /// How the copies of the metadata are. Reads a few small files of each.
     pub fn copy_status(&self) -> Result<CopyStatus> {
         self.inner.check_open()?;
-        Ok(CopyStatus { copies: Vec::new(), can_commit: self.is_writable() })
+        self.inner.folders.copies.as_ref().map_or_else(|| Ok(CopyStatus::default()), |copies| copies.status())
     }
 
     /// Brings copies that are missing, empty or stale up to date, while others read and write: `copy`, or all that need it. `lost` are those that the
     /// operator says are gone for good: so the others may go on where too few are left to know. (A copy declared lost that others still
-    /// write to makes two databases of one.) To be run again where it was interrupted.
+    /// write to makes two databases of one.) To be run again where it was interrupted. A handle that was opened for reading only, because too few
+    /// copies were left, is to be opened again.
     pub fn reinstate(
         &self,
         copy: Option<usize>,
         lost: &[usize],
         progress: &mut Progress<'_>,
     ) -> Result<CopyStatus> {
-        let _ = (copy, lost, progress);
-        self.copy_status()
+        self.inner.check_open()?;
+        let Some(copies) = &self.inner.folders.copies else { return Ok(CopyStatus::default()) };
+        if !lost.is_empty() {
+            copies.declare_lost(lost)?;
+        }
+        let mut failed = None;
+        for index in copy.map_or_else(|| copies.stale(), |copy| vec![copy]) {
+            match copies.bring_back(index, &mut |bytes| progress.advance(bytes)) {
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) => failed = Some(error),
+                Ok(()) => {}
+            }
+        }
+        // Of all that need it, those that are gone are left as they are.
+        match failed {
+            Some(error) if copy.is_some() => Err(error),
+            _ => copies.status(),
+        }
+    }
+}
+
+impl Copies {
+    fn status(&self) -> Result<CopyStatus> {
+        let found = self.survey();
+        let in_force = Copies::in_force(&found).or_else(|| self.view().epoch().copied());
+        let mut copies = Vec::new();
+        let mut left = CopySet::default();
+        for (copy, found) in self.all.iter().zip(&found) {
+            let is_member = in_force.is_some_and(|epoch| {
+                epoch.members.contains(copy.index)
+                    && found.as_ref().is_some_and(|found| found.active == Some(epoch))
+            });
+            if is_member {
+                left.insert(copy.index);
+            }
+            let last = found.as_ref().and_then(|found| found.active).map_or(Ok(Seq(0)), |active| {
+                SlotFolder::of_epoch(copy.log.clone(), self.database, active.number).end()
+            });
+            let state = match (found, &last) {
+                (_, Err(_)) => CopyState::Unreadable,
+                _ if is_member => CopyState::Member,
+                (Some(_), _) => CopyState::Stale,
+                (None, _) => self.state_of(copy),
+            };
+            let (path, last) = (copy.path.clone(), last.unwrap_or_default());
+            copies.push(CopyReport { index: copy.index, role: copy.role, path, state, last });
+        }
+        let lost = in_force.map_or_else(CopySet::default, |epoch| epoch.lost);
+        Ok(CopyStatus { copies, can_commit: left.is_quorum(self.all.len(), lost) })
+    }
+
+    /// Of one without a label that is right.
+    fn state_of(&self, copy: &CopyFolder) -> CopyState {
+        match os::is_missing_or_empty(&copy.path) {
+            Err(_) => CopyState::Unreadable,
+            Ok(_) if !os::exists(&copy.path).unwrap_or_default() => CopyState::Missing,
+            Ok(true) => CopyState::Stale,
+            Ok(false) if Label::read(&copy.path).is_err() => CopyState::Unreadable,
+            Ok(false) => CopyState::Stale,
+        }
     }
 }

@@ -20,7 +20,7 @@ const FRAMES_MAX: usize = 16;
 /// Makes the folders, a manifest, and a log file with the frames of the input.
 pub(super) fn plant(reader: &mut Reader<'_>, folder: &Path, manifest: &Manifest) -> ReplicaFolders {
     let log = LogFolder { path: folder.join("log"), staging: folder.join("tmp"), owner: 7 };
-    let folders = ReplicaFolders { log, manifests: folder.join("man") };
+    let folders = ReplicaFolders::single(log, folder.join("man"));
     for path in [&folders.log.path, &folders.log.staging, &folders.manifests] {
         std::fs::create_dir_all(path).unwrap();
     }

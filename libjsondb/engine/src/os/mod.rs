@@ -314,6 +314,11 @@ pub(crate) fn staged_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(names.filter_map(|(name, _)| Some((owner(&name)?, folder.join(&name)))).collect())
 }
 
+/// As [`canonical`]; where the folder is not to be found, the path as it was given, made absolute.
+pub(crate) fn canonical_or_absolute(path: &Path) -> PathBuf {
+    canonical(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Names and sizes of the files in a folder, sorted by name. A folder that is not there is empty.
 pub(crate) fn list(folder: &Path) -> Result<Vec<(String, u64)>> {
     let Some(entries) = find("list", folder, || fs::read_dir(folder))? else { return Ok(Vec::new()) };
@@ -509,6 +514,33 @@ pub(crate) fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Does the same to several things at once, as each waits for a drive of its own; on this thread where no other can be had.
+pub(crate) fn at_once<T: Sync, R: Send>(things: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    #[cfg(all(test, unix))]
+    if simulated::is_here() {
+        return things.iter().map(act).collect();
+    }
+    let Some((last, others)) = things.split_last() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let act = &act;
+        let started: Vec<_> = others
+            .iter()
+            .map(|thing| (thing, std::thread::Builder::new().spawn_scoped(scope, move || act(thing))))
+            .collect();
+        let last = act(last);
+        let mut done: Vec<R> = started
+            .into_iter()
+            .map(|(thing, thread)| match thread.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(done)) => done,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(_) => act(thing),
+            })
+            .collect();
+        done.push(last);
+        done
+    })
 }
 
 /// 128 random bits.

@@ -20,6 +20,7 @@ use quick_cache::sync::Cache;
 
 use crate::bytes::{Put, Reader, is_intact};
 use crate::coded::{CodedSegment, NOT_CODED, Sets, ShardName};
+use crate::copies::Copies;
 use crate::os::{self, File};
 use crate::{BlobRef, Error, ErrorKind, Result};
 
@@ -186,6 +187,8 @@ pub(crate) struct Segments {
     held: HashMap<SegmentId, SegmentFile>,
     has_pin: bool,
     sets: Sets,
+    /// Where the database is several folders: then there are no files in `folder`.
+    copies: Option<Arc<Copies>>,
     /// Coded segments that are being written: their last bytes are in memory only.
     unsealed: Mutex<HashMap<SegmentId, Weak<CodedSegment>>>,
 }
@@ -206,6 +209,7 @@ impl Segments {
             held: HashMap::new(),
             has_pin: true,
             sets: Sets::default(),
+            copies: None,
             unsealed: Mutex::default(),
         }
     }
@@ -218,6 +222,11 @@ impl Segments {
     /// With the drives over which some segments are spread.
     pub(crate) fn with_sets(self, sets: Sets) -> Segments {
         Segments { sets, ..self }
+    }
+
+    /// With a file on each copy of those that are not.
+    pub(crate) fn with_copies(self, copies: Arc<Copies>) -> Segments {
+        Segments { copies: Some(copies), ..self }
     }
 
     pub(crate) fn sets(&self) -> &Sets {
@@ -257,7 +266,7 @@ impl Segments {
     }
 
     fn plain_path(&self, id: SegmentId) -> PathBuf {
-        self.folder.join(format!("{id}.seg"))
+        self.folder.join(file_name(id))
     }
 
     /// A name that no file of this database has or had.
@@ -273,13 +282,47 @@ impl Segments {
     /// Names and bytes of all segments that are there, on drives that can be read at least.
     pub(crate) fn list(&self) -> Result<BTreeMap<SegmentId, u64>> {
         let mut segments = BTreeMap::new();
-        for (name, bytes) in os::list(&self.folder)? {
+        for (name, bytes) in self.list_files()? {
             segments.extend(SegmentId::from_file_name(&name).map(|id| (id, bytes)));
         }
         for set in self.sets.iter() {
             set.list(&mut segments);
         }
         Ok(segments)
+    }
+
+    fn list_files(&self) -> Result<Vec<(String, u64)>> {
+        let Some(copies) = &self.copies else { return os::list(&self.folder) };
+        let all = Mutex::new(Vec::new());
+        copies.on_members(|copy| {
+            let files = os::list(&copy.segments())?;
+            all.lock().unwrap_or_else(PoisonError::into_inner).extend(files);
+            Ok(())
+        })?;
+        Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn open_file(&self, id: SegmentId) -> Result<Option<File>> {
+        match &self.copies {
+            None => File::open(&self.plain_path(id)),
+            Some(copies) => copies.find(|copy| File::open(&copy.segments().join(file_name(id)))),
+        }
+    }
+
+    /// A blob of a segment that cannot be read where it is open, from another copy.
+    fn read_elsewhere(&self, blob: &BlobRef, failed: Error) -> Result<Vec<u8>> {
+        let Some(copies) = self.copies.as_ref().filter(|_| blob.segment.set() == NOT_CODED) else {
+            return Err(failed);
+        };
+        self.files.remove(&blob.segment);
+        for copy in copies.members() {
+            let Ok(Some(file)) = File::open(&copy.segments().join(file_name(blob.segment))) else { continue };
+            let mut bytes = vec![0; blob.stored_len as usize];
+            if file.read_exact_at(&mut bytes, blob.offset).is_ok() && is_intact(&bytes, blob.crc) {
+                return Ok(bytes);
+            }
+        }
+        Err(failed)
     }
 
     /// The file of a segment.
@@ -297,7 +340,7 @@ impl Segments {
             return Ok(SegmentFile::Coded(segment));
         }
         let path = self.plain_path(id);
-        match File::open(&path)? {
+        match self.open_file(id)? {
             Some(file) => Ok(SegmentFile::Plain(Arc::new(file))),
             None if self.has_pin => Err(Error::missing(&path)),
             None => {
@@ -319,6 +362,10 @@ impl Segments {
 
     /// The bytes of a blob as they are stored, checked.
     pub(crate) fn read_stored(&self, blob: &BlobRef) -> Result<Vec<u8>> {
+        self.read_file(blob).or_else(|error| self.read_elsewhere(blob, error))
+    }
+
+    fn read_file(&self, blob: &BlobRef) -> Result<Vec<u8>> {
         let file = self.file(blob.segment)?;
         // A length that damage made large is not worth that much memory.
         let is_large = blob.stored_len as usize > BUFFER_BYTES;
@@ -373,9 +420,16 @@ impl Segments {
                 set.remove(id);
                 Ok(())
             }
-            None => os::remove(&self.plain_path(id)),
+            None => match &self.copies {
+                None => os::remove(&self.plain_path(id)),
+                Some(copies) => copies.on_members(|copy| os::remove(&copy.segments().join(file_name(id)))),
+            },
         }
     }
+}
+
+fn file_name(id: SegmentId) -> String {
+    format!("{id}.seg")
 }
 
 pub(crate) fn encode_header(id: SegmentId) -> Vec<u8> {

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{BUFFER_BYTES, BlobKind, SEGMENT_BYTES, SegmentId, Segments, encode_header, index, packing};
+use super::{
+    BUFFER_BYTES, BlobKind, SEGMENT_BYTES, SegmentId, Segments, encode_header, file_name, index, packing,
+};
 use crate::coded::{self, CodedWriter, Layout, Shards};
+use crate::copies::segment::CopiedSegment;
 use crate::os::{self, File};
 use crate::planted::{Bug, is_planted};
 use crate::{BlobRef, Error, ErrorKind, Result};
@@ -32,13 +35,21 @@ type Stream = (u8, BlobKind);
 struct Finished {
     id: SegmentId,
     blob_bytes: u64,
-    /// Of one that is spread over drives.
-    shards: Option<Shards>,
+    names: Names,
+}
+
+/// What makes the name of a segment durable.
+enum Names {
+    /// The folder of all.
+    Folder,
+    Copies(CopiedSegment),
+    Drives(Shards),
 }
 
 /// Where the bytes of a segment go.
 enum Sink {
     File(File),
+    Copies(CopiedSegment),
     Drives(CodedWriter),
 }
 
@@ -63,7 +74,10 @@ impl OpenSegment {
                 segments.lock_unsealed().insert(id, Arc::downgrade(writer.segment()));
                 (Sink::Drives(writer), Some(*set.layout()))
             }
-            None => (Sink::File(File::create_new(&segments.plain_path(id))?), None),
+            None => match &segments.copies {
+                None => (Sink::File(File::create_new(&segments.plain_path(id))?), None),
+                Some(copies) => (Sink::Copies(CopiedSegment::create(copies, file_name(id))?), None),
+            },
         };
         let buffer = encode_header(id);
         Ok(OpenSegment { id, sink, layout, written: 0, buffer, blob_bytes: 0, index: Vec::new() })
@@ -84,6 +98,7 @@ impl OpenSegment {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         match &mut self.sink {
             Sink::File(file) => file.write_all_at(bytes, self.written)?,
+            Sink::Copies(file) => file.write_all_at(bytes, self.written)?,
             Sink::Drives(writer) => writer.append(bytes)?,
         }
         self.written += bytes.len() as u64;
@@ -136,6 +151,7 @@ impl OpenSegment {
         match &mut self.sink {
             Sink::File(_) if is_planted(Bug::NameSegmentBeforeSync) => Ok(()),
             Sink::File(file) => file.sync(),
+            Sink::Copies(file) => file.sync(),
             Sink::Drives(writer) => writer.seal(),
         }
     }
@@ -215,11 +231,12 @@ impl SegmentWriter {
         open.seal().inspect_err(|error| self.failed = Some(error.clone()))?;
         let Some(open) = self.open.remove(&stream) else { return Ok(()) };
         self.segments.lock_unsealed().remove(&open.id);
-        let shards = match open.sink {
-            Sink::File(_) => None,
-            Sink::Drives(writer) => Some(writer.into_shards()),
+        let names = match open.sink {
+            Sink::File(_) => Names::Folder,
+            Sink::Copies(segment) => Names::Copies(segment),
+            Sink::Drives(writer) => Names::Drives(writer.into_shards()),
         };
-        self.finished.push(Finished { id: open.id, blob_bytes: open.blob_bytes, shards });
+        self.finished.push(Finished { id: open.id, blob_bytes: open.blob_bytes, names });
         Ok(())
     }
 
@@ -233,11 +250,19 @@ impl SegmentWriter {
     }
 
     fn sync_names(&mut self) -> Result<()> {
-        if self.finished.iter().any(|finished| finished.shards.is_none()) {
+        let mut shards = Vec::new();
+        let mut has_files = false;
+        for finished in &mut self.finished {
+            match &mut finished.names {
+                Names::Folder => has_files = true,
+                Names::Copies(segment) => segment.finish()?,
+                Names::Drives(of_segment) => shards.push(of_segment),
+            }
+        }
+        if has_files {
             os::sync_folder(self.segments.folder())?;
         }
-        let shards = self.finished.iter_mut().filter_map(|finished| finished.shards.as_mut());
-        coded::sync_names(&mut shards.collect::<Vec<_>>())
+        coded::sync_names(&mut shards)
     }
 }
 

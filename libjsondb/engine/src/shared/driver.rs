@@ -1,15 +1,17 @@
 //! An open database over the shared log: following it, committing to it, checkpoints in it.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
 use super::SharedLog;
 use super::boundary::{Boundary, LogKind, Reach};
 use super::log::{self, Attempt, Confirmed, Followed, Slots};
 use super::slot::{SLOT_HEADER_LEN, Slot, SlotId, SlotKind, decode_fence, encode_fence};
+use crate::copies::Failed;
+use crate::copies::view::{Standing, View};
 use crate::database::Inner;
 use crate::log::{CheckpointRecord, Position, record};
-use crate::manifest::Manifest;
+use crate::os;
 use crate::planted::{Bug, is_planted};
 use crate::replica::{Replica, ReplicaFolders};
 use crate::tree::Wait;
@@ -42,6 +44,15 @@ impl Draft {
 struct Staged {
     id: SlotId,
     draft: Draft,
+    /// The copies that have the file.
+    view: Arc<View>,
+}
+
+impl Staged {
+    /// What fails here is swept later.
+    fn remove(&self) {
+        self.view.members().iter().for_each(|member| member.slots.unstage(self.id));
+    }
 }
 
 /// Reads the newest state there is: a manifest that was in force once, and the slots behind its checkpoint.
@@ -51,14 +62,15 @@ pub(crate) fn read_state(
     memtable_bytes: u64,
 ) -> Result<Replica> {
     for attempt in 0..OPEN_ATTEMPTS {
-        let boundary = shared.slots.boundary()?;
+        let view = shared.view();
+        let boundary = view.boundary()?;
         if boundary.reach.log != LogKind::Slots {
             let what = "the folder was opened as Standalone meanwhile: open it again";
             return Err(Error::new(ErrorKind::Closed, what));
         }
-        let hint = if attempt == 0 { shared.slots.head()? } else { None };
+        let hint = if attempt == 0 { view.head()? } else { None };
         let name = hint.filter(|head| head.checkpoint >= boundary.reach.seq).unwrap_or(boundary.manifest);
-        let Some(manifest) = Manifest::load(&folders.manifests, &name)? else { continue };
+        let Some(manifest) = folders.load_manifest(&name)? else { continue };
         let start = Position::Slot(Seq(name.checkpoint.max(boundary.reach.seq).0 + 1));
         let mut replica = Replica::at(folders, name, manifest, start, memtable_bytes);
         let mut confirmed = Confirmed::default();
@@ -77,7 +89,7 @@ pub(crate) fn read_state(
 /// False when slots on the way were removed. Fails when one is missing.
 fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Replica) -> Result<bool> {
     // Asked for once: while others commit without a pause there is always a newer one.
-    let last = shared.slots.last()?;
+    let last = shared.view().reader().last()?;
     loop {
         // It wrote nothing that others could take for that of a dead process: it heeds no fence but the one around everybody.
         let fence = |_, owners: &[u64]| {
@@ -92,8 +104,9 @@ fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Repl
             return Ok(true);
         }
         // Made since, or there is a gap.
-        if shared.slots.read_anew(next)?.is_none() && shared.slots.trimmed()? < next {
-            return Err(Error::missing(&shared.slots.path(next)));
+        let view = shared.view();
+        if view.reader().read_anew(next)?.is_none() && view.reader().trimmed()? < next {
+            return Err(view.missing(next));
         }
     }
 }
@@ -110,7 +123,7 @@ pub(crate) fn go_on(shared: &SharedLog, replica: &Replica) -> Result<bool> {
     }
     let switches = shared.switches.load(Ordering::Acquire) + 1;
     let reach = Reach { switches, seq: replica.position.last_seq(), log: LogKind::Slots };
-    if shared.slots.claim(&Boundary { reach, manifest: replica.manifest().name })? {
+    if shared.view().reader().claim(&Boundary { reach, manifest: replica.manifest().name })? {
         Ok(true)
     } else {
         Err(Error::new(ErrorKind::Locked, "the folder is being opened as Standalone: try again"))
@@ -124,14 +137,29 @@ fn follow(
     replica: &mut Replica,
     mut fence: impl FnMut(Seq, &[u64]) -> Result<()>,
 ) -> Result<Followed> {
-    log::follow(&shared.slots, confirmed, replica.position.next_seq(), |seq, bytes| {
-        let (header, body) = shared.slots.open(seq, &bytes)?;
-        apply(shared, replica, seq, &header, body, &mut fence)
-    })
+    loop {
+        let view = shared.view();
+        let counts = || view.standing() == Standing::InForce || is_planted(Bug::BelieveStaleCopy);
+        let next = replica.position.next_seq();
+        let followed = log::follow(view.reader(), confirmed, next, counts, |seq, bytes| {
+            let (header, body) = view.reader().open(seq, &bytes)?;
+            apply(shared, &view, replica, seq, &header, body, &mut fence)
+        });
+        let Some(copies) = &shared.copies else { return followed };
+        let mut failed = Failed::default();
+        match followed {
+            Ok(Followed::Over) => {}
+            Ok(followed) => return Ok(followed),
+            Err(error) => failed.note(copies, view.last_index(), error)?,
+        }
+        *confirmed = Confirmed::default();
+        copies.leave(&view, failed)?;
+    }
 }
 
 fn apply(
     shared: &SharedLog,
+    view: &View,
     replica: &mut Replica,
     seq: Seq,
     header: &Slot,
@@ -150,7 +178,7 @@ fn apply(
             None => Err("the body of a fence"),
         },
     };
-    applied.map_err(|what| Error::corrupt(&shared.slots.path(seq), 0, what))?;
+    applied.map_err(|what| Error::corrupt(&view.reader().path(seq), 0, what))?;
     let now = replica.manifest().name;
     if now != before {
         shared.note_effective(seq, now);
@@ -183,7 +211,7 @@ impl Inner {
         };
         let mut followed = follow(shared, &mut confirmed, replica, &mut fence)?;
         let next = replica.position.next_seq();
-        if followed == Followed::End && shared.peers.know_of(next, shared.slots.now()) {
+        if followed == Followed::End && shared.peers.know_of(next, os::uptime()) {
             // What this machine remembers of the folder is old: it is looked at anew.
             *confirmed = Confirmed::default();
             followed = follow(shared, &mut confirmed, replica, &mut fence)?;
@@ -220,7 +248,7 @@ impl Inner {
     ) -> Result<Option<Seq>> {
         let appended = self.append_one_slot(shared, draft)?;
         if let Some(slot) = appended {
-            shared.peers.announce(slot, shared.slots.now());
+            shared.peers.announce(slot, os::uptime());
         }
         Ok(appended)
     }
@@ -233,8 +261,8 @@ impl Inner {
         let _appending = shared.appending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut staged = None;
         let appended = self.append_staged(shared, &mut staged, draft);
-        if let Some(Staged { id, .. }) = staged {
-            shared.slots.unstage(id);
+        if let Some(staged) = staged {
+            staged.remove();
         }
         appended
     }
@@ -254,41 +282,62 @@ impl Inner {
                 (replica.position.next_seq(), draft(&replica))
             };
             let Some(wanted) = wanted? else { return Ok(None) };
-            if staged.as_ref().is_none_or(|before| before.draft.body() != wanted.body()) {
+            let view = shared.view();
+            let is_ready = |before: &Staged| {
+                before.draft.body() == wanted.body() && before.view.number() == view.number()
+            };
+            if !staged.as_ref().is_some_and(is_ready) {
                 if let Some(before) = staged.take() {
-                    shared.slots.unstage(before.id);
+                    before.remove();
                 }
-                *staged = self.stage(shared, wanted)?;
+                *staged = self.stage(shared, view, wanted)?;
             }
             let Some(ready) = staged else { continue };
             let confirmed = *shared.lock_confirmed();
-            if log::is_too_late(&shared.slots, confirmed, next)? {
+            if log::is_too_late(ready.view.reader(), confirmed, next)? {
                 shared.doubt_end();
                 continue;
             }
-            match log::attempt(&shared.slots, ready.id, next) {
+            let attempted = match &shared.copies {
+                Some(copies) => copies.attempt(&ready.view, ready.id, &ready.draft.bytes, next),
+                None => log::attempt(ready.view.reader(), ready.id, next),
+            };
+            match attempted {
                 Ok(Attempt::Won) => {
                     self.apply_own(shared, next, ready)?;
                     return Ok(Some(next));
                 }
                 Ok(Attempt::Lost) => {}
                 Ok(Attempt::Unstaged) => *staged = None,
+                Ok(Attempt::Passed) => return Err(self.poison(log::too_late())),
                 Err(error) if log::is_refusal(&error) => return Err(error),
                 Err(error) => return Err(self.poison(error)),
             }
         }
     }
 
-    /// None: others have swept the file; they took this process for dead.
-    fn stage(&self, shared: &SharedLog, mut draft: Draft) -> Result<Option<Staged>> {
+    /// None: others have swept the file, as they took this process for dead; or a copy failed, and the others have begun a new epoch.
+    fn stage(&self, shared: &SharedLog, view: Arc<View>, mut draft: Draft) -> Result<Option<Staged>> {
         let id = shared.new_id();
-        let header = Slot { kind: draft.kind, id, count: draft.count, database: shared.slots.database() };
+        let header = Slot { kind: draft.kind, id, count: draft.count, database: self.format.uuid };
         header.seal(&mut draft.bytes);
-        match shared.slots.stage(id, &draft.bytes) {
-            Err(error) if error.is_missing_file() => return Ok(None),
-            staged => staged?,
+        let staged = Staged { id, draft, view };
+        let mut failed = Failed::default();
+        for member in staged.view.members() {
+            let Err(error) = member.slots.stage(id, &staged.draft.bytes) else { continue };
+            staged.remove();
+            match &shared.copies {
+                None if error.is_missing_file() => return Ok(None),
+                None => return Err(error),
+                Some(copies) if error.is_missing_file() && copies.is_whole(member.index) => return Ok(None),
+                Some(copies) => {
+                    failed.note(copies, member.index, error)?;
+                    copies.leave(&staged.view, failed)?;
+                    return Ok(None);
+                }
+            }
         }
-        Ok(Some(Staged { id, draft }))
+        Ok(Some(staged))
     }
 
     /// Applies a slot of this process, unless another thread has read it already.
@@ -296,9 +345,10 @@ impl Inner {
         let mut replica = self.lock_replica();
         if replica.position.next_seq() == slot {
             let Draft { kind, count, .. } = staged.draft;
-            let header = Slot { kind, id: staged.id, count, database: shared.slots.database() };
+            let header = Slot { kind, id: staged.id, count, database: self.format.uuid };
             // Nobody fences itself.
-            let applied = apply(shared, &mut replica, slot, &header, staged.draft.body(), &mut |_, _| Ok(()));
+            let (view, body) = (&staged.view, staged.draft.body());
+            let applied = apply(shared, view, &mut replica, slot, &header, body, &mut |_, _| Ok(()));
             // It is stored: a failure must not be reported as one that stored nothing.
             applied.map_err(|error| self.poison(error))?;
         }
@@ -336,7 +386,7 @@ impl Inner {
             return Err(Error::new(ErrorKind::SnapshotTooOld, what));
         }
         // What saves the next opening some reading must not fail the checkpoint.
-        let _ = shared.slots.set_head(&record.manifest);
+        let _ = shared.view().set_head(shared.copies.as_deref(), &record.manifest);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use super::boundary::{
 };
 use super::log::Slots;
 use super::slot::{Slot, SlotId};
+use crate::copies::epoch;
 use crate::log::LogFolder;
 use crate::manifest::ManifestRef;
 use crate::os::{self, File, Link};
@@ -39,16 +40,29 @@ enum Probed {
 #[derive(Clone)]
 pub(crate) struct SlotFolder {
     log: LogFolder,
+    /// The slots are in folders in this one.
+    slots: PathBuf,
     database: Uuid,
 }
 
 impl SlotFolder {
     pub(crate) fn new(log: LogFolder, database: Uuid) -> SlotFolder {
-        SlotFolder { log, database }
+        SlotFolder { slots: log.path.clone(), log, database }
     }
 
-    pub(crate) fn database(&self) -> Uuid {
-        self.database
+    /// Of one of several copies, where each epoch has slots of its own.
+    pub(crate) fn of_epoch(log: LogFolder, database: Uuid, epoch: u64) -> SlotFolder {
+        SlotFolder { slots: epoch::slots_folder(&log.path, epoch), log, database }
+    }
+
+    /// As it is elsewhere: where the slots of a new epoch are gathered.
+    pub(crate) fn at(&self, slots: PathBuf) -> SlotFolder {
+        SlotFolder { slots, ..self.clone() }
+    }
+
+    /// The folder of the log.
+    pub(crate) fn log_path(&self) -> &Path {
+        &self.log.path
     }
 
     /// Fails where a second file can get a name that another one has, or none can get a second name: on such a file system writers cannot
@@ -113,7 +127,7 @@ impl SlotFolder {
     }
 
     fn folder_of(&self, slot: Seq) -> PathBuf {
-        self.log.path.join(format!("{:012}", slot.0 / SLOTS_PER_FOLDER))
+        self.slots.join(format!("{:012}", slot.0 / SLOTS_PER_FOLDER))
     }
 
     fn staged(&self, id: SlotId) -> PathBuf {
@@ -181,6 +195,51 @@ impl SlotFolder {
         claimed.ok_or_else(|| Error::corrupt(&path, 0, "a claim on the boundary of the log"))
     }
 
+    /// Makes the boundary the one of another copy, unless it reaches farther.
+    pub(crate) fn adopt_boundary(&self, boundary: &Boundary) -> Result<()> {
+        if newest_reach(&self.log.path)? < Some(boundary.reach) {
+            self.set_boundary(boundary)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Gives a slot that another copy has its name here, unless there is one.
+    pub(crate) fn put(&self, slot: Seq, bytes: &[u8]) -> Result<()> {
+        if self.read_anew(slot)?.is_none() {
+            let staged = self.log.staged("helped.c");
+            os::remove(&staged)?;
+            let file = File::create_new(&staged)?;
+            let linked = file
+                .write_all_at(bytes, 0)
+                .and_then(|()| file.sync())
+                .and_then(|()| self.link_file(&staged, slot));
+            os::remove(&staged)?;
+            linked?;
+        }
+        self.sync(slot)
+    }
+
+    fn link_file(&self, file: &Path, slot: Seq) -> Result<Link> {
+        match os::link(file, &self.path(slot))? {
+            Link::Gone => {
+                // The first slot of a folder makes it.
+                os::ensure_folder(&self.folder_of(slot))?;
+                os::sync_folder(&self.slots)?;
+                os::link(file, &self.path(slot))
+            }
+            linked => Ok(linked),
+        }
+    }
+
+    /// Makes the names of all slots durable.
+    pub(crate) fn sync_all(&self) -> Result<()> {
+        for name in os::list_folders(&self.slots)? {
+            os::sync_folder(&self.slots.join(name))?;
+        }
+        os::sync_folder(&self.slots)
+    }
+
     /// Moves the boundary to a checkpoint that was in force.
     pub(crate) fn move_boundary(&self, manifest: ManifestRef) -> Result<()> {
         let reach = self.reach()?;
@@ -212,12 +271,12 @@ impl SlotFolder {
 
     /// Removes the slots up to `upto`, which the boundary has passed.
     pub(crate) fn remove(&self, upto: Seq) -> Result<()> {
-        for name in os::list_folders(&self.log.path)? {
+        for name in os::list_folders(&self.slots)? {
             let Ok(number) = name.parse::<u64>() else { continue };
             if number > upto.0 / SLOTS_PER_FOLDER {
                 continue;
             }
-            let folder = self.log.path.join(&name);
+            let folder = self.slots.join(&name);
             for (file, _) in os::list(&folder)? {
                 if slot_of_file_name(&file).is_some_and(|slot| slot <= upto) {
                     os::remove(&folder.join(file))?;
@@ -239,8 +298,8 @@ impl SlotFolder {
 
     /// The newest slot there is. Looks at one folder's files: there may be very many.
     pub(crate) fn last(&self) -> Result<Option<Seq>> {
-        for name in os::list_folders(&self.log.path)?.iter().rev() {
-            let files = os::names(&self.log.path.join(name))?;
+        for name in os::list_folders(&self.slots)?.iter().rev() {
+            let files = os::names(&self.slots.join(name))?;
             let last = files.iter().filter_map(|file| slot_of_file_name(file)).max();
             if last.is_some() {
                 return Ok(last);
@@ -249,11 +308,22 @@ impl SlotFolder {
         Ok(None)
     }
 
+    /// The last slot before the first gap; where there is none, the boundary.
+    pub(crate) fn end(&self) -> Result<Seq> {
+        let mut end = self.trimmed()?;
+        for (slot, _) in self.list()? {
+            if slot.0 == end.0 + 1 {
+                end = slot;
+            }
+        }
+        Ok(end)
+    }
+
     /// The slots there are, rising.
     pub(crate) fn list(&self) -> Result<Vec<(Seq, u64)>> {
         let mut slots = Vec::new();
-        for name in os::list_folders(&self.log.path)? {
-            let files = os::list(&self.log.path.join(name))?;
+        for name in os::list_folders(&self.slots)? {
+            let files = os::list(&self.slots.join(name))?;
             slots.extend(files.iter().filter_map(|(file, len)| Some((slot_of_file_name(file)?, *len))));
         }
         slots.sort_unstable();
@@ -310,15 +380,7 @@ impl Slots for SlotFolder {
     }
 
     fn link(&self, id: SlotId, slot: Seq) -> Result<Link> {
-        match os::link(&self.staged(id), &self.path(slot))? {
-            Link::Gone => {
-                // The first slot of a folder makes it.
-                os::ensure_folder(&self.folder_of(slot))?;
-                os::sync_folder(&self.log.path)?;
-                os::link(&self.staged(id), &self.path(slot))
-            }
-            linked => Ok(linked),
-        }
+        self.link_file(&self.staged(id), slot)
     }
 
     fn unstage(&self, id: SlotId) {
@@ -332,7 +394,7 @@ impl Slots for SlotFolder {
     fn read_anew(&self, slot: Seq) -> Result<Option<Vec<u8>>> {
         if !os::look_anew(&self.folder_of(slot))? {
             // That there is no such folder may be as old.
-            os::look_anew(&self.log.path)?;
+            os::look_anew(&self.slots)?;
         }
         self.read(slot)
     }

@@ -53,6 +53,8 @@ pub(crate) enum Followed {
     End,
     /// What comes next was removed: the state is to be read anew, from a newer checkpoint.
     Trimmed,
+    /// The copies have begun a later epoch, or one of them fails: what was found may not count.
+    Over,
 }
 
 /// What became of an attempt to get a slot.
@@ -64,6 +66,8 @@ pub(crate) enum Attempt {
     Lost,
     /// The staged file is gone: write it again.
     Unstaged,
+    /// The boundary has passed it: nobody knows what became of it.
+    Passed,
 }
 
 /// When this process last knew the end of the log. To be used by one thread at a time.
@@ -77,10 +81,12 @@ impl Confirmed {
 }
 
 /// Reads slots from `next` on and shows each to `apply`, until there is none. When `apply` says so, the state is to be read anew.
+/// `counts` is asked after a look at the slots whether what was seen counts.
 pub(crate) fn follow(
     slots: &impl Slots,
     confirmed: &mut Confirmed,
     mut next: Seq,
+    counts: impl Fn() -> bool,
     mut apply: impl FnMut(Seq, Vec<u8>) -> Result<Followed>,
 ) -> Result<Followed> {
     loop {
@@ -97,6 +103,10 @@ pub(crate) fn follow(
                 confirmed.0 = None;
                 return Ok(Followed::Trimmed);
             }
+        }
+        if !counts() {
+            confirmed.0 = None;
+            return Ok(Followed::Over);
         }
         for bytes in batch {
             if apply(next, bytes)? == Followed::Trimmed {
@@ -149,8 +159,7 @@ pub(crate) fn attempt(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attem
         let found = slots.read_anew(slot).map_err(unknown)?;
         // Later than any removal that could have made room for a slot that had been another one's, or have taken ours away.
         if is_passed(slots, slot).map_err(unknown)? {
-            let what = "the commit took so long that its place in the log may have been removed since";
-            return Err(Error::new(ErrorKind::Io, what));
+            return Ok(Attempt::Passed);
         }
         match found {
             Some(bytes) if slots.id_of(&bytes) == Some(id) => {
@@ -172,6 +181,12 @@ pub(crate) fn attempt(slots: &impl Slots, id: SlotId, slot: Seq) -> Result<Attem
 
 fn is_passed(slots: &impl Slots, slot: Seq) -> Result<bool> {
     Ok(!is_planted(Bug::SkipBoundary) && is_behind_boundary(slots, slot)?)
+}
+
+/// What [`Attempt::Passed`] is for the caller.
+pub(crate) fn too_late() -> Error {
+    let what = "the commit took so long that its place in the log may have been removed since";
+    Error::new(ErrorKind::Io, what)
 }
 
 /// After an error like this nothing was stored.
@@ -243,15 +258,21 @@ mod tests {
         for count in [0, 1, 63, 64, 65, 1000] {
             let kept = Kept { slots: count, boundary: Seq(0), asked: Cell::new(0) };
             let (mut confirmed, mut seen) = (Confirmed::default(), Vec::new());
-            let followed = follow(&kept, &mut confirmed, Seq(1), |slot, bytes| {
-                assert_eq!(bytes, slot.0.to_le_bytes());
-                seen.push(slot.0);
-                Ok(Followed::End)
-            });
+            let followed = follow(
+                &kept,
+                &mut confirmed,
+                Seq(1),
+                || true,
+                |slot, bytes| {
+                    assert_eq!(bytes, slot.0.to_le_bytes());
+                    seen.push(slot.0);
+                    Ok(Followed::End)
+                },
+            );
             assert_eq!(followed.unwrap(), Followed::End);
             assert_eq!(seen, (1..=count).collect::<Vec<_>>());
             assert_eq!(kept.asked.get(), count as usize / BATCH_MAX + 1);
-            follow(&kept, &mut confirmed, Seq(count + 1), |_, _| unreachable!()).unwrap();
+            follow(&kept, &mut confirmed, Seq(count + 1), || true, |_, _| unreachable!()).unwrap();
             assert_eq!(kept.asked.get(), count as usize / BATCH_MAX + 1, "it knew the end lately");
         }
     }
@@ -259,7 +280,7 @@ mod tests {
     #[test]
     fn nothing_is_applied_of_a_batch_that_begins_behind_the_boundary() {
         let kept = Kept { slots: 10, boundary: Seq(1), asked: Cell::new(0) };
-        let followed = follow(&kept, &mut Confirmed::default(), Seq(1), |_, _| unreachable!());
+        let followed = follow(&kept, &mut Confirmed::default(), Seq(1), || true, |_, _| unreachable!());
         assert_eq!(followed.unwrap(), Followed::Trimmed);
     }
 }

@@ -23,8 +23,10 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::copies::Copies;
+use crate::copies::view::View;
 use crate::manifest::ManifestRef;
 use crate::planted::{Bug, is_planted};
 use crate::{Result, Seq};
@@ -35,7 +37,10 @@ use slot::SlotId;
 
 /// The shared log of an open database.
 pub(crate) struct SharedLog {
-    pub(crate) slots: SlotFolder,
+    /// Of a database that is one folder.
+    view: Arc<View>,
+    /// Of one that is several.
+    pub(crate) copies: Option<Arc<Copies>>,
     /// Whom to ask for hints: nobody, until it is set.
     pub(crate) peers: Peers,
     owner: u64,
@@ -60,9 +65,11 @@ pub(crate) struct SharedLog {
 const EFFECTIVE_MAX: usize = 64;
 
 impl SharedLog {
-    pub(crate) fn new(slots: SlotFolder, owner: u64) -> SharedLog {
+    /// `view` is what there is of slots at first.
+    pub(crate) fn new(view: Arc<View>, copies: Option<Arc<Copies>>, owner: u64) -> SharedLog {
         SharedLog {
-            slots,
+            view,
+            copies,
             peers: Peers::default(),
             owner,
             next_number: AtomicU64::new(0),
@@ -74,6 +81,16 @@ impl SharedLog {
             has_ended: AtomicBool::new(false),
             switches: AtomicU64::new(0),
         }
+    }
+
+    /// The slots of a database that is one folder.
+    pub(crate) fn single(slots: SlotFolder, owner: u64) -> SharedLog {
+        SharedLog::new(Arc::new(View::single(slots)), None, owner)
+    }
+
+    /// The slots there are, on the copies in force.
+    pub(crate) fn view(&self) -> Arc<View> {
+        self.copies.as_ref().map_or_else(|| Arc::clone(&self.view), |copies| copies.view())
     }
 
     fn new_id(&self) -> SlotId {
@@ -122,18 +139,19 @@ impl SharedLog {
     pub(crate) fn trim(&self) -> Result<()> {
         let effective: Vec<_> = self.lock_effective().iter().copied().collect();
         let Some((_, older)) = effective.split_last() else { return Ok(()) };
+        let (view, copies) = (self.view(), self.copies.as_deref());
         for (slot, manifest) in older.iter().rev() {
-            let is_due = match self.slots.age(*slot)? {
+            let is_due = match view.reader().age(*slot)? {
                 Some(age) => age >= log::TRIM_LAG || is_planted(Bug::TrimWithoutLag),
                 // Somebody else has removed it, for a reason.
-                None => self.slots.trimmed()? >= *slot,
+                None => view.reader().trimmed()? >= *slot,
             };
             if is_due {
                 if is_planted(Bug::RemoveBeforeBoundary) {
-                    self.slots.remove(manifest.checkpoint)?;
+                    view.remove(copies, manifest.checkpoint)?;
                 }
-                self.slots.move_boundary(*manifest)?;
-                return self.slots.remove(manifest.checkpoint);
+                view.move_boundary(copies, *manifest)?;
+                return view.remove(copies, manifest.checkpoint);
             }
         }
         Ok(())
@@ -146,7 +164,8 @@ impl SharedLog {
         if !is_alone()? {
             return self.trim();
         }
-        self.slots.move_boundary(manifest)?;
-        if is_alone()? { self.slots.remove(manifest.checkpoint) } else { Ok(()) }
+        let (view, copies) = (self.view(), self.copies.as_deref());
+        view.move_boundary(copies, manifest)?;
+        if is_alone()? { view.remove(copies, manifest.checkpoint) } else { Ok(()) }
     }
 }

@@ -11,6 +11,7 @@ use super::boundary::{Boundary, LogKind, Reach};
 use super::driver::Draft;
 use super::folder::{SlotFolder, newest_reach, read_boundary};
 use super::slot::SlotKind;
+use crate::copies::pins::Pins;
 use crate::database::Inner;
 use crate::folder::{self, Format};
 use crate::log::tail::TailFile;
@@ -31,14 +32,11 @@ pub(crate) fn to(
     path: &Path,
     folders: &ReplicaFolders,
     options: &Options,
+    wanted: LogKind,
     sharing: Sharing,
     format: &Format,
     pins: &PinSurvey,
 ) -> Result<u64> {
-    let wanted = match sharing {
-        Sharing::Processes => LogKind::Files,
-        Sharing::Machines => LogKind::Slots,
-    };
     let slots = SlotFolder::new(folders.log.clone(), format.uuid);
     slots.settle_claim()?;
     begin_files(folders, options)?;
@@ -73,19 +71,17 @@ fn switch(
     };
     // With a process id and a pin of its own: what it writes is told from what the caller writes.
     let owner = crate::random_u64();
-    let folders = ReplicaFolders {
-        log: crate::log::LogFolder { owner, ..folders.log.clone() },
-        manifests: folders.manifests.clone(),
-    };
+    let log = crate::log::LogFolder { owner, ..folders.log.clone() };
+    let folders = ReplicaFolders::single(log, folders.manifests.clone());
     let pin = Pin::create(&folder::pin_folder(path), &folders.log.staging, owner, sharing)?;
     match wanted {
         LogKind::Slots => {
-            let opened = folder::over_files(path, &folders, options, format, pin)?;
+            let opened = folder::over_files(path, &folders, options, format, Pins::Single(pin))?;
             to_slots(&Inner::over(path, options, opened)?, switches)
         }
         LogKind::Files => {
             let slots = SlotFolder::new(folders.log.clone(), format.uuid);
-            let opened = folder::over_slots(path, &folders, options, format, slots, Some(pin))?;
+            let opened = folder::over_slots(path, &folders, options, format, slots, Some(Pins::Single(pin)))?;
             to_files(&Inner::over(path, options, opened)?, switches)
         }
     }
@@ -161,12 +157,13 @@ fn end_slots(inner: &Inner, shared: &SharedLog, reach: Reach, manifest: &Manifes
         retired: manifest.retired.clone(),
     };
     manifest.store(&inner.folders.manifests, &inner.folders.log.staging)?;
-    if !shared.slots.claim(&Boundary { reach, manifest: manifest.name })? {
+    let slots = shared.view();
+    if !slots.reader().claim(&Boundary { reach, manifest: manifest.name })? {
         // Another machine has opened it as Clustered, or was quicker.
         return Err(changing(&inner.folder));
     }
     remove_files(inner, reach.seq)?;
-    shared.slots.remove(reach.seq)
+    slots.reader().remove(reach.seq)
 }
 
 /// Makes the first file of a log of files that was decided for, unless it is there: who decided died, or sleeps.

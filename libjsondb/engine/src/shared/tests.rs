@@ -110,7 +110,7 @@ fn checkpoints_of_one_are_adopted_by_the_other_and_slots_go() {
         two.checkpoint().unwrap();
         assert_eq!(get(&two, store, "99"), Some(format!("{round}")));
     }
-    let slots = || one.inner.shared.as_ref().unwrap().slots.list().unwrap().len();
+    let slots = || one.inner.shared.as_ref().unwrap().view().reader().list().unwrap().len();
     assert!(slots() > 500, "none is removed before its time: {}", slots());
     two.close().unwrap();
     drop(two);
@@ -327,7 +327,7 @@ fn it_is_verified_backed_up_and_measured() {
     let copy = Database::open_alone(&copy, &Options::default()).unwrap();
     assert_eq!(get(&copy, store, "19").as_deref(), Some("2"));
 
-    let slot = one.inner.shared.as_ref().unwrap().slots.path(one.inner.current.load().seq);
+    let slot = one.inner.shared.as_ref().unwrap().view().reader().path(one.inner.current.load().seq);
     let bytes = std::fs::read(&slot).unwrap();
     std::fs::write(&slot, &bytes[..bytes.len() - 1]).unwrap();
     let damage = two.verify().unwrap_err();
@@ -366,7 +366,8 @@ fn a_file_system_without_hard_links_is_refused_with_the_reason() {
 fn the_newest_slot_is_that_of_the_newest_folder_that_has_any() {
     let folder = tempfile::tempdir().unwrap();
     let one = open(folder.path());
-    let slots = &one.inner.shared.as_ref().unwrap().slots;
+    let view = one.inner.shared.as_ref().unwrap().view();
+    let slots = view.reader();
     assert_eq!(slots.last().unwrap(), None);
     store(&one);
     assert_eq!(slots.last().unwrap(), slots.list().unwrap().last().map(|(slot, _)| *slot));

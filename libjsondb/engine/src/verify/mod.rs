@@ -12,6 +12,7 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::copies::epoch;
 use crate::folder;
 use crate::log::LogFolder;
 use crate::log::tail::TailFile;
@@ -153,7 +154,7 @@ impl<'a, 'p> Check<'a, 'p> {
     fn new(folder: &'a Path, codings: &'a [Coding], progress: &'a mut Progress<'p>) -> Check<'a, 'p> {
         // Stages nothing, so the owner is nobody.
         let log = LogFolder { path: folder.join("log"), staging: folder::staging_folder(folder), owner: 0 };
-        let folders = ReplicaFolders { log, manifests: folder::manifest_folder(folder) };
+        let folders = ReplicaFolders::single(log, folder::manifest_folder(folder));
         Check { folder, folders, codings, progress, findings: BTreeSet::new() }
     }
 
@@ -185,7 +186,12 @@ impl<'a, 'p> Check<'a, 'p> {
         }
         let format = folder::read_format(&folder::format_path(self.folder));
         // What is wrong with it was noted before; then slots cannot be told from those of another database.
-        Ok(format.ok().map(|format| SlotFolder::new(self.folders.log.clone(), format.uuid)))
+        let active = self.noted(epoch::active(&self.folders.log.path))?.unwrap_or_default();
+        let log = self.folders.log.clone();
+        Ok(format.ok().map(|format| match active.last() {
+            Some(epoch) => SlotFolder::of_epoch(log, format.uuid, *epoch),
+            None => SlotFolder::new(log, format.uuid),
+        }))
     }
 
     /// Every manifest, also those that only old snapshots read.

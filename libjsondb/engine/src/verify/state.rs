@@ -38,7 +38,7 @@ impl Check<'_, '_> {
         slots: Option<SlotFolder>,
         named: Option<ManifestRef>,
     ) -> Result<Option<State>> {
-        let shared = slots.map(|slots| SharedLog::new(slots, 0));
+        let shared = slots.map(|slots| SharedLog::single(slots, 0));
         let mut missed: Option<ManifestRef> = None;
         for _ in 0..ATTEMPTS {
             let (snapshot, values) = match self.newest(shared.as_ref()) {
@@ -98,7 +98,10 @@ impl Check<'_, '_> {
     /// The drives over which segments are spread. Those of a database whose format file is damaged are not known to be its own.
     fn sets(&mut self) -> Result<Sets> {
         match folder::read_format(&folder::format_path(self.folder)) {
-            Ok(format) => Sets::open(self.folder, &self.folders.log, format.uuid, self.codings, Access::Read),
+            Ok(format) => {
+                let folders = [self.folder.to_owned()];
+                Sets::open(&folders, &self.folders.log, format.uuid, self.codings, Access::Read)
+            }
             Err(_) => Ok(Sets::default()),
         }
     }

@@ -1,0 +1,83 @@
+//! One's own slot on all copies of an epoch.
+
+use super::view::{Standing, View};
+use super::{Copies, Failed};
+use crate::planted::{Bug, is_planted};
+use crate::shared::log::{self, Attempt, Slots as _};
+use crate::shared::slot::SlotId;
+use crate::{ErrorKind, Result, Seq};
+
+impl Copies {
+    /// As [`log::attempt`], on all copies of the epoch. `staged` is what the staged file holds.
+    pub(crate) fn attempt(&self, view: &View, id: SlotId, staged: &[u8], slot: Seq) -> Result<Attempt> {
+        let mut failed = Failed::default();
+        let mut is_everywhere = true;
+        for (place, member) in view.members().iter().enumerate() {
+            if place > 0 && is_planted(Bug::LinkOnHomeOnly) {
+                break;
+            }
+            let mut tried = log::attempt(&member.slots, id, slot);
+            if place > 0 && matches!(tried, Ok(Attempt::Unstaged)) {
+                // Swept here, and a slot elsewhere: it must not become another one.
+                let staged_anew = member.slots.stage(id, staged);
+                tried = staged_anew.and_then(|()| log::attempt(&member.slots, id, slot));
+            }
+            match tried {
+                Ok(Attempt::Won) => continue,
+                Ok(Attempt::Lost) if place == 0 => {
+                    self.help(view, slot)?;
+                    return Ok(Attempt::Lost);
+                }
+                Ok(tried) if place == 0 => return Ok(tried),
+                Ok(Attempt::Passed) => return Ok(Attempt::Passed),
+                // Where a power cut took the name from the copies before this one.
+                Ok(Attempt::Lost | Attempt::Unstaged) => {}
+                Err(error)
+                    if place == 0 && matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::Exhausted) =>
+                {
+                    return Err(error);
+                }
+                Err(error) => failed.insert(member.index, error),
+            }
+            is_everywhere = false;
+            break;
+        }
+        if is_everywhere && view.standing() == Standing::InForce {
+            return Ok(Attempt::Won);
+        }
+        // Whether it is a slot is for the next epoch to say: nothing else is a slot of this one any more.
+        self.leave(view, failed)?;
+        let found = self.view().reader().read_anew(slot)?;
+        let is_own = found.is_some_and(|bytes| view.reader().id_of(&bytes) == Some(id));
+        Ok(if is_own { Attempt::Won } else { Attempt::Lost })
+    }
+
+    /// Another one's slot, which is on the first copy, goes on all others before there is a next one.
+    fn help(&self, view: &View, slot: Seq) -> Result<()> {
+        let Some((first, others)) = view.members().split_first() else { return Ok(()) };
+        let mut failed = Failed::default();
+        let bytes = match first.slots.read_anew(slot) {
+            Ok(Some(bytes)) => bytes,
+            // Removed since: it was everywhere.
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                failed.note(self, first.index, error)?;
+                return self.leave(view, failed);
+            }
+        };
+        for member in others {
+            if let Err(error) = member.slots.put(slot, &bytes) {
+                failed.note(self, member.index, error)?;
+            }
+        }
+        if failed.is_empty() { Ok(()) } else { self.leave(view, failed) }
+    }
+
+    /// Goes on in a later epoch, without what failed.
+    pub(crate) fn leave(&self, view: &View, mut failed: Failed) -> Result<()> {
+        if let Standing::Failed(gone) = view.standing() {
+            failed.add(gone);
+        }
+        self.go_on(view, failed)
+    }
+}
