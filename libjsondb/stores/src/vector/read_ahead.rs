@@ -14,8 +14,8 @@ use super::state::IndexState;
 use super::table::{LISTS_BYTES_MAX, Table};
 use crate::{Result, walk};
 
-/// Lists read with one query: about a millisecond.
-const LISTS_AT_ONCE: usize = 128;
+/// Lists read with one query: some two milliseconds.
+const LISTS_AT_ONCE: usize = 512;
 
 /// The first cluster whose list was not read yet; None at the end.
 pub(super) struct ReadAhead(Mutex<Option<ClusterId>>);
@@ -99,7 +99,7 @@ mod tests {
             Database::open(DatabaseOptions { storage_path, ..DatabaseOptions::default() }).unwrap();
         let vectors =
             VectorStore::open(Session::Auto(Arc::clone(&database)), "v", VectorOptions::default()).unwrap();
-        let (cancel, mut random, count) = (CancelToken::new(), Random::new(1), 9_000);
+        let (cancel, mut random, count) = (CancelToken::new(), Random::new(1), 30_000);
         let ids: Vec<String> = (0..count).map(|id| id.to_string()).collect();
         let numbers: Vec<f32> = (0..count * 8).map(|_| random.below(2_001) as f32 / 1_000.0 - 1.0).collect();
         vectors.upsert_arrays(&cancel, &ids, 8, &numbers, None).unwrap();

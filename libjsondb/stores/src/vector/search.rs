@@ -32,9 +32,7 @@ const ERRORS_EXACT: f32 = 5.0;
 /// Standard errors for [`RECALLS`].
 const ERRORS: [f32; 3] = [1.0, 1.3, 2.3];
 
-/// The same where all rows that count are scanned: none is missed for want of a list, so that bounds alone may lose what recall allows.
-const ERRORS_OF_ALL_ROWS: [f32; 3] = [0.7, 0.9, 1.8];
-/// And at the least where they are few: it costs little.
+/// Standard errors, at the least, where so few rows count that all of them are scanned: it costs little.
 const ERRORS_OF_FEW_ROWS: f32 = 2.0;
 
 /// Queries whose centroids are scored together.
@@ -277,12 +275,10 @@ impl<'a> Plan<'a> {
             let lists_of_ten = at_recall(learned.map(|reach| reach.lists), request.recall);
             // The more rows are wanted, the farther apart they lie.
             let reach = Reach { slack, lists: lists_of_ten * (k as f32 / 10.0).max(1.0) };
-            let scanned = lists.as_ref().map(|lists| lists.iter().map(|list| list.len() as u64).sum::<u64>());
-            let errors = match scanned {
-                None => at_recall(ERRORS, request.recall),
-                Some(rows) if rows > EXACT_ROWS_MAX => at_recall(ERRORS_OF_ALL_ROWS, request.recall),
-                Some(_) => at_recall(ERRORS, request.recall).max(ERRORS_OF_FEW_ROWS),
-            };
+            let errors = at_recall(ERRORS, request.recall);
+            let scanned = |lists: &Vec<Arc<List>>| lists.iter().map(|list| list.len() as u64).sum::<u64>();
+            let is_few = lists.as_ref().is_some_and(|lists| scanned(lists) <= EXACT_ROWS_MAX);
+            let errors = if is_few { errors.max(ERRORS_OF_FEW_ROWS) } else { errors };
             (errors, reach)
         };
         Ok(Self { request, shape, table, k, fresh, matches, lists, errors, reach })

@@ -143,7 +143,10 @@ impl Writer {
 
     /// A row that tells the number of the writer's last step.
     fn number_row(&self) -> VectorItem {
-        let vector = (0..DIMENSION).map(|index| (self.number + index as u64) as f32).collect();
+        // Writers that came equally far are told apart: each has an axis on which it lies on the other side.
+        let own = self.name.bytes().map(usize::from).sum::<usize>() % DIMENSION;
+        let side = |index: usize| if index == own { -9.0 } else { 1.0 };
+        let vector = (0..DIMENSION).map(|index| side(index) * (self.number + index as u64) as f32).collect();
         let payload = Some(raw(json!({ "number": self.number })));
         VectorItem { id: self.number_id(), vector, payload, centroid_id: 0 }
     }
