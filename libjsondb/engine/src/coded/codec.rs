@@ -23,19 +23,19 @@ impl Encoder {
         Ok(Encoder { layout, encoder, len, padded: Vec::new() })
     }
 
-    /// Gives `each` the parity units of a stripe, in order: index among them, bytes. `stripe` is what the stripe holds, one unit after the
-    /// other; it is not empty.
-    pub(crate) fn encode(
+    /// Gives `each` the parity units of a stripe, in order: index among them, bytes. `units` are those of the data, the first the longest and
+    /// not empty; what is missing counts as zeros.
+    pub(crate) fn encode<'a>(
         &mut self,
-        stripe: &[u8],
+        units: impl Iterator<Item = &'a [u8]>,
         mut each: impl FnMut(usize, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let (unit, len) = (self.layout.unit as usize, self.layout.parity_len(stripe.len() as u64) as usize);
+        let mut units = units.peekable();
+        let len = units.peek().map_or(0, |first| first.len().next_multiple_of(2));
         if self.len != len {
             self.encoder.reset(self.layout.data, self.layout.parity, len).map_err(broken)?;
             self.len = len;
         }
-        let mut units = stripe.chunks(unit);
         for _ in 0..self.layout.data {
             let bytes = units.next().unwrap_or_default();
             if bytes.len() == len {
@@ -52,9 +52,10 @@ impl Encoder {
     }
 }
 
-/// Fills in the data of a stripe. `units` are those that are known, by index of their shard, each of length `len`; the data units among them that
-/// are `None` are restored. Fails, as broken, when fewer than `layout.data` are known.
-pub(crate) fn decode(layout: &Layout, units: &mut [Option<Vec<u8>>], len: usize) -> Result<()> {
+/// Fills in the data of a stripe, or of some full ones that lie behind each other. `units` are those that are known, by index of their shard, all of one
+/// even length; the data units among them that are `None` are restored. Fails, as broken, when fewer than `layout.data` are known.
+pub(crate) fn decode(layout: &Layout, units: &mut [Option<Vec<u8>>]) -> Result<()> {
+    let len = units.iter().flatten().next().map_or(0, Vec::len);
     let (data, parity) = units.split_at_mut(layout.data.min(units.len()));
     if data.iter().all(Option::is_some) {
         return Ok(());
@@ -94,7 +95,7 @@ mod tests {
             let layout = Layout { data, parity, unit: 64 };
             for len in [1, 2, 63, 64, 65, 100, layout.stripe_bytes() as usize] {
                 let stripe = Random::new(len as u64).bytes(len.min(layout.stripe_bytes() as usize));
-                let unit_len = layout.parity_len(stripe.len() as u64) as usize;
+                let unit_len = layout.unit_len(data, 0, stripe.len() as u64) as usize;
                 let mut whole: Vec<Option<Vec<u8>>> = Vec::new();
                 for index in 0..data {
                     let from = (index * 64).min(stripe.len());
@@ -106,7 +107,7 @@ mod tests {
                 for _ in 0..2 {
                     whole.truncate(data);
                     encoder
-                        .encode(&stripe, |_, bytes| {
+                        .encode(stripe.chunks(64), |_, bytes| {
                             whole.push(Some(bytes.to_vec()));
                             Ok(())
                         })
@@ -120,16 +121,46 @@ mod tests {
                         .collect();
                     match lost.count_ones() as usize <= parity {
                         true => {
-                            decode(&layout, &mut units, unit_len).unwrap();
+                            decode(&layout, &mut units).unwrap();
                             assert_eq!(units[..data], whole[..data], "{layout:?} {len} {lost:b}");
                         }
                         false => {
                             let lost_data = lost & ((1 << data) - 1) != 0;
-                            assert_eq!(decode(&layout, &mut units, unit_len).is_err(), lost_data);
+                            assert_eq!(decode(&layout, &mut units).is_err(), lost_data);
                         }
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn stripes_are_coded_together_as_each_for_itself() {
+        let layout = Layout { data: 3, parity: 2, unit: 128 };
+        let stripes: Vec<Vec<u8>> = (0..4).map(|seed| Random::new(seed).bytes(3 * 128)).collect();
+        let mut encoder = Encoder::new(layout).unwrap();
+        let mut apart = vec![Vec::new(); 2];
+        for stripe in &stripes {
+            encoder
+                .encode(stripe.chunks(128), |index, bytes| {
+                    apart[index].extend_from_slice(bytes);
+                    Ok(())
+                })
+                .unwrap();
+        }
+        let together: Vec<Vec<u8>> = (0..3)
+            .map(|index| stripes.iter().flat_map(|stripe| stripe[index * 128..][..128].to_vec()).collect())
+            .collect();
+        let mut units: Vec<Option<Vec<u8>>> = together.iter().cloned().map(Some).collect();
+        encoder
+            .encode(together.iter().map(Vec::as_slice), |index, bytes| {
+                assert_eq!(bytes, apart[index]);
+                units.push(Some(bytes.to_vec()));
+                Ok(())
+            })
+            .unwrap();
+        (units[0], units[2]) = (None, None);
+        decode(&layout, &mut units).unwrap();
+        assert!(units.into_iter().flatten().zip(together).all(|(unit, data)| unit == data));
     }
 }

@@ -4,10 +4,15 @@
 //! longest unit, its first. Units of a full length lie in each shard at multiples of their length and checksum; only the last stripe has
 //! shorter ones.
 
+use std::ops::Range;
+
 use super::shard::{HEADER_LEN, TRAILER_LEN, UNIT_CRC_LEN};
 
 /// Bytes of a unit, of sets that are made by this version. (The tests of this crate cut small segments into many stripes.)
 pub(crate) const UNIT_BYTES: u32 = if cfg!(test) { 4 << 10 } else { 256 << 10 };
+
+/// Of each shard so much is read at once where all of a segment is read.
+const TOGETHER_BYTES: u64 = 1 << 20;
 
 /// How segments of a set are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +46,15 @@ impl Layout {
         if shard < self.data {
             rest.saturating_sub(shard as u64 * self.unit).min(self.unit)
         } else {
-            self.parity_len(rest)
+            // The code wants an even one.
+            rest.min(self.unit).next_multiple_of(2)
         }
     }
 
-    /// Length of the units that are coded together, when `rest` bytes are left at the beginning of their stripe. The code wants an even one.
-    pub(crate) fn parity_len(&self, rest: u64) -> u64 {
-        rest.min(self.unit).next_multiple_of(2)
+    /// Stripes that are read, and coded, together: as many full ones as make up about a MiB of each shard; a shorter one alone.
+    pub(crate) fn together(&self, first: u64, len: u64) -> Range<u64> {
+        let full = len / self.stripe_bytes();
+        first..(first + (TOGETHER_BYTES / self.unit).max(1)).min(full).max(first + 1)
     }
 
     /// Where in its shard a stripe's unit begins.

@@ -1,11 +1,13 @@
 //! Writing shards anew from the others of their segment: same name, same bytes, so that whoever reads or rebuilds it meanwhile is not in the way.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::codec::{self, Encoder};
 use super::segment::{CodedSegment, Troubles};
+use super::shard::UNIT_CRC_LEN;
 use crate::os::{self, File};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// What came of it.
 #[derive(Default)]
@@ -62,12 +64,19 @@ impl Rebuilding<'_> {
         let (segment, layout) = (self.segment, *self.segment.layout());
         let len = segment.len()?;
         let mut encoder = Encoder::new(layout)?;
-        for stripe in 0..layout.stripes(len) {
-            let troubles = &mut self.rebuilt.damaged;
-            let mut units = segment.read_stripe(stripe, len, &|index| !wanted.contains(&index), troubles)?;
-            codec::decode(&layout, &mut units, segment.coded_len(stripe, len))?;
-            self.write_stripe(stripe, len, &units, &mut encoder)?;
-            advance(layout.stripe_bytes() + self.targets.len() as u64 * layout.unit)?;
+        let mut next = 0;
+        while next < layout.stripes(len) {
+            let mut stripes = layout.together(next, len);
+            let mut read = self.read(&stripes, len, wanted);
+            if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::DrivesLost) {
+                // Too few shards are right in all of these stripes; there may be enough in each.
+                stripes = next..next + 1;
+                read = self.read(&stripes, len, wanted);
+            }
+            self.write(&stripes, len, &read?, &mut encoder)?;
+            next = stripes.end;
+            let (count, shards) = (stripes.end - stripes.start, layout.data + self.targets.len());
+            advance(count * shards as u64 * layout.unit)?;
         }
         for target in std::mem::take(&mut self.targets) {
             match self.end(&target, len) {
@@ -96,47 +105,59 @@ impl Rebuilding<'_> {
         Ok(Target { index, staged })
     }
 
-    fn write_stripe(
+    /// The data of some stripes, by shard, from what is not wanted.
+    fn read(
         &mut self,
-        stripe: u64,
+        stripes: &Range<u64>,
+        len: u64,
+        wanted: &BTreeSet<usize>,
+    ) -> Result<Vec<Option<Vec<u8>>>> {
+        let (segment, damaged) = (self.segment, &mut self.rebuilt.damaged);
+        let mut units = segment.read_stripes(stripes, len, &|index| !wanted.contains(&index), damaged)?;
+        codec::decode(segment.layout(), &mut units)?;
+        Ok(units)
+    }
+
+    fn write(
+        &mut self,
+        stripes: &Range<u64>,
         len: u64,
         units: &[Option<Vec<u8>>],
         encoder: &mut Encoder,
     ) -> Result<()> {
         let layout = *self.segment.layout();
-        let unit = |index: usize| {
-            let unit_len = layout.unit_len(index, stripe, len) as usize;
-            units
-                .get(index)
-                .and_then(Option::as_deref)
-                .and_then(|unit| unit.get(..unit_len))
-                .unwrap_or_default()
-        };
-        for index in 0..layout.data {
-            self.write_unit(index, stripe, unit(index));
+        let count = (stripes.end - stripes.start) as usize;
+        let units = units.iter().take(layout.data).enumerate().map(|(index, units)| {
+            let len = layout.unit_len(index, stripes.start, len) as usize * count;
+            units.as_deref().and_then(|units| units.get(..len)).unwrap_or_default()
+        });
+        for (index, units) in units.clone().enumerate() {
+            self.write_units(index, stripes, units);
         }
         if self.targets.iter().any(|target| target.index >= layout.data) {
-            let data: Vec<&[u8]> = (0..layout.data).map(unit).collect();
-            encoder.encode(&data.concat(), |index, unit| {
-                self.write_unit(layout.data + index, stripe, unit);
+            encoder.encode(units, |index, units| {
+                self.write_units(layout.data + index, stripes, units);
                 Ok(())
             })?;
         }
         Ok(())
     }
 
-    /// Writes the unit of a shard, if it is one of those wanted.
-    fn write_unit(&mut self, index: usize, stripe: u64, unit: &[u8]) {
+    /// Writes the units of a shard, if it is one of those wanted.
+    fn write_units(&mut self, index: usize, stripes: &Range<u64>, units: &[u8]) {
         let Some(place) = self.targets.iter().position(|target| target.index == index) else { return };
-        if unit.is_empty() {
+        let unit_len = units.len() / (stripes.end - stripes.start) as usize;
+        if unit_len == 0 {
             return;
         }
-        let file = &self.targets[place].staged;
-        let at = self.segment.layout().unit_at(stripe);
-        let crc = self.segment.shard(index).unit_crc(stripe, unit);
-        let written =
-            file.write_all_at(unit, at).and_then(|()| file.write_all_at(&crc, at + unit.len() as u64));
-        if let Err(error) = written {
+        let name = self.segment.shard(index);
+        let mut stored = Vec::with_capacity(units.len() + units.len() / unit_len * UNIT_CRC_LEN as usize);
+        for (unit, stripe) in units.chunks(unit_len).zip(stripes.clone()) {
+            stored.extend_from_slice(unit);
+            stored.extend_from_slice(&name.unit_crc(stripe, unit));
+        }
+        let at = self.segment.layout().unit_at(stripes.start);
+        if let Err(error) = self.targets[place].staged.write_all_at(&stored, at) {
             let target = self.targets.remove(place);
             self.fail(target, error);
         }

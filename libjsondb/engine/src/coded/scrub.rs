@@ -1,6 +1,7 @@
 //! Reading all shards to see whether they are as they were written, and writing anew those that are not.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::time::Instant;
 
 use super::codec::Encoder;
@@ -133,23 +134,52 @@ fn read_all(segment: &CodedSegment, progress: &mut Progress<'_>) -> Result<Read>
     };
     progress.expect((0..layout.shards()).map(|index| layout.shard_len(index, len)).sum());
     let mut encoder = Encoder::new(layout)?;
-    for stripe in 0..layout.stripes(len) {
-        let mut units = Vec::with_capacity(layout.shards());
-        for index in 0..layout.shards() {
-            match segment.read_unit(index, stripe, len) {
-                Ok(unit) => units.push(unit),
-                Err(error) => read.troubles.add(index, error)?,
+    let mut next = 0;
+    while next < layout.stripes(len) {
+        let stripes = layout.together(next, len);
+        next = stripes.end;
+        if read_together(segment, &stripes, len, &mut encoder, &mut read)? < layout.data {
+            // Too few shards are right in all of these stripes; there may be enough in each.
+            for stripe in stripes.clone() {
+                read.is_lost |= !is_enough(segment, stripe, len)?;
             }
         }
-        let bytes = units.iter().map(|unit| unit.len() as u64).sum();
+        let units = (0..layout.shards()).map(|index| layout.unit_len(index, stripes.start, len));
+        let bytes = units.sum::<u64>() * (stripes.end - stripes.start);
         read.bytes += bytes;
-        read.is_lost |= units.len() < layout.data;
-        if units.len() == layout.shards() {
-            check_parity(segment, &units, &mut encoder, &mut read.troubles)?;
-        }
         progress.advance(bytes)?;
     }
     Ok(read)
+}
+
+/// Reads and checks all units of some stripes; gives how many shards have them.
+fn read_together(
+    segment: &CodedSegment,
+    stripes: &Range<u64>,
+    len: u64,
+    encoder: &mut Encoder,
+    read: &mut Read,
+) -> Result<usize> {
+    let layout = segment.layout();
+    let mut units = Vec::with_capacity(layout.shards());
+    for index in 0..layout.shards() {
+        match segment.read_units(index, stripes, len) {
+            Ok(unit) => units.push(unit),
+            Err(error) => read.troubles.add(index, error)?,
+        }
+    }
+    if units.len() == layout.shards() {
+        check_parity(segment, &units, encoder, &mut read.troubles)?;
+    }
+    Ok(units.len())
+}
+
+/// Whether a stripe can be read.
+fn is_enough(segment: &CodedSegment, stripe: u64, len: u64) -> Result<bool> {
+    match segment.read_stripes(&(stripe..stripe + 1), len, &|_| true, &mut Troubles::default()) {
+        Err(error) if error.kind() == ErrorKind::DrivesLost => Ok(false),
+        read => read.map(|_| true),
+    }
 }
 
 /// The units of a stripe are each as they were written: so they fit together, or were written wrong.
@@ -160,7 +190,7 @@ fn check_parity(
     troubles: &mut Troubles,
 ) -> Result<()> {
     let (data, parity) = units.split_at(segment.layout().data);
-    encoder.encode(&data.concat(), |index, unit| {
+    encoder.encode(data.iter().map(Vec::as_slice), |index, unit| {
         if parity.get(index).is_some_and(|found| found != unit) {
             let index = segment.layout().data + index;
             troubles

@@ -4,6 +4,7 @@
 //! nothing to read, the units that it touches are read whole, with their own checksums, and what is missing is restored from the rest of its
 //! stripe.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
@@ -292,59 +293,67 @@ impl CodedSegment {
             Ok(bytes) => return Ok(bytes.into()),
             Err(error) => troubles.add(index, error)?,
         }
-        let mut units = self.read_stripe(stripe, len, &|other| other != index, troubles)?;
-        let unit_len = self.layout().unit_len(index, stripe, len) as usize;
-        let coded_len = self.coded_len(stripe, len);
-        codec::decode(self.layout(), &mut units, coded_len)?;
+        let alone = stripe..stripe + 1;
+        let mut units = self.read_stripes(&alone, len, &|other| other != index, troubles)?;
+        codec::decode(self.layout(), &mut units)?;
         let mut bytes = units.get_mut(index).and_then(Option::take).unwrap_or_default();
-        bytes.truncate(unit_len);
+        bytes.truncate(self.layout().unit_len(index, stripe, len) as usize);
         let bytes: Arc<[u8]> = bytes.into();
         self.set.keep_restored(self.id, unit, Arc::clone(&bytes));
         Ok(bytes)
     }
 
-    /// Length of the units of a stripe, as the code sees them.
-    pub(super) fn coded_len(&self, stripe: u64, len: u64) -> usize {
-        self.layout().unit_len(self.layout().data, stripe, len) as usize
+    /// A unit of a shard, checked by its own checksum.
+    fn read_unit(&self, index: usize, stripe: u64, len: u64) -> Result<Vec<u8>> {
+        self.read_units(index, &(stripe..stripe + 1), len)
     }
 
-    /// A unit of a shard, checked by its own checksum.
-    pub(crate) fn read_unit(&self, index: usize, stripe: u64, len: u64) -> Result<Vec<u8>> {
-        let unit_len = self.layout().unit_len(index, stripe, len);
+    /// The units that a shard has of some stripes, one behind the other, each checked by its own checksum. Several stripes are full ones.
+    pub(super) fn read_units(&self, index: usize, stripes: &Range<u64>, len: u64) -> Result<Vec<u8>> {
+        let (layout, name) = (self.layout(), self.shard(index));
+        let unit_len = layout.unit_len(index, stripes.start, len);
         if unit_len == 0 {
             return Ok(Vec::new());
         }
-        let file = self.file(index)?;
-        let at = self.layout().unit_at(stripe);
-        let mut stored = vec![0; (unit_len + UNIT_CRC_LEN) as usize];
+        let stride = (unit_len + UNIT_CRC_LEN) as usize;
+        let (file, at) = (self.file(index)?, layout.unit_at(stripes.start));
+        let mut stored = vec![0; stride * (stripes.end - stripes.start) as usize];
         file.read_exact_at(&mut stored, at)?;
-        self.shard(index)
-            .open_unit(stripe, stored)
-            .ok_or_else(|| Error::corrupt(file.path(), at, "checksum of a unit of the shard"))
+        for (place, stripe) in stripes.clone().enumerate() {
+            let unit = place * stride..(place + 1) * stride;
+            if !name.is_unit(stripe, stored.get(unit.clone()).unwrap_or_default()) {
+                let at = at + unit.start as u64;
+                return Err(Error::corrupt(file.path(), at, "checksum of a unit of the shard"));
+            }
+            // Over the checksums before it.
+            stored.copy_within(unit.start..unit.end - UNIT_CRC_LEN as usize, place * unit_len as usize);
+        }
+        stored.truncate(unit_len as usize * (stripes.end - stripes.start) as usize);
+        Ok(stored)
     }
 
-    /// As many units of a stripe as are needed to know all of it, of those shards that are asked for: each as long as the code sees it. Notes what
-    /// it could not read; fails when that leaves too few.
-    pub(super) fn read_stripe(
+    /// As many units of some stripes as are needed to know all of them, of those shards that are asked for: each as long as the code sees it. Notes
+    /// what it could not read; fails when that leaves too few.
+    pub(super) fn read_stripes(
         &self,
-        stripe: u64,
+        stripes: &Range<u64>,
         len: u64,
         asked: &dyn Fn(usize) -> bool,
         troubles: &mut Troubles,
     ) -> Result<Vec<Option<Vec<u8>>>> {
         let layout = self.layout();
-        let coded_len = self.coded_len(stripe, len);
+        let coded_len = layout.unit_len(layout.data, stripes.start, len) * (stripes.end - stripes.start);
         let mut units: Vec<Option<Vec<u8>>> = vec![None; layout.shards()];
         let mut good = 0;
         for (index, unit) in units.iter_mut().enumerate() {
             // What lies behind the end of the segment is known without reading.
-            let is_known = layout.unit_len(index, stripe, len) == 0;
+            let is_known = layout.unit_len(index, stripes.start, len) == 0;
             if good == layout.data || !(asked(index) || is_known) {
                 continue;
             }
-            match self.read_unit(index, stripe, len) {
+            match self.read_units(index, stripes, len) {
                 Ok(mut bytes) => {
-                    bytes.resize(coded_len, 0);
+                    bytes.resize(coded_len as usize, 0);
                     *unit = Some(bytes);
                     good += 1;
                 }

@@ -72,7 +72,9 @@ impl CodedWriter {
         for (index, unit) in tail.chunks(layout.unit as usize).enumerate() {
             shards.write_unit(index, *stripes, unit)?;
         }
-        encoder.encode(&tail, |index, unit| shards.write_unit(layout.data + index, *stripes, unit))
+        encoder.encode(tail.chunks(layout.unit as usize), |index, unit| {
+            shards.write_unit(layout.data + index, *stripes, unit)
+        })
     }
 
     /// Writes what is left, and makes all shards durable; their names are not yet. To be called once.
