@@ -93,6 +93,11 @@ class Folder:
                 self._handle = call_handle(native.sop_database_open, context, self.options, len(self.options))
             return self._handle
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a native handle."""
+        return self._handle is not None
+
     def covers(self, asked: Folder) -> bool:
         """True when what `asked` names of a database is so in this one; what it leaves out is this one's."""
         return (

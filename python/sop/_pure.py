@@ -15,7 +15,7 @@ from .btree import Btree, BtreeOptions, IndexSpecification, Item
 from .context import Context
 from .errors import Error, StoreNotFoundError, ValidationError
 from .retry import backoff
-from .transaction import NIL, Transaction
+from .transaction import NIL, Transaction, abandon
 
 _R = TypeVar("_R")
 
@@ -23,6 +23,8 @@ _R = TypeVar("_R")
 _RETRIES_MAX = 1000
 _PAUSE_MAX = 0.002
 _BATCH = 1024
+# Items that are put again by themselves; more are taken in as they come, once.
+_MANY = 4096
 _MISSING: Any = object()
 
 
@@ -143,8 +145,28 @@ class PureMap:
                 yield (item.key, value) if parts == 0 else value
 
     def _put_many(self, items: Any) -> None:
-        given = [Item(*_pair(pair)) for pair in _pairs(items)]
-        self._write(lambda store: store.upsert(self._ctx, given))
+        pairs = (Item(*_pair(pair)) for pair in _pairs(items))
+        given: List[Item[Any, Any]] = list(islice(pairs, _MANY))
+        if len(given) < _MANY:
+            self._write(lambda store: store.upsert(self._ctx, given))
+        elif self._transaction is None:
+            with self._begin(True) as transaction:
+                self._load(transaction, given, pairs)
+        else:
+            try:
+                self._load(self._transaction, given, pairs)
+            except BaseException:  # a part was written, of which the caller knows nothing
+                abandon(self._transaction._begun())
+                raise
+
+    def _load(
+        self, transaction: Transaction, given: List[Item[Any, Any]], rest: Iterator[Item[Any, Any]]
+    ) -> None:
+        """Takes items in as they come."""
+        store = Btree.open(self._ctx, self._name, transaction)
+        while given:
+            store.upsert(self._ctx, given)
+            given = list(islice(rest, _MANY))
 
     def _pop(self, key: Any, default: Any = None) -> Any:
         def pop(store: Btree[Any, Any]) -> Any:

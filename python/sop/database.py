@@ -117,7 +117,18 @@ class Database:
         mode: int = TransactionMode.ForWriting,
         options: TransactionOptions | None = None,
     ) -> Transaction:
-        """Begins a transaction. Of `options`, mode and max_time count; folders in them must be this one's."""
+        """Begins a transaction. Folders and erasure_config in the options must be those of this database."""
+        transaction = self._new_transaction(ctx, mode, options)
+        transaction.begin()
+        return transaction
+
+    def _new_transaction(
+        self,
+        ctx: Context,
+        mode: int = TransactionMode.ForWriting,
+        options: TransactionOptions | None = None,
+    ) -> Transaction:
+        """As `begin_transaction`, of one that a `with` block begins, or its `begin`."""
         if options is None:
             options = TransactionOptions(mode)
         elif not isinstance(options, TransactionOptions):
@@ -127,9 +138,7 @@ class Database:
                 "stores_folders, erasure_config and db_type of the transaction options are not those "
                 "of this database: leave them out, or give them to Database"
             )
-        transaction = Transaction(ctx, options, _folder=self._folder)
-        transaction.begin()
-        return transaction
+        return Transaction(ctx, options, _folder=self._folder)
 
     def new_btree(
         self,

@@ -86,6 +86,13 @@ class Map(MutableMapping):  # type: ignore[type-arg]
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _with_context(self, ctx: Context) -> Map:
+        """The same map for calls with another context; itself inside a transaction, or closed."""
+        database, name, durability = self._origin
+        if self._transaction is not None or self._functions is _CLOSED or not database._folder.is_open:
+            return self
+        return database.open_map(ctx, name, durability=durability)
+
     def with_transaction(self, trans: Transaction) -> Map:
         """The same map inside a transaction, which has begun: its calls take effect with its commit."""
         inside = Map(self._within(trans), self._within, self._origin)

@@ -21,7 +21,7 @@ _R = TypeVar("_R")
 # How often `run` runs a function when nothing else is asked for.
 ATTEMPTS = 100
 # The longest pause before it does so again, in seconds.
-_PAUSE_MAX = 0.1
+PAUSE_MAX = 0.1
 
 
 def run(
@@ -48,7 +48,7 @@ def run(
         except Error as error:
             if not is_worth_another(error, attempt, attempts):
                 raise
-        time.sleep(backoff(attempt, _PAUSE_MAX))
+        time.sleep(backoff(attempt, PAUSE_MAX))
     raise AssertionError("the last attempt raises or returns")
 
 

@@ -204,12 +204,12 @@ class Transaction:
     ) -> None:
         state = self._begun()
         if exc_type is not None or state.finished:
-            _abandon(state)
+            abandon(state)
             return
         try:
             self.commit(self.ctx)
         except BaseException:
-            _abandon(state)
+            abandon(state)
             raise
 
     def begin(self) -> None:
@@ -274,7 +274,7 @@ def transaction_handle(trans: Transaction, path: str | None = None) -> Handle:
     return state.handle
 
 
-def _abandon(state: _State) -> None:
+def abandon(state: _State) -> None:
     """Rolls back what is still open: the error on its way out is the one to tell."""
     try:
         if call_flag(native.sop_transaction_is_active, state.handle.value):
