@@ -87,7 +87,11 @@ class VectorStore(Mirror, of=_vector.VectorStore):
 
 
 class ModelStore(Mirror, of=_model.ModelStore):
-    """A model store."""
+    """A model store. Its files (`open_artifact`, `writer`) are those of the store itself, `models.sync`."""
+
+
+# Calls of a file are not awaited.
+del ModelStore.open_artifact, ModelStore.writer
 
 
 class _Databases:
