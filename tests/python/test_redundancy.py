@@ -134,9 +134,26 @@ def test_a_coded_database_is_not_opened_without_its_drives(ctx: Context, coded: 
 
 def test_drives_of_another_database_are_refused(ctx: Context, coded: Place, tmp_path: Path) -> None:
     settle(ctx, coded)
-    with pytest.raises(ValidationError, match="another database|of database"):
+    with Database(ctx, storage_path=tmp_path / "other") as db:
+        fill(ctx, db, 0, 1)
+    with pytest.raises(ValidationError, match="database"):
         db = Database(ctx, storage_path=tmp_path / "other", erasure_config=coded.erasure)
         db.begin_transaction(ctx)
+
+
+def test_the_folder_of_a_coded_database_may_be_lost_as_well(ctx: Context, coded: Place) -> None:
+    settle(ctx, coded)
+    replace(coded.folders[0])
+    with coded.open(ctx) as db:
+        check(ctx, db)
+        fill(ctx, db, COUNT, COUNT + 10)
+        assert "copy 0" in db.status(ctx).summary
+        made = db.repair(ctx)
+        assert made.copies == [0]
+        assert db.status(ctx).summary == "healthy"
+    shutil.rmtree(coded.drives[0])
+    with coded.open(ctx) as db:
+        check(ctx, db, COUNT + 10)
 
 
 def test_options_of_a_transaction_name_a_coded_database(ctx: Context, coded: Place) -> None:

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use crate::checkpoint::Background;
 use crate::commit::CommitQueue;
 use crate::copies::pins::{self, Pins};
+use crate::copies::places;
 use crate::folder::{self, Format};
 use crate::log::LogEnd;
 use crate::log::tail::TailFile;
@@ -124,7 +125,7 @@ impl Database {
         sharing: Sharing,
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> Result<Database> {
-        let folder = if options.mirrors.is_empty() {
+        let folder = if !places::has_copies(options) {
             if !folder.is_dir() {
                 os::create_folder(folder)?;
             }
@@ -380,6 +381,9 @@ impl Inner {
 
     /// Why nothing can be written through this handle, when it was opened without the means to.
     pub(crate) fn read_only(&self) -> Error {
+        if let Some(refused) = self.folders.copies.as_ref().and_then(|copies| copies.refused()) {
+            return refused.clone();
+        }
         let what = format!("{} cannot be written: it was opened for reading only", self.folder.display());
         Error::new(ErrorKind::ReadOnlyFolder, what)
     }

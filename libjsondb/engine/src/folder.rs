@@ -82,7 +82,7 @@ pub(crate) const CHECKPOINT_LOCK: &str = "CHECKPOINT";
 
 /// Opens the files of a folder, making the database when there is none.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
-    if !options.mirrors.is_empty() {
+    if copies::places::has_copies(options) {
         return copies::open::open(folder, options, sharing);
     }
     for attempt in 1..=OPEN_ATTEMPTS {

@@ -148,7 +148,11 @@ impl Database {
         lost: &[usize],
         progress: &mut Progress<'_>,
     ) -> Result<RedundancyStatus> {
-        self.with_existing(cancel, |engine| engine.reinstate(None, lost, progress))?;
+        self.with_existing(cancel, |engine| {
+            engine.reinstate(None, lost, progress)?;
+            // Opened while too few copies were there, it can only read: the next use opens it anew.
+            if engine.is_writable() { Ok(()) } else { engine.close() }
+        })?;
         self.status(cancel)
     }
 }

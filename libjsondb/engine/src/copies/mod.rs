@@ -6,6 +6,7 @@
 //! * `view`: the log over the copies in force;
 //! * `change`, `gather`: from one epoch to the next, and the log that it begins with;
 //! * `attempt`: one's own slot on all copies;
+//! * `places`: which folders may hold them;
 //! * `open`: finding the copies of a database, and making them;
 //! * `reinstate`: bringing one up to date;
 //! * `segment`: what is not spread over drives, on each copy;
@@ -18,6 +19,7 @@ mod gather;
 pub(crate) mod label;
 pub(crate) mod open;
 pub(crate) mod pins;
+pub(crate) mod places;
 mod reinstate;
 mod report;
 pub(crate) mod segment;
@@ -26,7 +28,7 @@ mod tests;
 pub(crate) mod view;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use uuid::Uuid;
 
@@ -75,11 +77,24 @@ pub(crate) struct Copies {
     in_force: Mutex<Arc<View>>,
     /// One change at a time in this process.
     changing: Mutex<()>,
+    /// Why they could be opened for reading only.
+    refused: OnceLock<Error>,
 }
 
 impl Copies {
     fn new(database: Uuid, all: Vec<CopyFolder>, in_force: View) -> Copies {
-        Copies { database, all, in_force: Mutex::new(Arc::new(in_force)), changing: Mutex::default() }
+        Copies {
+            database,
+            all,
+            in_force: Mutex::new(Arc::new(in_force)),
+            changing: Mutex::default(),
+            refused: OnceLock::new(),
+        }
+    }
+
+    /// Why nothing can be written, when too few copies were there at the opening.
+    pub(crate) fn refused(&self) -> Option<&Error> {
+        self.refused.get()
     }
 
     fn lock_in_force(&self) -> MutexGuard<'_, Arc<View>> {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::change::Wanted;
-use super::epoch::{self, COPIES_MAX, CopySet, Epoch};
+use super::epoch::{self, CopySet, Epoch};
 use super::gather::Log;
 use super::label::{self, Label};
 use super::pins::{self, Pins};
+use super::places::{Place, Places};
 use super::view::View;
 use super::{Copies, CopyFolder, CopyRole, is_failure};
 use crate::coded::{Access, Sets};
@@ -26,23 +27,20 @@ use crate::{Error, ErrorKind, Options, Result, Seq};
 
 /// Opens a database over the copies in these folders, of which the first is `folder`; makes them where there are none yet.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
-    let given: Vec<PathBuf> = std::iter::once(folder)
-        .chain(options.mirrors.iter().map(PathBuf::as_path))
-        .map(os::canonical_or_absolute)
-        .collect();
-    if given.len() > COPIES_MAX {
-        return Err(Error::new(ErrorKind::Invalid, format!("more than {COPIES_MAX} folders")));
-    }
+    let places = Places::new(folder, options)?;
     let owner = crate::random_u64();
-    let copies = match find(&given, owner)? {
+    let copies = match find(&places, owner)? {
         Some(copies) => copies,
         None => {
-            make(&given, options, sharing)?;
-            find(&given, owner)?.ok_or_else(|| Error::missing(&given[0].join(label::NAME)))?
+            make(&places.to_make(), options, sharing)?;
+            find(&places, owner)?.ok_or_else(|| Error::missing(&folder.join(label::NAME)))?
         }
     };
     let copies = Arc::new(copies);
     match copies.change(Wanted::default()).and_then(|()| over_copies(&copies, options, sharing)) {
+        Err(error) if error.kind() == ErrorKind::DrivesLost && !copies.has_a_folder() => {
+            Err(copies.whose_drives(error))
+        }
         Err(error) if matches!(error.kind(), ErrorKind::DrivesLost | ErrorKind::ReadOnlyFolder) => {
             read_only(&copies, options, error)
         }
@@ -50,58 +48,85 @@ pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result
     }
 }
 
+impl Copies {
+    /// True when one of the folders that are for copies alone is one.
+    fn has_a_folder(&self) -> bool {
+        let is_folder = |copy: &&CopyFolder| matches!(copy.role, CopyRole::Folder(_));
+        self.all.iter().filter(is_folder).any(|copy| self.is_labelled(copy))
+    }
+
+    /// Why too few drives, and no folder, are there: perhaps they are not those of the database that was meant.
+    fn whose_drives(&self, error: Error) -> Error {
+        let what = format!(
+            "{error}. (For a new database give other drives: these hold another database, {})",
+            self.database
+        );
+        Error::new(ErrorKind::DrivesLost, what)
+    }
+}
+
 /// Fails where a folder that is opened as it is is one of several copies.
 pub(crate) fn check_alone(folder: &Path) -> Result<()> {
     let Some(label) = Label::read(folder)? else { return Ok(()) };
+    let on_drives = label.roles.iter().any(|role| matches!(role, CopyRole::Drive { .. }));
     let what = format!(
-        "{} is one of {} copies of a database: give the other folders as well (stores_folders)",
+        "{} is one of {} copies of a database: give the others as well ({})",
         folder.display(),
-        label.roles.len()
+        label.roles.len(),
+        if on_drives { "its erasure coding, with the folders of the drives" } else { "stores_folders" }
     );
     Err(Error::new(ErrorKind::Invalid, what))
 }
 
-/// The copies in these folders, each by its label, not by its place; folders without one are those that are missing. None: no folder has one.
-fn find(given: &[PathBuf], owner: u64) -> Result<Option<Copies>> {
+/// The copies in these places, each by its label, not by where it is; those without one are missing. None: no place has one.
+fn find(places: &Places, owner: u64) -> Result<Option<Copies>> {
     let mut labels = Vec::new();
-    for path in given {
-        match Label::read(path) {
+    for place in places.folders.iter().chain(&places.drives) {
+        match Label::read(&place.path) {
             Err(error) if !is_failure(&error) => return Err(error),
-            read => labels.push(read.ok().flatten()),
+            read => labels.push((place, read.ok().flatten())),
         }
     }
-    let Some(known) = labels.iter().flatten().next().cloned() else { return Ok(None) };
-    if known.roles.len() != given.len() {
+    let Some(known) = labels.iter().find_map(|(_, label)| label.clone()) else { return Ok(None) };
+    for (place, label) in &labels {
+        if label.is_none() && matches!(place.role, CopyRole::Folder(_)) {
+            match check_free(&place.path, known.database) {
+                Err(error) if !is_failure(&error) => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    let folders = known.roles.iter().filter(|role| matches!(role, CopyRole::Folder(_))).count();
+    if folders != places.folders.len() {
         let what = format!(
-            "the database has {} folders with metadata, and {} were given: give all of them, in any order",
-            known.roles.len(),
-            given.len()
+            "the database has {folders} folders (stores_folders), and {} were given: give all of them, in any order",
+            places.folders.len()
         );
         return Err(Error::new(ErrorKind::Invalid, what));
     }
-    let mut paths: Vec<Option<PathBuf>> = vec![None; given.len()];
-    for (path, label) in given.iter().zip(&labels) {
+    let mut paths: Vec<Option<PathBuf>> = vec![None; known.roles.len()];
+    for (place, label) in &labels {
         let Some(label) = label else { continue };
         if label.database != known.database || label.roles != known.roles {
             let what = format!(
                 "{} belongs to the database {}, the other folders to {}: give the folders of one",
-                path.display(),
+                place.path.display(),
                 label.database,
                 known.database
             );
             return Err(Error::new(ErrorKind::Invalid, what));
         }
-        if let Some(other) = paths[label.index].replace(path.clone()) {
-            let what = format!("{} and {} are the same copy", other.display(), path.display());
+        if let Some(other) = paths[label.index].replace(place.path.clone()) {
+            let what = format!("{} and {} are the same copy", other.display(), place.path.display());
             return Err(Error::new(ErrorKind::Invalid, what));
         }
     }
-    let mut rest =
-        given.iter().zip(&labels).filter(|(_, label)| label.is_none()).map(|(path, _)| path.clone());
+    let mut free: Vec<&Place> =
+        labels.iter().filter(|(_, label)| label.is_none()).map(|(place, _)| *place).collect();
     let mut all = Vec::new();
     for (index, (path, role)) in paths.into_iter().zip(&known.roles).enumerate() {
         let is_new = path.is_none();
-        let Some(path) = path.or_else(|| rest.next()) else { continue };
+        let path = path.or_else(|| take_free(&mut free, *role)).unwrap_or_else(|| not_given(places, *role));
         let copy = CopyFolder::new(index, *role, path, owner);
         if is_new {
             // Of one that died while it made them; what cannot be read now is not there.
@@ -110,6 +135,27 @@ fn find(given: &[PathBuf], owner: u64) -> Result<Option<Copies>> {
         all.push(copy);
     }
     Ok(Some(Copies::new(known.database, all, View::empty())))
+}
+
+/// A place without a copy, for one that is missing: the same one if there is one, else one of its kind.
+fn take_free(free: &mut Vec<&Place>, role: CopyRole) -> Option<PathBuf> {
+    let is_like = |place: &&Place| match (place.role, role) {
+        (CopyRole::Folder(_), CopyRole::Folder(_)) => true,
+        (CopyRole::Drive { set: one, .. }, CopyRole::Drive { set: other, .. }) => one == other,
+        _ => false,
+    };
+    let same = free.iter().position(|place| place.role == role);
+    let position = same.or_else(|| free.iter().position(is_like))?;
+    Some(free.remove(position).path.clone())
+}
+
+/// A path at which no copy is.
+fn not_given(places: &Places, role: CopyRole) -> PathBuf {
+    let home = places.folders.first().map(|place| place.path.clone()).unwrap_or_default();
+    match role {
+        CopyRole::Folder(index) => home.join(format!("folder-{index}-was-not-given")),
+        CopyRole::Drive { set, index } => home.join("set").join(format!("{set}-drive-{index}-was-not-given")),
+    }
 }
 
 /// The label comes last when copies are made.
@@ -201,12 +247,14 @@ fn read_only(copies: &Arc<Copies>, options: &Options, refused: Error) -> Result<
     let format = folder::read_format(&folder::format_path(&copy.path))?;
     let opened = folder::over_slots(&copy.path, &folders, options, format, slots, None)?;
     let folders = ReplicaFolders { copies: Some(Arc::clone(copies)), ..folders };
+    // The first reason stays.
+    let _ = copies.refused.set(refused);
     Ok(Opened { folders, sharing: Sharing::Processes, ..opened })
 }
 
 /// Makes copies of a database that has none; makes the database, where there is none.
-fn make(given: &[PathBuf], options: &Options, sharing: Sharing) -> Result<()> {
-    let (home, mirrors) = given.split_first().ok_or_else(|| Error::new(ErrorKind::Invalid, "no folder"))?;
+fn make(places: &[Place], options: &Options, sharing: Sharing) -> Result<()> {
+    let home = &places.first().ok_or_else(|| Error::new(ErrorKind::Invalid, "no folder"))?.path;
     let owner = crate::random_u64();
     let folders = folder::replica_folders(home, owner);
     folder::create_or_find(home, &folders, options, sharing)?;
@@ -225,10 +273,10 @@ fn make(given: &[PathBuf], options: &Options, sharing: Sharing) -> Result<()> {
     let pins = pin::survey_to_open(&folder::pin_folder(home), owner, clock)?;
     pins.check_nobody(owner)?;
     switch::to(home, &folders, options, LogKind::Slots, sharing, &format, &pins)?;
-    let all: Vec<CopyFolder> = std::iter::once(home)
-        .chain(mirrors)
+    let all: Vec<CopyFolder> = places
+        .iter()
         .enumerate()
-        .map(|(index, path)| CopyFolder::new(index, CopyRole::Folder(index), path.clone(), owner))
+        .map(|(index, place)| CopyFolder::new(index, place.role, place.path.clone(), owner))
         .collect();
     write_copies(&all, format.uuid)
 }

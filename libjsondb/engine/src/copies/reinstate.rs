@@ -5,7 +5,7 @@ use std::path::Path;
 use super::change::Wanted;
 use super::epoch::CopySet;
 use super::label::Label;
-use super::{Copies, CopyFolder, open};
+use super::{Copies, CopyFolder, CopyRole, open};
 use crate::folder;
 use crate::os::{self, File};
 use crate::{Error, ErrorKind, Result};
@@ -30,6 +30,7 @@ impl Copies {
             return Err(Error::new(ErrorKind::Invalid, what));
         };
         open::check_free(&copy.path, self.database)?;
+        check_drive(copy)?;
         open::create_folders(copy)?;
         self.copy_from_members(copy, advance)?;
         let roles = self.all.iter().map(|copy| copy.role).collect();
@@ -60,9 +61,23 @@ impl Copies {
     }
 }
 
+/// Fails where the drive of a copy is not there: else it were written to where the drive is to be mounted.
+fn check_drive(copy: &CopyFolder) -> Result<()> {
+    match copy.path.parent() {
+        Some(drive) if matches!(copy.role, CopyRole::Drive { .. }) && !os::exists(drive)? => {
+            Err(Error::missing(drive))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Copies what is not log: FORMAT, manifests, segments. What is there is left as it is: names are never used again.
 pub(super) fn copy_files(from: &CopyFolder, to: &CopyFolder, advance: Advance<'_>) -> Result<()> {
-    let folders = [(from.segments(), to.segments(), ".seg"), (from.manifests(), to.manifests(), ".man")];
+    let folders = [
+        (from.segments(), to.segments(), ".seg"),
+        (from.manifests(), to.manifests(), ".man"),
+        (folder::set_folder(&from.path), folder::set_folder(&to.path), ""),
+    ];
     for (source, target, suffix) in folders {
         let (there, wanted) = (os::list(&target)?, os::list(&source)?);
         if wanted.is_empty() {

@@ -50,8 +50,14 @@ fn a_drive_of_another_database_is_not_taken() {
     drop(one.filled());
     two.options.coding[0].drives[1] = one.drive(0);
     let error = two.try_open().map(drop).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Invalid);
+    assert_eq!(error.kind(), ErrorKind::DrivesLost);
     assert!(error.message().contains("another database"), "{error}");
+    // Beside a database of its own.
+    let own = two.options.coding.remove(0);
+    drop(two.filled());
+    two.options.coding.push(own);
+    let error = two.try_open().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
     check(&one.open(), 0..200).unwrap();
 }
 
