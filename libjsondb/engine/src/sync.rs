@@ -12,7 +12,7 @@ use crate::os::File;
 use crate::planted::{Bug, is_planted};
 use crate::tree::Wait;
 use crate::wait::{acquire, acquire_unless};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The folder's sync lock, as the threads of this process share it.
 pub(crate) struct SyncLock {
@@ -113,8 +113,9 @@ impl Inner {
         let synced = match self.tail().and_then(|tail| tail.read()) {
             Ok(Some(tail)) if tail.durable.mark.end >= end => Ok(()),
             Ok(Some(tail)) => self.sync_log(position, tail),
-            // Without a whole announcement nobody knows what the sync has to cover.
-            Ok(None) => Err(Error::corrupt(&self.folders.log.path.join("TAIL"), 0, "the announced end")),
+            // Without a whole announcement nobody knows what the sync has to cover. It is no damage: the next one to open the folder makes
+            // it anew. (Where locks are lost two processes may write it at a time.)
+            Ok(None) => Err(Error::new(ErrorKind::Io, "log/TAIL does not say where the log ends")),
             Err(error) => Err(error),
         };
         drop(locked);
