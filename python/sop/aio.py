@@ -91,7 +91,8 @@ class ModelStore(Mirror, of=_model.ModelStore):
 
 
 # Calls of a file are not awaited.
-del ModelStore.open_artifact, ModelStore.writer
+for _name in ("open_artifact", "writer"):
+    delattr(ModelStore, _name)
 
 
 class _Databases:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import io
 import os
 import subprocess
@@ -129,6 +130,16 @@ def test_an_artefact_is_read_as_a_file(ctx: Context, models: ModelStore) -> None
         file.seek(2_000_000)
         assert file.read(100) == data[2_000_000:2_000_100]
         assert file.tell() == 2_000_100
+
+
+def test_the_file_of_an_artefact_holds_its_context(ctx: Context, models: ModelStore) -> None:
+    models.save(ctx, "c", "n", Model("m"), b"bytes")
+    with models.writer(Context(), "c", "n", Model("m")) as file:
+        gc.collect()
+        file.write(b"more")
+    with models.open_artifact(Context(), "c", "n") as file:
+        gc.collect()
+        assert file.read() == b"more"
 
 
 def test_an_artefact_is_written_as_a_file(ctx: Context, models: ModelStore) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator
 
 from .. import _json
 from .._library import Handle, call, call_handle, call_number, native
+from ..context import Context, context_id
 from ..errors import ValidationError
 
 # What goes over at once. The library keeps an artefact in chunks of a mebibyte.
@@ -25,11 +26,13 @@ class ArtifactWriter(io.RawIOBase):
     number of the version, once it is saved. `names` are category and name, each with its length.
     """
 
-    def __init__(self, context: int, store: Handle, names: Any, model: bytes, format: bytes) -> None:
+    def __init__(self, ctx: Context, store: Handle, names: Any, model: bytes, format: bytes) -> None:
         super().__init__()
-        arguments = (context, store.value, *names, format, len(format))
+        # Held: a context that nobody holds is removed.
+        self._ctx = ctx
+        self._context = context_id(ctx)
+        arguments = (self._context, store.value, *names, format, len(format))
         self._upload: Handle | None = call_handle(native.sop_model_upload, *arguments)
-        self._context = context
         self._model = model
         self.version: int | None = None
 
@@ -87,9 +90,11 @@ class ArtifactWriter(io.RawIOBase):
 class ArtifactReader(io.RawIOBase):
     """The artefact of a version as a file."""
 
-    def __init__(self, context: int, store: Handle, names: Any, version: int, size: int) -> None:
+    def __init__(self, ctx: Context, store: Handle, names: Any, version: int, size: int) -> None:
         super().__init__()
-        self._context = context
+        # Held: a context that nobody holds is removed.
+        self._ctx = ctx
+        self._context = context_id(ctx)
         self._store = store
         self._names = names
         self._version = version

@@ -306,8 +306,8 @@ class ModelStore(Opened):
             kind = found.artifact.format if found.artifact else ""
             return _estimator.load(kind, cast(BinaryIO, file), trusted)
 
-    def _of_names(self, ctx: Context, category: str, name: str) -> tuple[int, Handle, Any]:
-        return context_id(ctx), self._handle, _texts(category, name)
+    def _of_names(self, ctx: Context, category: str, name: str) -> tuple[Context, Handle, Any]:
+        return ctx, self._handle, _texts(category, name)
 
     def _of(self, ctx: Context) -> tuple[int, int]:
         return context_id(ctx), self._handle.value
