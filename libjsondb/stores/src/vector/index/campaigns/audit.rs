@@ -67,7 +67,15 @@ fn hits(
     k: usize,
     filter: Option<serde_json::Value>,
 ) -> Verdict<BTreeSet<String>> {
-    let options = QueryOptions { vector: vector.to_vec(), k: k as i64, filter, ..QueryOptions::default() };
+    // Of more rows than are searched exactly in any case a lower recall may miss one, rightly.
+    let target_recall = Some(1.0);
+    let options = QueryOptions {
+        vector: vector.to_vec(),
+        k: k as i64,
+        filter,
+        target_recall,
+        ..QueryOptions::default()
+    };
     let hits = store.query(&CancelToken::new(), &options)?;
     for hit in &hits {
         let Some(item) = rows.get(&hit.id) else { return wrong(format!("{:?} is not there", hit.id)) };
