@@ -174,6 +174,11 @@ impl Drive {
         self.failed_at.store((os::uptime().as_millis() as u64).max(1), Ordering::Relaxed);
     }
 
+    /// It did not fail when it was tried again.
+    pub(crate) fn work(&self) {
+        self.failed_at.store(0, Ordering::Relaxed);
+    }
+
     /// True when it failed so lately that it is not tried again.
     pub(crate) fn rests(&self) -> bool {
         let failed_at = Duration::from_millis(self.failed_at.load(Ordering::Relaxed));

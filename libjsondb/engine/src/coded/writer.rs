@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::codec::Encoder;
+use super::drive::Drive;
 use super::layout::Layout;
 use super::segment::CodedSegment;
 use super::set::Set;
@@ -97,24 +98,35 @@ impl CodedWriter {
 
 impl Shards {
     fn create(set: &Arc<Set>, id: SegmentId) -> Result<Shards> {
-        let layout = set.layout();
-        let mut shards = Shards { set: Arc::clone(set), id, files: Vec::new(), failures: Vec::new() };
-        let resting = set.drives.iter().filter(|drive| drive.rests()).count();
-        for index in 0..layout.shards() {
-            shards.files.push(None);
-            // Without those that rest there may be too few.
-            if resting <= layout.parity && shards.set.drives[index].rests() {
-                let what = format!("{} failed a moment ago", shards.set.drives[index].path.display());
+        let count = set.layout().shards();
+        let files = (0..count).map(|_| None).collect();
+        let mut shards = Shards { set: Arc::clone(set), id, files, failures: Vec::new() };
+        let (resting, others): (Vec<usize>, Vec<usize>) =
+            (0..count).partition(|index| set.drives.get(*index).is_some_and(Drive::rests));
+        others.into_iter().try_for_each(|index| shards.begin(index))?;
+        let spare = set.layout().parity.saturating_sub(shards.failures.len());
+        // Without them all there may be too few.
+        let may_rest = resting.len() <= spare;
+        for index in resting {
+            if may_rest {
+                let what = format!("{} failed a moment ago", set.drives[index].path.display());
                 shards.failures.push(Error::new(ErrorKind::Io, what));
-                continue;
-            }
-            match shards.create_file(index) {
-                Ok(file) => shards.files[index] = Some(file),
-                Err(error) => shards.give_up(index, error)?,
+            } else {
+                shards.begin(index)?;
             }
         }
-        shards.check()?;
         Ok(shards)
+    }
+
+    fn begin(&mut self, index: usize) -> Result<()> {
+        match self.create_file(index) {
+            Ok(file) => {
+                self.set.drives[index].work();
+                self.files[index] = Some(file);
+            }
+            Err(error) => self.give_up(index, error)?,
+        }
+        Ok(())
     }
 
     fn create_file(&self, index: usize) -> Result<File> {
@@ -152,12 +164,11 @@ impl Shards {
             file.write_all_at(&name.encode_trailer(len), layout.trailer_at(index, len))?;
             if is_planted(Bug::NameSegmentBeforeSync) { Ok(()) } else { file.sync() }
         };
-        let open = self.files.iter().enumerate().filter_map(|(index, file)| Some((index, file.as_ref()?)));
-        let ended = os::in_parallel(open.collect(), |(index, file)| (index, end(index, file)));
-        for (index, ended) in ended {
-            match ended {
-                Ok(()) => {}
-                Err(error) => self.give_up(index, error)?,
+        let open: Vec<(usize, &File)> =
+            self.files.iter().enumerate().filter_map(|(index, file)| Some((index, file.as_ref()?))).collect();
+        for (index, ended) in os::at_once(&open, |(index, file)| (*index, end(*index, file))) {
+            if let Err(error) = ended {
+                self.give_up(index, error)?;
             }
         }
         self.check()
@@ -215,15 +226,12 @@ pub(crate) fn sync_names(segments: &mut [&mut Shards]) -> Result<()> {
         segments.iter().flat_map(|shards| shards.folders()).map(Path::to_owned).collect();
     folders.sort();
     folders.dedup();
-    let synced = os::in_parallel(folders, |folder| {
-        let synced = os::sync_folder(&folder);
-        (folder, synced)
-    });
-    for (folder, synced) in synced {
+    let synced = os::at_once(&folders, |folder| os::sync_folder(folder));
+    for (folder, synced) in folders.iter().zip(synced) {
         let Err(error) = synced else { continue };
         for shards in segments.iter_mut() {
             let has_it =
-                |index: &usize| shards.files[*index].is_some() && shards.set.drives[*index].folder == folder;
+                |index: &usize| shards.files[*index].is_some() && shards.set.drives[*index].folder == *folder;
             if let Some(index) = (0..shards.files.len()).find(has_it) {
                 shards.give_up(index, error.clone())?;
             }

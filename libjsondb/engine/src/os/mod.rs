@@ -7,7 +7,6 @@ use std::io;
 #[cfg(all(unix, not(test)))]
 use std::os::unix::fs as unix_fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use fs2::FileExt as _;
@@ -491,35 +490,10 @@ pub(crate) fn start_thread(name: &str, work: impl FnOnce() + Send + 'static) -> 
     std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
 }
 
-/// Does something with each item at once, each on a thread of its own; where none can be had, one after the other.
-pub(crate) fn in_parallel<T: Send, R: Send>(items: Vec<T>, work: impl Fn(T) -> R + Sync) -> Vec<R> {
-    // What tests record is in the same order each time.
-    if cfg!(any(test, feature = "recording")) || items.len() < 2 {
-        return items.into_iter().map(work).collect();
-    }
-    let places: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
-    let take = |place: &Mutex<Option<T>>| {
-        let item = place.lock().unwrap_or_else(PoisonError::into_inner).take();
-        item.map(&work)
-    };
-    std::thread::scope(|scope| {
-        let start = |place| std::thread::Builder::new().spawn_scoped(scope, move || take(place));
-        let started: Vec<_> = places.iter().map(|place| start(place).ok()).collect();
-        let ended = started.into_iter().zip(&places).map(|(thread, place)| match thread {
-            Some(thread) => thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            None => take(place),
-        });
-        ended.collect::<Vec<_>>()
-    })
-    .into_iter()
-    .flatten()
-    .collect()
-}
-
 /// Does the same to several things at once, as each waits for a drive of its own; on this thread where no other can be had.
 pub(crate) fn at_once<T: Sync, R: Send>(things: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    #[cfg(all(test, unix))]
-    if simulated::is_here() {
+    // What tests record is in the same order each time, and a simulated machine has no threads.
+    if cfg!(any(test, feature = "recording")) {
         return things.iter().map(act).collect();
     }
     let Some((last, others)) = things.split_last() else { return Vec::new() };

@@ -142,7 +142,7 @@ impl SegmentFile {
         }
     }
 
-    /// Fills `bytes` with what is at `offset`. What was read of one that is spread over drives is taken for damaged, and restored, unless `is_right`.
+    /// Fills `bytes` with what is at `offset`, which is damaged unless `is_right`. Of one that is spread over drives it is restored then.
     pub(crate) fn read_at(
         &self,
         bytes: &mut [u8],
@@ -150,7 +150,16 @@ impl SegmentFile {
         is_right: impl Fn(&[u8]) -> bool,
     ) -> Result<()> {
         match self {
-            SegmentFile::Plain(file) => file.read_exact_at(bytes, offset),
+            SegmentFile::Plain(file) => {
+                file.read_exact_at(bytes, offset)?;
+                match is_right(bytes) {
+                    true => Ok(()),
+                    false => {
+                        let what = format!("checksum of {} bytes", bytes.len());
+                        Err(Error::corrupt(file.path(), offset, what))
+                    }
+                }
+            }
             SegmentFile::Coded(segment) => segment.read_at(bytes, offset, is_right),
         }
     }
@@ -311,7 +320,8 @@ impl Segments {
 
     /// A blob of a segment that cannot be read where it is open, from another copy.
     fn read_elsewhere(&self, blob: &BlobRef, failed: Error) -> Result<Vec<u8>> {
-        let Some(copies) = self.copies.as_ref().filter(|_| blob.segment.set() == NOT_CODED) else {
+        let Some(copies) = self.copies.as_ref().filter(|_| self.sets.get(blob.segment.set()).is_none())
+        else {
             return Err(failed);
         };
         self.files.remove(&blob.segment);
@@ -342,6 +352,13 @@ impl Segments {
         let path = self.plain_path(id);
         match self.open_file(id)? {
             Some(file) => Ok(SegmentFile::Plain(Arc::new(file))),
+            // Another process opened the database with a set that this one was not given.
+            None if id.set() != NOT_CODED => {
+                let what = format!(
+                    "segment {id} lies on drives of erasure coding that came later: open the database again, with it"
+                );
+                Err(Error::missing(&path).with_message(what))
+            }
             None if self.has_pin => Err(Error::missing(&path)),
             None => {
                 let what =
@@ -374,10 +391,6 @@ impl Segments {
         }
         let mut bytes = vec![0; blob.stored_len as usize];
         file.read_at(&mut bytes, blob.offset, |bytes| is_intact(bytes, blob.crc))?;
-        if !is_intact(&bytes, blob.crc) {
-            let what = format!("checksum of {} bytes", blob.stored_len);
-            return Err(Error::corrupt(&file.path(), blob.offset, what));
-        }
         Ok(bytes)
     }
 

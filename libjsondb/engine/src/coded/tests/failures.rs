@@ -148,3 +148,20 @@ fn a_drive_that_fails_while_it_is_repaired_is_told_and_another_is_finished() {
         assert!(with_progress(|progress| database.scrub(progress)).unwrap().findings.is_empty());
     }
 }
+
+#[test]
+fn a_drive_that_failed_a_moment_ago_is_tried_where_it_is_needed() {
+    let bench = Bench::new(2, 1);
+    let database = bench.filled();
+    fill(&database, 200..220);
+    break_drive(&bench.drive(0).canonicalize().unwrap(), 0, EIO);
+    database.checkpoint().unwrap();
+    bench.mend_drives();
+    fill(&database, 220..240);
+    let only = Some(("create", "1"));
+    let faults = Faults { only, after: 0, count: u64::MAX, fault: Fault::Error(EIO) };
+    faults::set(&bench.drive(1).canonicalize().unwrap(), faults);
+    database.checkpoint().unwrap();
+    bench.mend_drives();
+    check(&database, 0..240).unwrap();
+}
