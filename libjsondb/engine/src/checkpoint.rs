@@ -10,10 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use crate::append::ROTATE_BYTES;
 use crate::collect;
 use crate::commit::POLL;
-use crate::copies::is_failure;
 use crate::database::Inner;
 use crate::folder;
-use crate::log::CheckpointRecord;
+use crate::log::{CheckpointRecord, LogFolder};
 use crate::manifest::{Manifest, ManifestRef, SegmentUse};
 use crate::memtable::Memtable;
 use crate::os::{self, File};
@@ -21,7 +20,6 @@ use crate::planted::{Bug, is_planted};
 use crate::run::Run;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::{Merge, Snapshot, Source};
-use crate::tree::Wait;
 use crate::tree::build::{Accounting, Builder, Built};
 use crate::tree::changes::{Change, Changes, WholeLeaf};
 use crate::wait::acquire;
@@ -215,29 +213,30 @@ impl Inner {
         replica.pending_bytes() >= LEFT_BYTES_MAX || replica.leaves_log(LEFT_BYTES_MAX)
     }
 
-    /// On the first copy that can be written, of a database that is several: the lock is for economy.
-    fn checkpoint_lock(&self) -> Result<File> {
-        let lock =
-            || File::open_or_create_to_lock(&self.folders.first_log().path.join(folder::CHECKPOINT_LOCK));
-        match (lock(), &self.folders.copies) {
-            (Err(error), Some(_)) if is_failure(&error) => {
-                // It is dropped where it is looked at.
-                self.refresh(Wait::AsLongAsNeeded)?;
-                lock()
+    /// On the first copy that can be written, of a database that is several: the lock is for economy. None: another process has it.
+    fn checkpoint_lock(
+        &self,
+        purpose: Purpose,
+        still_wanted: impl Fn() -> Result<()>,
+    ) -> Result<Option<File>> {
+        let lock = |log: &LogFolder| {
+            let lock = File::open_or_create_to_lock(&log.path.join(folder::CHECKPOINT_LOCK))?;
+            if matches!(purpose, Purpose::Background | Purpose::Opened) {
+                return Ok(lock.try_lock()?.then_some(lock));
             }
-            (lock, _) => lock,
+            let check = || self.check_usable().and_then(|()| still_wanted());
+            acquire(&lock, self.options.lock_timeout, check).map(|()| Some(lock))
+        };
+        match &self.folders.copies {
+            None => lock(&self.folders.log),
+            Some(copies) => copies.first_that(|copy| lock(&copy.log)),
         }
     }
 
     /// Makes one checkpoint, unless its purpose is reached without. `still_wanted` is asked while waiting for another process.
     fn checkpoint(&self, purpose: Purpose, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
         let known = self.current.load().manifest.name;
-        let lock = self.checkpoint_lock()?;
-        if !matches!(purpose, Purpose::Background | Purpose::Opened) {
-            acquire(&lock, self.options.lock_timeout, || self.check_usable().and_then(|()| still_wanted()))?;
-        } else if !lock.try_lock()? {
-            return Ok(());
-        }
+        let Some(_lock) = self.checkpoint_lock(purpose, &still_wanted)? else { return Ok(()) };
         // Commits and checkpoints of others up to here, which are durable before the tree is made of them. Most of them before the lock
         // is taken: nobody commits while it is.
         self.flush()?;

@@ -18,6 +18,7 @@ use crate::planted::{Bug, is_planted};
 use crate::replica::SLOTS_LEFT;
 use crate::segment::SegmentId;
 use crate::shared::SharedLog;
+use crate::shared::folder::SlotFolder;
 use crate::tree::Wait;
 use crate::{Result, Seq};
 
@@ -64,7 +65,7 @@ pub(crate) fn choose_victims(manifest: &Manifest, bytes_max: u64) -> Vec<Segment
 /// that were kept for older snapshots.
 pub(crate) fn leaves_garbage(inner: &Inner) -> Result<bool> {
     let leaves_log = match &inner.shared {
-        Some(shared) => shared.view().reader().list()?.len() as u64 > SLOTS_LEFT,
+        Some(shared) => shared.on_reader(SlotFolder::list)?.len() as u64 > SLOTS_LEFT,
         None => wal::list(&inner.folders.log.path)?.len() > 1,
     };
     if leaves_log {
@@ -211,7 +212,7 @@ impl Sweep {
 fn remove_manifests(inner: &Inner, manifest: &Manifest, oldest: Seq) -> Result<()> {
     // Who opens a shared log begins with the manifest that its boundary names, and goes on to the newest.
     let oldest = match &inner.shared {
-        Some(shared) => oldest.min(shared.view().boundary()?.manifest.checkpoint),
+        Some(shared) => oldest.min(shared.on_reader(SlotFolder::boundary)?.manifest.checkpoint),
         None => oldest,
     };
     inner.folders.each(|folder, _| {

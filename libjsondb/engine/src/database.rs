@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 
 use crate::checkpoint::Background;
 use crate::commit::CommitQueue;
+use crate::copies::is_failure;
 use crate::copies::pins::{self, Pins};
 use crate::copies::places;
 use crate::folder::{self, Format};
@@ -316,6 +317,11 @@ impl Inner {
         Ok(inner)
     }
 
+    /// Too few copies could be reached when they were opened: this one is read as it is.
+    fn reads_one_of_several(&self) -> bool {
+        self.folders.copies.is_some() && self.pin.is_none()
+    }
+
     /// Whether what is in the folder is what this handle has opened.
     fn is_still_there(&self) -> Result<bool> {
         match &self.folders.copies {
@@ -442,6 +448,7 @@ impl Inner {
             return match self.refresh_slots(shared, wait) {
                 // Readers go on with what they have.
                 Err(error) if error.kind() == ErrorKind::DrivesLost => Ok(true),
+                Err(error) if self.reads_one_of_several() && is_failure(&error) => Ok(true),
                 refreshed => refreshed,
             };
         }
@@ -468,6 +475,10 @@ impl Inner {
 
     /// Why a read of a snapshot failed: of one that is not pinned, a checkpoint may have removed the files.
     pub(crate) fn explain(&self, snapshot: &Snapshot, hold: Hold, error: Error) -> Error {
+        if self.reads_one_of_several() && is_failure(&error) {
+            let what = format!("the copy that was read is lost as well: open the database again ({error})");
+            return Error::new(ErrorKind::DrivesLost, what);
+        }
         // Where machines share the folder, others may have taken this process for dead, and its pin with it.
         if hold == Hold::Pinned && self.sharing == Sharing::Processes || !error.is_missing_file() {
             return error;
@@ -577,9 +588,7 @@ impl Inner {
     /// Who has the folder open.
     pub(crate) fn survey_pins(&self) -> Result<PinSurvey> {
         let now = match &self.pin {
-            Some(_) if self.sharing == Sharing::Machines => {
-                Some(os::file_clock(&self.folders.first_log().staged("clock"))?)
-            }
+            Some(_) if self.sharing == Sharing::Machines => Some(self.folders.clock()?),
             _ => None,
         };
         let own = self.folders.log.owner;

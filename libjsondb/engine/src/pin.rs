@@ -32,8 +32,8 @@ const FORGOTTEN: Duration = Duration::from_secs(30 * 60);
 /// believed only after so long.
 const SILENT: Duration = Duration::from_secs(5 * 60);
 /// Who opens the folder says who it is within milliseconds: it is looked for so often, with such pauses.
-const SAY_ATTEMPTS: usize = 50;
-const SAY_PAUSE: Duration = Duration::from_millis(2);
+pub(crate) const SAY_ATTEMPTS: usize = 50;
+pub(crate) const SAY_PAUSE: Duration = Duration::from_millis(2);
 /// Where in the pin it says who the process is.
 const HOLDER_AT: u64 = 16;
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::bytes::Reader;
 use crate::copies::Copies;
@@ -13,6 +14,7 @@ use crate::log::wal::{Found, Frame, Wal};
 use crate::log::{CheckpointRecord, FilePosition, LogEnd, LogFolder, Position, wal};
 use crate::manifest::{Manifest, ManifestRef};
 use crate::memtable::{Batch, Memtable, Window};
+use crate::os;
 use crate::run::Run;
 use crate::segment::{SEGMENT_BYTES, SegmentId};
 use crate::snapshot::Snapshot;
@@ -83,9 +85,13 @@ impl ReplicaFolders {
         }
     }
 
-    /// The folder with the log that is locked and timed by: the first copy's.
-    pub(crate) fn first_log(&self) -> LogFolder {
-        self.copies.as_ref().map_or_else(|| self.log.clone(), |copies| copies.first().log.clone())
+    /// The time it is for whoever keeps the files.
+    pub(crate) fn clock(&self) -> Result<Duration> {
+        let clock = |log: &LogFolder| os::file_clock(&log.staged("clock"));
+        match &self.copies {
+            None => clock(&self.log),
+            Some(copies) => copies.first_that(|copy| clock(&copy.log)),
+        }
     }
 
     /// Does something to every folder that holds metadata: the database's, or its copies'.

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // As in other tests: clippy knows those by `cfg(test)` alone.
 
+mod copies;
 mod process;
 mod redis;
 mod switching;
@@ -23,7 +24,7 @@ use crate::os::simulated::{Faults, Setting, World, pause, survive};
 use crate::random::Random;
 use crate::shared::coordinator::Coordinator;
 use crate::{Database, Mode, Options, Result};
-use process::{Actor, Contents, FOLDER, Work, contents};
+use process::{Actor, Contents, FOLDER, Place, Work, contents};
 use redis::Redis;
 use switching::Switching;
 
@@ -54,6 +55,7 @@ fn plan(seed: u64) -> Plan {
         reboot: if level > 1 { often(&mut random, 4000) } else { 0 },
         restart: if level > 1 { often(&mut random, 1500) } else { 0 },
         full: if level > 2 { often(&mut random, 1000) } else { 0 },
+        ..Faults::default()
     };
     let remembers_misses = random.one_in(2);
     let maps_taken = random.one_in(3);
@@ -66,13 +68,14 @@ fn plan(seed: u64) -> Plan {
         ..Options::default()
     };
     Plan {
-        setting: Setting { processes, faults, remembers_misses, maps_taken },
+        setting: Setting { processes, faults, remembers_misses, maps_taken, copies: Vec::new() },
         work: Work {
             steps: 30 + random.below(60),
             has_faults: faults.any(),
             options,
             checkpoint: 10 + random.below(60),
             rest: 8 + random.below(60),
+            place: Place::shared(),
         },
         guarantee: if is_strict { Guarantee::Strict } else { Guarantee::Serializable },
     }
@@ -285,7 +288,12 @@ fn judge(actors: Vec<Actor>, found: &Contents, guarantee: Guarantee) -> std::res
 
 #[test]
 fn several_machines_on_a_simulated_network_file_system() {
-    let (seed, count) = (common::seed(), common::count(2000));
+    run_seeds("cluster", 2000, simulate);
+}
+
+/// Runs seeds on all cores; fails with those that fail.
+fn run_seeds(name: &str, short: u64, simulate: impl Fn(u64) -> std::result::Result<Figures, String> + Sync) {
+    let (seed, count) = (common::seed(), common::count(short));
     let next = AtomicU64::new(seed);
     let totals = std::sync::Mutex::new(Figures::default());
     let failures = std::sync::Mutex::new(Vec::new());
@@ -315,7 +323,7 @@ fn several_machines_on_a_simulated_network_file_system() {
     });
     let totals = totals.into_inner().unwrap();
     println!(
-        "cluster: {count} seeds from {seed}; {} calls, {} transactions committed, {} not, {} of unknown outcome (digest {:x})",
+        "{name}: {count} seeds from {seed}; {} calls, {} transactions committed, {} not, {} of unknown outcome (digest {:x})",
         totals.calls, totals.committed, totals.refused, totals.unknown, totals.digest
     );
     let failures = failures.into_inner().unwrap();

@@ -9,7 +9,10 @@ use crate::history::{Event, Outcome, Session, Transaction as Record, Variable, V
 use crate::os::simulated::{now, pause, survive};
 use crate::random::Random;
 use crate::shared::coordinator::Coordinator;
-use crate::{Database, Direction, Error, ErrorKind, Mode, Options, Placement, Result, StoreId, Transaction};
+use crate::{
+    CancelToken, Database, Direction, Error, ErrorKind, Mode, Options, Placement, Progress, Result, StoreId,
+    Transaction,
+};
 
 pub(super) const ACTORS: usize = 4;
 /// Few, so that transactions meet.
@@ -23,9 +26,35 @@ const COUNTER: &[u8] = b"sum";
 const UNKNOWN: &str = "whether the last commit was stored is known once";
 const NOT_BEGUN: &str = "an earlier error ended this handle";
 
+/// Where the database is, and how it is opened.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) folder: &'static str,
+    /// By processes of one machine.
+    pub(super) is_standalone: bool,
+    /// One step in so many brings copies back that are not up to date; 0: none.
+    pub(super) reinstate: u64,
+}
+
+impl Place {
+    pub(super) fn shared() -> Place {
+        Place { folder: FOLDER, is_standalone: false, reinstate: 0 }
+    }
+
+    pub(super) fn open(&self, options: &Options, redis: Option<Arc<dyn Coordinator>>) -> Result<Database> {
+        let folder = Path::new(self.folder);
+        if self.is_standalone {
+            Database::open_alone(folder, options)
+        } else {
+            Database::open_shared_alone_with(folder, options, redis)
+        }
+    }
+}
+
 /// What a process does.
 #[derive(Clone, Debug)]
 pub(super) struct Work {
+    pub(super) place: Place,
     pub(super) steps: u64,
     /// Calls may fail.
     pub(super) has_faults: bool,
@@ -134,7 +163,9 @@ impl Life<'_> {
             *self.steps -= 1;
             self.step(&mut open);
             self.rest();
-            if open.database.inner.check_usable().is_err() || self.random.one_in(150) {
+            // One that only reads, as copies could not be reached, is opened again.
+            let is_weak = !open.database.is_writable() && self.random.one_in(4);
+            if open.database.inner.check_usable().is_err() || is_weak || self.random.one_in(150) {
                 break;
             }
         }
@@ -150,7 +181,7 @@ impl Life<'_> {
 
     fn open(&mut self) -> Option<Open> {
         let redis = Some(Arc::clone(self.redis));
-        let opened = Database::open_shared_alone_with(Path::new(FOLDER), &self.work.options, redis);
+        let opened = self.work.place.open(&self.work.options, redis);
         let database = self.tolerate(opened);
         let opened = database.and_then(|database| {
             let store = store(&database);
@@ -188,6 +219,14 @@ impl Life<'_> {
         if self.random.one_in(self.work.checkpoint) {
             let made = open.database.checkpoint();
             self.tolerate(made);
+            return;
+        }
+        let reinstate = self.work.place.reinstate;
+        if reinstate > 0 && self.random.one_in(reinstate) {
+            let mut ignore = |_, _| true;
+            let progress = &mut Progress::new(&CancelToken::new(), &mut ignore);
+            let done = open.database.reinstate(None, &[], progress);
+            self.tolerate(done);
             return;
         }
         let chosen = self.random.below(ACTORS as u64) as usize;
@@ -298,6 +337,8 @@ pub(super) fn is_to_be_expected(error: &Error, has_faults: bool) -> bool {
         ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Locked | ErrorKind::Closed | ErrorKind::Timeout => {
             has_faults
         }
+        // Copies that cannot be reached.
+        ErrorKind::DrivesLost | ErrorKind::ReadOnlyFolder => has_faults,
         _ => false,
     }
 }

@@ -61,13 +61,13 @@ impl Copies {
             // Removed since: it was everywhere.
             Ok(None) => return Ok(()),
             Err(error) => {
-                failed.note(self, first.index, error)?;
+                failed.note(self, view, first.index, error)?;
                 return self.leave(view, failed);
             }
         };
         for member in others {
             if let Err(error) = member.slots.put(slot, &bytes) {
-                failed.note(self, member.index, error)?;
+                failed.note(self, view, member.index, error)?;
             }
         }
         if failed.is_empty() { Ok(()) } else { self.leave(view, failed) }

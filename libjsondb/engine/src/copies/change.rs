@@ -56,7 +56,7 @@ enum Stopped {
     /// Another one was quicker.
     Raced,
     /// This copy failed.
-    By(usize),
+    By(usize, Error),
     /// As it stands.
     Error(Error),
 }
@@ -103,7 +103,7 @@ impl Copies {
     /// changed.
     pub(crate) fn change(&self, mut wanted: Wanted) -> Result<()> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut own = 0;
+        let (mut own, mut cause) = (0, None);
         for attempt in 0..ATTEMPTS {
             let found = self.survey();
             if let Some(epoch) = Copies::in_force(&found)
@@ -112,13 +112,15 @@ impl Copies {
                 self.adopt(epoch);
                 return Ok(());
             }
-            let (base, highest) = self.base(&found, wanted)?;
+            let (base, highest) =
+                self.base(&found, wanted).map_err(|error| because(error, cause.as_ref()))?;
             if highest > base.number && highest > own && attempt < PATIENCE {
                 // Another process may be at work.
                 os::pause(PAUSE);
                 continue;
             }
-            let members = self.next_members(&found, &base, wanted)?;
+            let members =
+                self.next_members(&found, &base, wanted).map_err(|error| because(error, cause.as_ref()))?;
             let lost = base.lost.union(wanted.lost).without(wanted.with);
             let epoch = Epoch { number: highest + 1, id: os::random_uuid(), members, lost };
             own = epoch.number;
@@ -129,7 +131,10 @@ impl Copies {
                     return Ok(());
                 }
                 Err(Stopped::Raced) => os::pause(Duration::from_micros(1 + crate::random_u64() % 20_000)),
-                Err(Stopped::By(index)) => wanted.without.insert(index),
+                Err(Stopped::By(index, error)) => {
+                    wanted.without.insert(index);
+                    cause.get_or_insert(error);
+                }
                 Err(Stopped::Error(error)) => return Err(error),
             }
         }
@@ -138,7 +143,7 @@ impl Copies {
     }
 
     /// The last epoch that may have been in force, and the highest number in use.
-    fn base(&self, found: &[Option<Found>], wanted: Wanted) -> Result<(Epoch, u64)> {
+    pub(super) fn base(&self, found: &[Option<Found>], wanted: Wanted) -> Result<(Epoch, u64)> {
         let usable = || found.iter().enumerate().filter(|(index, _)| !wanted.without.contains(*index));
         let active = usable().filter_map(|(_, found)| found.as_ref()?.active);
         let base = active.max_by_key(|epoch| epoch.number);
@@ -146,16 +151,24 @@ impl Copies {
         base.zip(highest).ok_or_else(|| self.drives_lost(&wanted, CopySet::default()))
     }
 
-    /// Those of the last epoch that are left, and who was brought up to date.
+    /// Those of the last epoch that are left, and who was brought up to date. One that has lost what it had does not count: it may have joined an epoch
+    /// that it knows no more of.
     fn next_members(&self, found: &[Option<Found>], base: &Epoch, wanted: Wanted) -> Result<CopySet> {
-        // One that was brought up to date may not have joined any yet.
-        let is_there =
-            |index: &usize| wanted.with.contains(*index) || found.get(*index).is_some_and(Option::is_some);
+        let has_memory = |index: &usize| {
+            let found = found.get(*index).and_then(Option::as_ref);
+            found.is_some_and(|found| found.active.is_some()) || is_planted(Bug::CountEmptyCopies)
+        };
         let out = wanted.without.union(wanted.lost);
-        let members: CopySet = base.members.union(wanted.with).without(out).iter().filter(is_there).collect();
-        let lost = base.lost.union(wanted.lost).without(wanted.with);
-        let is_enough = members.is_quorum(self.all.len(), lost) || is_planted(Bug::MembersWithoutQuorum);
-        if is_enough && !members.is_empty() { Ok(members) } else { Err(self.drives_lost(&wanted, members)) }
+        let candidates = base.members.union(wanted.with).without(out);
+        let members: CopySet =
+            candidates.iter().filter(|index| wanted.with.contains(*index) || has_memory(index)).collect();
+        let counted: CopySet = members.iter().filter(has_memory).collect();
+        let is_enough = counted.is_quorum(self.all.len(), base.lost.union(wanted.lost));
+        if is_enough || is_planted(Bug::MembersWithoutQuorum) && !members.is_empty() {
+            Ok(members)
+        } else {
+            Err(self.drives_lost(&wanted, counted))
+        }
     }
 
     pub(crate) fn drives_lost(&self, wanted: &Wanted, left: CopySet) -> Error {
@@ -184,6 +197,7 @@ impl Copies {
             }
         }
         self.is_still_newest(epoch)?;
+        self.is_still_base(epoch, base)?;
         let source = self.longest(epoch, base)?;
         let log = Log::read(&source.slots, source.last).map_err(|error| stopped(source.copy, error))?;
         for copy in members() {
@@ -202,6 +216,17 @@ impl Copies {
                 Ok(Some(newest)) if newest == epoch.number => {}
                 Ok(_) => return Err(Stopped::Raced),
                 Err(error) => return Err(stopped(copy, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Looked at after the seal: what becomes active later finds that it is sealed.
+    fn is_still_base(&self, epoch: &Epoch, base: &Epoch) -> std::result::Result<(), Stopped> {
+        for copy in self.all.iter().filter(|copy| epoch.members.contains(copy.index)) {
+            let active = epoch::active(&copy.log.path).map_err(|error| stopped(copy, error))?;
+            if active.last().is_some_and(|active| *active > base.number) && !is_planted(Bug::BaseBeforeSeal) {
+                return Err(Stopped::Raced);
             }
         }
         Ok(())
@@ -239,6 +264,17 @@ struct Source<'a> {
     last: Seq,
 }
 
+/// The error, with what led to it.
+pub(super) fn because(error: Error, cause: Option<&Error>) -> Error {
+    match cause {
+        Some(cause) => {
+            let what = format!("{error} ({cause})");
+            error.with_message(what)
+        }
+        None => error,
+    }
+}
+
 fn stopped(copy: &CopyFolder, error: Error) -> Stopped {
-    if is_failure(&error) { Stopped::By(copy.index) } else { Stopped::Error(error) }
+    if is_failure(&error) { Stopped::By(copy.index, error) } else { Stopped::Error(error) }
 }

@@ -35,11 +35,11 @@ use uuid::Uuid;
 use crate::folder;
 use crate::log::LogFolder;
 use crate::{Error, ErrorKind, Result};
-use change::Wanted;
+use change::{Wanted, because};
 use epoch::CopySet;
 use label::Label;
 pub use report::{CopyReport, CopyRole, CopyState, CopyStatus};
-use view::View;
+use view::{Standing, View};
 
 /// One copy: where it is said to be.
 #[derive(Clone, Debug)]
@@ -129,7 +129,7 @@ impl Copies {
         let mut failed = Failed::default();
         for copy in self.in_view(&view) {
             if let Err(error) = act(copy) {
-                failed.note(self, copy.index, error)?;
+                failed.note(self, &view, copy.index, error)?;
             }
         }
         self.drop_failed(&view, failed)
@@ -149,6 +149,18 @@ impl Copies {
         failed.map_or(Ok(None), Err)
     }
 
+    /// What the first copy in force gives that does not fail.
+    pub(crate) fn first_that<T>(&self, act: impl Fn(&CopyFolder) -> Result<T>) -> Result<T> {
+        let mut cause = None;
+        for copy in self.members() {
+            match act(copy) {
+                Err(error) if is_failure(&error) => cause = Some(error),
+                done => return done,
+            }
+        }
+        Err(because(self.drives_lost(&Wanted::default(), CopySet::default()), cause.as_ref()))
+    }
+
     /// Goes on without the copies that failed, if any did.
     fn drop_failed(&self, view: &View, failed: Failed) -> Result<()> {
         if failed.is_empty() { Ok(()) } else { self.go_on(view, failed) }
@@ -157,12 +169,7 @@ impl Copies {
     /// Goes on in a later epoch, without the copies that failed.
     fn go_on(&self, view: &View, failed: Failed) -> Result<()> {
         let wanted = Wanted { after: view.number(), without: failed.copies, ..Wanted::default() };
-        self.change(wanted).map_err(|error| match (error.kind(), failed.cause) {
-            (ErrorKind::DrivesLost, Some(cause)) => {
-                Error::new(ErrorKind::DrivesLost, format!("{error} ({cause})"))
-            }
-            _ => error,
-        })
+        self.change(wanted).map_err(|error| because(error, failed.cause.as_ref()))
     }
 
     /// Whether the folder is the copy that it was, as far as a look at two small files tells.
@@ -190,12 +197,19 @@ pub(crate) struct Failed {
 
 impl Failed {
     /// Gives the error back when it is none of the copy's.
-    pub(crate) fn note(&mut self, copies: &Copies, index: usize, error: Error) -> Result<()> {
-        // A file that is gone from a folder that is whole was swept.
-        if !is_failure(&error) || error.is_missing_file() && copies.is_whole(index) {
+    pub(crate) fn note(&mut self, copies: &Copies, view: &View, index: usize, error: Error) -> Result<()> {
+        if !is_failure(&error) {
             return Err(error);
         }
-        self.insert(index, error);
+        if error.is_missing_file() && copies.is_whole(index) {
+            // Of a folder that is whole it was swept, or others have gone on to a later epoch.
+            if view.standing() == Standing::InForce {
+                return Err(error);
+            }
+        } else {
+            self.copies.insert(index);
+        }
+        self.cause.get_or_insert(error);
         Ok(())
     }
 
@@ -209,7 +223,7 @@ impl Failed {
     }
 
     fn is_empty(&self) -> bool {
-        self.copies.is_empty()
+        self.cause.is_none()
     }
 }
 

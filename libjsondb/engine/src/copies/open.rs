@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::change::Wanted;
+use super::change::{Wanted, because};
 use super::epoch::{self, CopySet, Epoch};
 use super::gather::Log;
 use super::label::{self, Label};
@@ -80,14 +80,21 @@ pub(crate) fn check_alone(folder: &Path) -> Result<()> {
 
 /// The copies in these places, each by its label, not by where it is; those without one are missing. None: no place has one.
 fn find(places: &Places, owner: u64) -> Result<Option<Copies>> {
-    let mut labels = Vec::new();
+    let (mut labels, mut failed) = (Vec::new(), None);
     for place in places.folders.iter().chain(&places.drives) {
         match Label::read(&place.path) {
             Err(error) if !is_failure(&error) => return Err(error),
-            read => labels.push((place, read.ok().flatten())),
+            Err(error) => {
+                labels.push((place, None));
+                failed = Some(error);
+            }
+            Ok(label) => labels.push((place, label)),
         }
     }
-    let Some(known) = labels.iter().find_map(|(_, label)| label.clone()) else { return Ok(None) };
+    let Some(known) = labels.iter().find_map(|(_, label)| label.clone()) else {
+        // Nothing is made where something may be that cannot be read.
+        return failed.map_or(Ok(None), Err);
+    };
     for (place, label) in &labels {
         if label.is_none() && matches!(place.role, CopyRole::Folder(_)) {
             match check_free(&place.path, known.database) {
@@ -185,9 +192,9 @@ fn over_copies(copies: &Arc<Copies>, options: &Options, sharing: Sharing) -> Res
     let owner = copies.first().log.owner;
     let clock = match sharing {
         Sharing::Processes => None,
-        Sharing::Machines => Some(os::file_clock(&copies.first().log.staged("clock"))?),
+        Sharing::Machines => Some(copies.first_that(|copy| os::file_clock(&copy.log.staged("clock")))?),
     };
-    pins::survey(copies, owner, clock)?.check_others(owner, sharing)?;
+    pins::survey_to_open(copies, owner, clock)?.check_others(owner, sharing)?;
     settle_ends(copies)?;
     let shared = SharedLog::new(copies.view(), Some(Arc::clone(copies)), owner);
     let first = copies.first();
@@ -244,8 +251,14 @@ fn read_only(copies: &Arc<Copies>, options: &Options, refused: Error) -> Result<
     }
     let Some((_, copy, slots)) = best else { return Err(refused) };
     let folders = ReplicaFolders::single(copy.log.clone(), copy.manifests());
-    let format = folder::read_format(&folder::format_path(&copy.path))?;
-    let opened = folder::over_slots(&copy.path, &folders, options, format, slots, None)?;
+    let format = folder::read_format(&folder::format_path(&copy.path));
+    let opened =
+        format.and_then(|format| folder::over_slots(&copy.path, &folders, options, format, slots, None));
+    let opened = match opened {
+        // It was lost as well.
+        Err(error) if is_failure(&error) => return Err(because(refused, Some(&error))),
+        opened => opened?,
+    };
     let folders = ReplicaFolders { copies: Some(Arc::clone(copies)), ..folders };
     // The first reason stays.
     let _ = copies.refused.set(refused);

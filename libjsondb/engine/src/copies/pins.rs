@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::Copies;
+use crate::os;
 use crate::pin::{self, Pin, PinSurvey, Sharing};
 use crate::{Error, ErrorKind, Result, Seq};
 
@@ -127,4 +128,17 @@ pub(crate) fn survey(copies: &Copies, own: u64, now: Option<Duration>) -> Result
         }
     }
     seen.map(|()| all)
+}
+
+/// As [`survey`]; waits a little for those who do not say yet who they are.
+pub(crate) fn survey_to_open(copies: &Copies, own: u64, now: Option<Duration>) -> Result<PinSurvey> {
+    let mut found = survey(copies, own, now)?;
+    for _ in 0..pin::SAY_ATTEMPTS {
+        if found.alive.iter().all(|(owner, holder)| *owner == own || holder.is_some()) {
+            break;
+        }
+        os::pause(pin::SAY_PAUSE);
+        found = survey(copies, own, now)?;
+    }
+    Ok(found)
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::change::Wanted;
+use super::change::{Found, Wanted};
 use super::epoch::CopySet;
 use super::label::Label;
 use super::{Copies, CopyFolder, CopyRole, open};
@@ -17,14 +17,47 @@ const BLOCK: usize = 1 << 20;
 pub(super) type Advance<'a> = &'a mut dyn FnMut(u64) -> Result<()>;
 
 impl Copies {
-    /// Copies that are not in force.
-    pub(super) fn stale(&self) -> Vec<usize> {
-        let members = self.view().members_set();
-        self.all.iter().map(|copy| copy.index).filter(|index| !members.contains(*index)).collect()
+    /// Copies that do not have the last log that is known of.
+    pub(super) fn stale(&self) -> Result<Vec<usize>> {
+        let up_to_date = self.up_to_date()?;
+        Ok(self.all.iter().map(|copy| copy.index).filter(|index| !up_to_date.contains(*index)).collect())
     }
 
-    /// Brings a copy up to date and makes it a member.
-    pub(super) fn bring_back(&self, index: usize, advance: Advance<'_>) -> Result<()> {
+    /// Those that have it.
+    fn up_to_date(&self) -> Result<CopySet> {
+        let found = self.survey();
+        let (base, _) = self.base(&found, Wanted::default())?;
+        let has_it = |found: &Found| found.active == Some(base);
+        let found = found.iter().enumerate();
+        Ok(found.filter(|(_, found)| found.as_ref().is_some_and(has_it)).map(|(index, _)| index).collect())
+    }
+
+    /// Brings copies up to date and makes them members, all at once: some may be enough only together. Those that fail are left out, unless all do.
+    pub(super) fn bring_back(&self, indices: &[usize], advance: Advance<'_>) -> Result<()> {
+        let (mut with, mut failed) = (CopySet::default(), None);
+        for index in indices {
+            match self.prepare(*index, advance) {
+                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
+                Err(error) if super::is_failure(&error) => {
+                    let what = format!("copy {index} cannot be brought back: {error}");
+                    failed = Some(Error::new(ErrorKind::DrivesLost, what));
+                }
+                Err(error) => failed = Some(error),
+                Ok(()) => with.insert(*index),
+            }
+        }
+        if let Some(error) = failed.filter(|_| with.is_empty()) {
+            return Err(error);
+        }
+        self.change(Wanted { after: self.view().number(), with, ..Wanted::default() })?;
+        // What was written meanwhile, by those who did not know of it yet.
+        self.all
+            .iter()
+            .filter(|copy| with.contains(copy.index))
+            .try_for_each(|copy| self.copy_from_members(copy, advance))
+    }
+
+    fn prepare(&self, index: usize, advance: Advance<'_>) -> Result<()> {
         let Some(copy) = self.all.get(index) else {
             let what = format!("there is no copy {index}: they are 0 to {}", self.all.len() - 1);
             return Err(Error::new(ErrorKind::Invalid, what));
@@ -34,18 +67,15 @@ impl Copies {
         open::create_folders(copy)?;
         self.copy_from_members(copy, advance)?;
         let roles = self.all.iter().map(|copy| copy.role).collect();
-        open::write_label(copy, &Label { database: self.database, index, roles })?;
-        let view = self.view();
-        let with = std::iter::once(index).collect();
-        self.change(Wanted { after: view.number(), with, ..Wanted::default() })?;
-        // What was written meanwhile, by those who did not know of it yet.
-        self.copy_from_members(copy, advance)
+        open::write_label(copy, &Label { database: self.database, index, roles })
     }
 
     /// From the first that can be read.
     fn copy_from_members(&self, copy: &CopyFolder, advance: Advance<'_>) -> Result<()> {
         let mut copied = Err(self.drives_lost(&Wanted::default(), CopySet::default()));
-        for source in self.members().filter(|source| source.index != copy.index) {
+        let up_to_date = self.up_to_date()?;
+        let sources = self.all.iter().filter(|source| up_to_date.contains(source.index));
+        for source in sources.filter(|source| source.index != copy.index) {
             copied = copy_files(source, copy, advance);
             if !copied.as_ref().is_err_and(super::is_failure) {
                 break;

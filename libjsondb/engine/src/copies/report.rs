@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use super::change::Wanted;
 use super::epoch::CopySet;
 use super::label::Label;
 use super::{Copies, CopyFolder};
 use crate::os;
 use crate::shared::folder::SlotFolder;
-use crate::{Database, ErrorKind, Progress, Result, Seq};
+use crate::{Database, Progress, Result, Seq};
 
 /// How a copy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,26 +83,20 @@ impl Database {
         if !lost.is_empty() {
             copies.declare_lost(lost)?;
         }
-        let mut failed = None;
-        for index in copy.map_or_else(|| copies.stale(), |copy| vec![copy]) {
-            match copies.bring_back(index, &mut |bytes| progress.advance(bytes)) {
-                Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                Err(error) => failed = Some(error),
-                Ok(()) => {}
-            }
+        let stale = copy.map_or_else(|| copies.stale(), |copy| Ok(vec![copy]))?;
+        if !stale.is_empty() {
+            copies.bring_back(&stale, &mut |bytes| progress.advance(bytes))?;
         }
-        // Of all that need it, those that are gone are left as they are.
-        match failed {
-            Some(error) if copy.is_some() => Err(error),
-            _ => copies.status(),
-        }
+        copies.status()
     }
 }
 
 impl Copies {
     fn status(&self) -> Result<CopyStatus> {
         let found = self.survey();
-        let in_force = Copies::in_force(&found).or_else(|| self.view().epoch().copied());
+        // Where none is in force, as too few can be reached: the last that there is.
+        let last = || self.base(&found, Wanted::default()).ok().map(|(base, _)| base);
+        let in_force = Copies::in_force(&found).or_else(last);
         let mut copies = Vec::new();
         let mut left = CopySet::default();
         for (copy, found) in self.all.iter().zip(&found) {

@@ -24,7 +24,7 @@ impl CopiedSegment {
         for copy in copies.in_view(&segment.view) {
             match File::create_new(&copy.segments().join(&segment.name)) {
                 Ok(file) => segment.files.push((copy.index, file)),
-                Err(error) => segment.failed.note(copies, copy.index, error)?,
+                Err(error) => segment.failed.note(copies, &segment.view, copy.index, error)?,
             }
         }
         segment.check_any()?;
@@ -47,7 +47,7 @@ impl CopiedSegment {
         for (index, file) in self.files.drain(..) {
             match act(&file) {
                 Ok(()) => files.push((index, file)),
-                Err(error) => self.failed.note(&self.copies, index, error)?,
+                Err(error) => self.failed.note(&self.copies, &self.view, index, error)?,
             }
         }
         self.files = files;
@@ -70,10 +70,15 @@ impl CopiedSegment {
         let Some(source) = self.files.first().and_then(|(index, _)| self.copies.all.get(*index)) else {
             return Err(Error::missing(&self.copies.first().segments().join(&self.name)));
         };
+        let (view, mut failed) = (self.copies.view(), Failed::default());
         for copy in joined {
-            reinstate::copy_file(&source.segments(), &copy.segments(), &self.name, copy, &mut |_| Ok(()))?;
-            os::sync_folder(&copy.segments())?;
+            let copied =
+                reinstate::copy_file(&source.segments(), &copy.segments(), &self.name, copy, &mut |_| Ok(()))
+                    .and_then(|()| os::sync_folder(&copy.segments()));
+            if let Err(error) = copied {
+                failed.note(&self.copies, &view, copy.index, error)?;
+            }
         }
-        Ok(())
+        self.copies.drop_failed(&view, failed)
     }
 }

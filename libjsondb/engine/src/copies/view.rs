@@ -6,7 +6,6 @@
 use crate::copies::Copies;
 use crate::copies::epoch::{self, CopySet, Epoch};
 use crate::manifest::ManifestRef;
-use crate::shared::boundary::Boundary;
 use crate::shared::folder::SlotFolder;
 use crate::{Error, Result, Seq};
 
@@ -98,16 +97,6 @@ impl View {
         if failed.is_empty() { Standing::InForce } else { Standing::Failed(failed) }
     }
 
-    /// How far the boundary reaches, and with which manifest one begins.
-    pub(crate) fn boundary(&self) -> Result<Boundary> {
-        self.reader().boundary()
-    }
-
-    /// The newest checkpoint that somebody has told of; a hint.
-    pub(crate) fn head(&self) -> Result<Option<ManifestRef>> {
-        self.reader().head()
-    }
-
     /// Moves the boundary of all copies: before the slots that it passes are removed on any.
     pub(crate) fn move_boundary(&self, copies: Option<&Copies>, manifest: ManifestRef) -> Result<()> {
         self.on_members(copies, |slots| slots.move_boundary(manifest))
@@ -125,7 +114,7 @@ impl View {
         let mut failed = super::Failed::default();
         for member in &self.members {
             match (act(&member.slots), copies) {
-                (Err(error), Some(copies)) => failed.note(copies, member.index, error)?,
+                (Err(error), Some(copies)) => failed.note(copies, self, member.index, error)?,
                 (done, _) => done?,
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::SharedLog;
 use super::boundary::{Boundary, LogKind, Reach};
+use super::folder::SlotFolder;
 use super::log::{self, Attempt, Confirmed, Followed, Slots};
 use super::slot::{SLOT_HEADER_LEN, Slot, SlotId, SlotKind, decode_fence, encode_fence};
 use crate::copies::Failed;
@@ -62,13 +63,12 @@ pub(crate) fn read_state(
     memtable_bytes: u64,
 ) -> Result<Replica> {
     for attempt in 0..OPEN_ATTEMPTS {
-        let view = shared.view();
-        let boundary = view.boundary()?;
+        let boundary = shared.on_reader(SlotFolder::boundary)?;
         if boundary.reach.log != LogKind::Slots {
             let what = "the folder was opened as Standalone meanwhile: open it again";
             return Err(Error::new(ErrorKind::Closed, what));
         }
-        let hint = if attempt == 0 { view.head()? } else { None };
+        let hint = if attempt == 0 { shared.on_reader(SlotFolder::head)? } else { None };
         let name = hint.filter(|head| head.checkpoint >= boundary.reach.seq).unwrap_or(boundary.manifest);
         let Some(manifest) = folders.load_manifest(&name)? else { continue };
         let start = Position::Slot(Seq(name.checkpoint.max(boundary.reach.seq).0 + 1));
@@ -89,7 +89,7 @@ pub(crate) fn read_state(
 /// False when slots on the way were removed. Fails when one is missing.
 fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Replica) -> Result<bool> {
     // Asked for once: while others commit without a pause there is always a newer one.
-    let last = shared.view().reader().last()?;
+    let last = shared.on_reader(SlotFolder::last)?;
     loop {
         // It wrote nothing that others could take for that of a dead process: it heeds no fence but the one around everybody.
         let fence = |_, owners: &[u64]| {
@@ -104,9 +104,8 @@ fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Repl
             return Ok(true);
         }
         // Made since, or there is a gap.
-        let view = shared.view();
-        if view.reader().read_anew(next)?.is_none() && view.reader().trimmed()? < next {
-            return Err(view.missing(next));
+        if shared.on_reader(|slots| Ok(slots.read_anew(next)?.is_none() && slots.trimmed()? < next))? {
+            return Err(shared.view().missing(next));
         }
     }
 }
@@ -150,7 +149,7 @@ fn follow(
         match followed {
             Ok(Followed::Over) => {}
             Ok(followed) => return Ok(followed),
-            Err(error) => failed.note(copies, view.last_index(), error)?,
+            Err(error) => failed.note(copies, &view, view.last_index(), error)?,
         }
         *confirmed = Confirmed::default();
         copies.leave(&view, failed)?;
@@ -294,7 +293,7 @@ impl Inner {
             }
             let Some(ready) = staged else { continue };
             let confirmed = *shared.lock_confirmed();
-            if log::is_too_late(ready.view.reader(), confirmed, next)? {
+            if shared.on_reader(|slots| log::is_too_late(slots, confirmed, next))? {
                 shared.doubt_end();
                 continue;
             }
@@ -331,7 +330,7 @@ impl Inner {
                 None => return Err(error),
                 Some(copies) if error.is_missing_file() && copies.is_whole(member.index) => return Ok(None),
                 Some(copies) => {
-                    failed.note(copies, member.index, error)?;
+                    failed.note(copies, &staged.view, member.index, error)?;
                     copies.leave(&staged.view, failed)?;
                     return Ok(None);
                 }

@@ -25,14 +25,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::copies::Copies;
 use crate::copies::view::View;
+use crate::copies::{Copies, Failed};
 use crate::manifest::ManifestRef;
 use crate::planted::{Bug, is_planted};
 use crate::{Result, Seq};
 use coordinator::Peers;
 use folder::SlotFolder;
-use log::{Confirmed, Slots as _};
+use log::Confirmed;
 use slot::SlotId;
 
 /// The shared log of an open database.
@@ -93,6 +93,21 @@ impl SharedLog {
         self.copies.as_ref().map_or_else(|| Arc::clone(&self.view), |copies| copies.view())
     }
 
+    /// Asks something where readers look; of another copy, where one fails.
+    pub(crate) fn on_reader<T>(&self, ask: impl Fn(&SlotFolder) -> Result<T>) -> Result<T> {
+        loop {
+            let view = self.view();
+            match (ask(view.reader()), &self.copies) {
+                (Err(error), Some(copies)) => {
+                    let mut failed = Failed::default();
+                    failed.note(copies, &view, view.last_index(), error)?;
+                    copies.leave(&view, failed)?;
+                }
+                (answer, _) => return answer,
+            }
+        }
+    }
+
     fn new_id(&self) -> SlotId {
         SlotId { owner: self.owner, number: self.next_number.fetch_add(1, Ordering::Relaxed) }
     }
@@ -141,10 +156,10 @@ impl SharedLog {
         let Some((_, older)) = effective.split_last() else { return Ok(()) };
         let (view, copies) = (self.view(), self.copies.as_deref());
         for (slot, manifest) in older.iter().rev() {
-            let is_due = match view.reader().age(*slot)? {
+            let is_due = match self.on_reader(|slots| slots.age(*slot))? {
                 Some(age) => age >= log::TRIM_LAG || is_planted(Bug::TrimWithoutLag),
                 // Somebody else has removed it, for a reason.
-                None => view.reader().trimmed()? >= *slot,
+                None => self.on_reader(log::Slots::trimmed)? >= *slot,
             };
             if is_due {
                 if is_planted(Bug::RemoveBeforeBoundary) {

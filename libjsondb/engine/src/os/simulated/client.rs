@@ -74,6 +74,7 @@ impl State {
 
     /// The folder of a path and the name in it.
     fn parent(&mut self, path: &Path) -> io::Result<(Node, String)> {
+        self.reach_path(path)?;
         let names: Vec<String> =
             path.iter().skip(1).map(|name| name.to_string_lossy().into_owned()).collect();
         let Some((last, folders)) = names.split_last() else { return Ok((ROOT, String::new())) };
@@ -183,11 +184,13 @@ impl State {
         let handle = self.next_handle;
         let process = self.running;
         self.processes[process].open.insert(handle, node);
+        self.note_copy(node, path);
         Ok((node, handle))
     }
 
     /// A file of the machine, its attributes and bytes looked for at the server when they are too old.
     fn file(&mut self, node: Node) -> io::Result<&mut File> {
+        self.reach_node(node)?;
         let (now, until) = (self.now, self.until());
         let machine = self.processes[self.running].machine;
         let (server, files) = (&self.server, &mut self.machines[machine].files);
@@ -225,6 +228,7 @@ impl State {
 
     /// Writes what is dirty to the server. What cannot be written is dropped, and told once.
     pub(super) fn write_back(&mut self, machine: usize, node: Node) -> io::Result<()> {
+        self.reach_node(node)?;
         let until = self.now;
         let file = self.machines[machine].files.entry(node).or_default();
         let dirty = std::mem::take(&mut file.dirty);
@@ -382,6 +386,7 @@ impl State {
     }
 
     pub(super) fn lock(&mut self, node: Node, handle: Handle) -> io::Result<bool> {
+        self.reach_node(node)?;
         let now = self.now;
         let silent: Vec<Duration> = self.machines.iter().map(|machine| machine.silent(now)).collect();
         let machine = self.processes[self.running].machine;

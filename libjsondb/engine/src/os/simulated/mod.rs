@@ -6,6 +6,7 @@
 //! server at a sync or at the end, a call whose answer is lost is made twice.
 
 mod client;
+mod copies;
 pub(super) mod fs;
 mod machine;
 mod server;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::random::Random;
+use copies::Copies;
 use machine::{Machine, Mount};
 use server::{EIO, Handle, Node, Server, error};
 
@@ -39,13 +41,17 @@ pub(crate) struct Faults {
     pub(crate) restart: u64,
     /// The disk is full for a while.
     pub(crate) full: u64,
+    /// A machine does not reach a copy for a while.
+    pub(crate) cut: u64,
+    /// What is on a copy that may be lost is lost.
+    pub(crate) emptied: u64,
 }
 
 impl Faults {
     /// Anything at all goes wrong.
     pub(crate) fn any(&self) -> bool {
-        let Faults { lost_reply, lost_for_good, pause, kill, reboot, restart, full } = *self;
-        lost_reply + lost_for_good + pause + kill + reboot + restart + full > 0
+        let Faults { lost_reply, lost_for_good, pause, kill, reboot, restart, full, cut, emptied } = *self;
+        lost_reply + lost_for_good + pause + kill + reboot + restart + full + cut + emptied > 0
     }
 }
 
@@ -59,6 +65,8 @@ pub(crate) struct Setting {
     pub(crate) remembers_misses: bool,
     /// Machines may call a name that is taken a success.
     pub(crate) maps_taken: bool,
+    /// Whether what is on it may be lost, of each copy of the database: folders `/copy<index>`.
+    pub(crate) copies: Vec<bool>,
 }
 
 /// What a process that is killed unwinds with.
@@ -79,6 +87,7 @@ struct State {
     processes: Vec<Process>,
     machines: Vec<Machine>,
     server: Server,
+    copies: Copies,
     faults: Faults,
     next_handle: Handle,
     calls: u64,
@@ -136,6 +145,15 @@ impl State {
         }
         if self.chance(faults.full) {
             self.server.full_until = self.now + Duration::from_millis(self.random.below(3000));
+        }
+        if self.chance(faults.cut) {
+            let until = self.now + Duration::from_secs(self.random.below(300));
+            let copy = self.random.below(self.copies.count() as u64) as usize;
+            self.tell("cut off from a copy", Path::new(""));
+            self.copies.cut(copy, machine, until);
+        }
+        if self.chance(faults.emptied) {
+            self.empty_a_copy();
         }
         if self.chance(faults.kill) {
             self.kill(process);
@@ -216,6 +234,7 @@ impl World {
             processes,
             machines,
             server: Server::new(),
+            copies: Copies::new(&setting.copies, machine_count),
             faults: setting.faults,
             next_handle: 0,
             calls: 0,
@@ -278,6 +297,7 @@ impl World {
         let mut state = self.lock();
         state.faults = Faults::default();
         state.server.full_until = Duration::ZERO;
+        state.copies.reach_all();
         for machine in &mut state.machines {
             machine.paused_until = Duration::ZERO;
         }

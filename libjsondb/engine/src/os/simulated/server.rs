@@ -184,6 +184,21 @@ impl Server {
         }
     }
 
+    /// Removes everything in a folder.
+    pub(super) fn empty(&mut self, folder: Node) {
+        let inside: Vec<Node> =
+            self.folder(folder).map(|names| names.values().copied().collect()).unwrap_or_default();
+        for node in inside {
+            self.empty(node);
+            self.nodes.remove(&node);
+            self.locks.remove(&node);
+        }
+        if let Ok(names) = self.folder_mut(folder) {
+            names.clear();
+        }
+        self.touch(folder);
+    }
+
     pub(super) fn remove_folder(&mut self, folder: Node, name: &str) -> io::Result<()> {
         let Some(node) = self.find(folder, name)? else { return error(ENOENT) };
         if !self.folder(node)?.is_empty() {
