@@ -47,7 +47,12 @@ impl Copies {
         }
         // Whether it is a slot is for the next epoch to say: nothing else is a slot of this one any more.
         self.leave(view, failed)?;
-        let found = self.view().reader().read_anew(slot)?;
+        let now = self.view();
+        // Of a copy that is lost as well nothing is known.
+        let Ok(found) = now.reader().read_anew(slot) else { return Ok(Attempt::Passed) };
+        if !now.reader().trimmed().is_ok_and(|trimmed| trimmed < slot) {
+            return Ok(Attempt::Passed);
+        }
         let is_own = found.is_some_and(|bytes| view.reader().id_of(&bytes) == Some(id));
         Ok(if is_own { Attempt::Won } else { Attempt::Lost })
     }
