@@ -138,6 +138,21 @@ fn a_set_that_comes_later_takes_what_is_written_from_then_on() {
 }
 
 #[test]
+fn a_process_that_was_not_given_a_later_set_is_told() {
+    let mut bench = Bench::new(2, 1);
+    bench.options.coding[0].store = "other".to_owned();
+    let before = bench.filled();
+    let drives = (3..6).map(|index| bench.drive(index)).collect();
+    bench.options.coding.push(Coding { store: String::new(), drives, ..bench.options.coding[0].clone() });
+    let database = bench.open();
+    fill(&database, 200..220);
+    database.checkpoint().unwrap();
+    let told = before.begin(Mode::Read).and_then(|mut read| read.store("s")).map(drop);
+    let told = told.and_then(|()| check(&before, 0..220)).unwrap_err();
+    assert!(told.message().contains("erasure coding"), "{told}");
+}
+
+#[test]
 fn each_store_lies_where_it_was_said_to() {
     let mut bench = Bench::new(2, 1);
     let root = bench.root.path().to_owned();
