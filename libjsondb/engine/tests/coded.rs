@@ -74,8 +74,11 @@ fn with_progress<R>(work: impl FnOnce(&mut Progress<'_>) -> R) -> R {
     work(&mut Progress::new(&CancelToken::new(), &mut |_, _| true))
 }
 
+/// With the copies of the metadata that were on lost drives.
 fn repair(database: &Database) -> Repair {
-    with_progress(|progress| database.repair(RepairScope::Missing, progress)).unwrap()
+    let repair = with_progress(|progress| database.repair(RepairScope::Missing, progress)).unwrap();
+    with_progress(|progress| database.reinstate(None, &[], progress)).unwrap();
+    repair
 }
 
 /// Drives go, and empty ones take their places.
