@@ -6,7 +6,7 @@ use super::{EINTR, EIO, ENOSPC, Model, Shape, commit, open_process, options, sta
 use crate::common::{self, Random, scratch};
 use crate::os::faults::{self, Fault, Faults};
 use crate::os::trace;
-use crate::{Database, Error, ErrorKind, Result};
+use crate::{CancelToken, Database, Error, ErrorKind, Progress, Result};
 
 /// Commits and checkpoints until something fails. Gives the state that was being committed.
 fn work(database: &Database, random: &mut Random, model: &mut Model) -> (Model, Result<()>) {
@@ -96,6 +96,10 @@ fn survives(seed: u64, shape: Shape, faults: &Faults) -> std::result::Result<boo
     let mut model = found;
     let (_, outcome) = work(&database, &mut random, &mut model);
     outcome.map_err(|error| fail("work on", error))?;
+    // Copies of the metadata that were dropped: the folder is verified, and it may be one.
+    let mut report = |_, _| true;
+    let progress = &mut Progress::new(&CancelToken::new(), &mut report);
+    database.reinstate(None, &[], progress).map_err(|error| fail("reinstate", error))?;
     database.verify().map_err(|error| fail("verify", error))?;
     database.close().map_err(|error| fail("close", error))?;
     Ok(left < faults.count || matches!(faults.fault, Fault::ShortThen(_)) && left == 0)
