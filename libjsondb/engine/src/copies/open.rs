@@ -25,8 +25,22 @@ use crate::shared::{SharedLog, driver, switch};
 use crate::wait::acquire;
 use crate::{Error, ErrorKind, Options, Result, Seq};
 
+/// Copies that are lost while they are opened are looked at so often.
+const ATTEMPTS: usize = 3;
+
 /// Opens a database over the copies in these folders, of which the first is `folder`; makes them where there are none yet.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
+    for _ in 1..ATTEMPTS {
+        match open_once(folder, options, sharing) {
+            // Lost while it was opened: the others are looked at once more.
+            Err(error) if error.is_missing_file() => {}
+            opened => return opened,
+        }
+    }
+    open_once(folder, options, sharing)
+}
+
+fn open_once(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
     let places = Places::new(folder, options)?;
     let owner = crate::random_u64();
     let copies = match find(&places, owner)? {

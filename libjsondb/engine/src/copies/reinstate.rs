@@ -36,12 +36,8 @@ impl Copies {
     pub(super) fn bring_back(&self, indices: &[usize], advance: Advance<'_>) -> Result<()> {
         let (mut with, mut failed) = (CopySet::default(), None);
         for index in indices {
-            match self.prepare(*index, advance) {
+            match self.prepare(*index, advance).map_err(|error| not_brought_back(*index, error)) {
                 Err(error) if error.kind() == ErrorKind::Cancelled => return Err(error),
-                Err(error) if super::is_failure(&error) => {
-                    let what = format!("copy {index} cannot be brought back: {error}");
-                    failed = Some(Error::new(ErrorKind::DrivesLost, what));
-                }
                 Err(error) => failed = Some(error),
                 Ok(()) => with.insert(*index),
             }
@@ -51,10 +47,10 @@ impl Copies {
         }
         self.change(Wanted { after: self.view().number(), with, ..Wanted::default() })?;
         // What was written meanwhile, by those who did not know of it yet.
-        self.all
-            .iter()
-            .filter(|copy| with.contains(copy.index))
-            .try_for_each(|copy| self.copy_from_members(copy, advance))
+        self.all.iter().filter(|copy| with.contains(copy.index)).try_for_each(|copy| {
+            let copied = self.copy_from_members(copy, advance);
+            copied.map_err(|error| not_brought_back(copy.index, error))
+        })
     }
 
     fn prepare(&self, index: usize, advance: Advance<'_>) -> Result<()> {
@@ -99,6 +95,14 @@ fn check_drive(copy: &CopyFolder) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What failed is the copy's, or that of those it is made from: no damage of the database.
+fn not_brought_back(index: usize, error: Error) -> Error {
+    if !super::is_failure(&error) {
+        return error;
+    }
+    Error::new(ErrorKind::DrivesLost, format!("copy {index} cannot be brought back: {error}"))
 }
 
 /// Copies what is not log: FORMAT, manifests, segments. What is there is left as it is: names are never used again.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::view::View;
 use super::{Copies, CopyFolder, Failed, reinstate};
 use crate::os::{self, File};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// One that is being written. A copy that fails is given up for it; all the others have it before anything names it.
 pub(crate) struct CopiedSegment {
@@ -56,7 +56,10 @@ impl CopiedSegment {
 
     fn check_any(&self) -> Result<()> {
         match (&self.failed.cause, self.files.is_empty()) {
-            (Some(cause), true) => Err(cause.clone()),
+            (Some(cause), true) => {
+                let what = format!("every copy failed while a segment was written: {cause}");
+                Err(Error::new(ErrorKind::DrivesLost, what))
+            }
             _ => Ok(()),
         }
     }
