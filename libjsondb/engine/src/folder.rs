@@ -139,7 +139,7 @@ fn open_writable(
     let switches = switch::to(folder, folders, options, wanted, sharing, &format, &pins)?;
     // Copies may have been made meanwhile.
     copies::open::check_alone(folder)?;
-    let pin = Pins::Single(pin);
+    let pin = Pins::from(pin);
     match sharing {
         Sharing::Processes => {
             let opened = over_files(folder, folders, options, format, pin)?;

@@ -12,7 +12,7 @@ use crate::{Error, ErrorKind, Result, Seq};
 /// See the module.
 pub(crate) enum Pins {
     /// Of a database that is one folder.
-    Single(Pin),
+    Single(Box<Pin>),
     Copies(CopyPins),
 }
 
@@ -29,6 +29,12 @@ struct PinsByCopy {
     pins: BTreeMap<usize, Pin>,
 }
 
+impl From<Pin> for Pins {
+    fn from(pin: Pin) -> Pins {
+        Pins::Single(Box::new(pin))
+    }
+}
+
 impl Pins {
     /// As [`Pin::create`], on every copy in force.
     pub(crate) fn create(copies: &Arc<Copies>, sharing: Sharing) -> Result<Pins> {
@@ -40,7 +46,7 @@ impl Pins {
         pins.follow(&mut pins.lock());
         if pins.lock().pins.is_empty() {
             let copy = copies.first();
-            return Pin::create(&copy.pins(), &copy.log.staging, copy.log.owner, sharing).map(Pins::Single);
+            return Pin::create(&copy.pins(), &copy.log.staging, copy.log.owner, sharing).map(Pins::from);
         }
         Ok(Pins::Copies(pins))
     }

@@ -55,10 +55,6 @@ impl View {
         View { epoch: Some(epoch), members }
     }
 
-    pub(crate) fn epoch(&self) -> Option<&Epoch> {
-        self.epoch.as_ref()
-    }
-
     pub(crate) fn number(&self) -> u64 {
         self.epoch.map_or(0, |epoch| epoch.number)
     }

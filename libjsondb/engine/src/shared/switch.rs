@@ -11,7 +11,6 @@ use super::boundary::{Boundary, LogKind, Reach};
 use super::driver::Draft;
 use super::folder::{SlotFolder, newest_reach, read_boundary};
 use super::slot::SlotKind;
-use crate::copies::pins::Pins;
 use crate::database::Inner;
 use crate::folder::{self, Format};
 use crate::log::tail::TailFile;
@@ -76,12 +75,12 @@ fn switch(
     let pin = Pin::create(&folder::pin_folder(path), &folders.log.staging, owner, sharing)?;
     match wanted {
         LogKind::Slots => {
-            let opened = folder::over_files(path, &folders, options, format, Pins::Single(pin))?;
+            let opened = folder::over_files(path, &folders, options, format, pin.into())?;
             to_slots(&Inner::over(path, options, opened)?, switches)
         }
         LogKind::Files => {
             let slots = SlotFolder::new(folders.log.clone(), format.uuid);
-            let opened = folder::over_slots(path, &folders, options, format, slots, Some(Pins::Single(pin)))?;
+            let opened = folder::over_slots(path, &folders, options, format, slots, Some(pin.into()))?;
             to_files(&Inner::over(path, options, opened)?, switches)
         }
     }
