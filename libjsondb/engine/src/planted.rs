@@ -41,8 +41,6 @@ pub(crate) enum Bug {
     MembersWithoutQuorum,
     /// A copy that has lost what was on it counts among those that are enough.
     CountEmptyCopies,
-    /// An epoch begins with the log that was in force before it was sealed.
-    BaseBeforeSeal,
     /// What a copy holds is believed, whatever the others have gone on to.
     BelieveStaleCopy,
     /// A process that was taken for dead goes on with what it had begun.

@@ -225,7 +225,7 @@ impl Copies {
     fn is_still_base(&self, epoch: &Epoch, base: &Epoch) -> std::result::Result<(), Stopped> {
         for copy in self.all.iter().filter(|copy| epoch.members.contains(copy.index)) {
             let active = epoch::active(&copy.log.path).map_err(|error| stopped(copy, error))?;
-            if active.last().is_some_and(|active| *active > base.number) && !is_planted(Bug::BaseBeforeSeal) {
+            if active.last().is_some_and(|active| *active > base.number) {
                 return Err(Stopped::Raced);
             }
         }
