@@ -369,7 +369,8 @@ impl Inner {
     pub(crate) fn poison(&self, error: Error) -> Error {
         let what =
             format!("{error}; whether the last commit was stored is known once the database is opened again");
-        let promises_nothing = matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder);
+        let promises_nothing =
+            matches!(error.kind(), ErrorKind::DiskFull | ErrorKind::ReadOnlyFolder | ErrorKind::DrivesLost);
         // Nobody is to run it again before that is known.
         let error = if promises_nothing || error.is_retryable() {
             Error::new(ErrorKind::Io, what)
@@ -479,13 +480,20 @@ impl Inner {
             let what = format!("the copy that was read is lost as well: open the database again ({error})");
             return Error::new(ErrorKind::DrivesLost, what);
         }
-        // Where machines share the folder, others may have taken this process for dead, and its pin with it.
-        if hold == Hold::Pinned && self.sharing == Sharing::Processes || !error.is_missing_file() {
+        if !error.is_missing_file() {
             return error;
+        }
+        let told = |error| match &self.folders.copies {
+            Some(copies) => copies.explain(error),
+            None => error,
+        };
+        // Where machines share the folder, others may have taken this process for dead, and its pin with it.
+        if hold == Hold::Pinned && self.sharing == Sharing::Processes {
+            return told(error);
         }
         match self.is_overtaken(snapshot.manifest.name, snapshot.seq) {
             Ok(true) => {}
-            Ok(false) => return error,
+            Ok(false) => return told(error),
             // Then nobody knows whether it is damage.
             Err(unknown) => return unknown,
         }

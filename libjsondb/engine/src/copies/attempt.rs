@@ -58,7 +58,7 @@ impl Copies {
     }
 
     /// Another one's slot, which is on the first copy, goes on all others before there is a next one.
-    fn help(&self, view: &View, slot: Seq) -> Result<()> {
+    pub(super) fn help(&self, view: &View, slot: Seq) -> Result<()> {
         let Some((first, others)) = view.members().split_first() else { return Ok(()) };
         let mut failed = Failed::default();
         let bytes = match first.slots.read_anew(slot) {

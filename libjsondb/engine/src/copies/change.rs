@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::epoch::{self, CopySet, Epoch};
 use super::gather::Log;
 use super::view::View;
-use super::{Copies, CopyFolder, is_failure};
+use super::{Copies, CopyFolder, is_failure, reinstate};
 use crate::os;
 use crate::planted::{Bug, is_planted};
 use crate::shared::folder::SlotFolder;
@@ -200,6 +200,11 @@ impl Copies {
         self.is_still_base(epoch, base)?;
         let source = self.longest(epoch, base)?;
         let log = Log::read(&source.slots, source.last).map_err(|error| stopped(source.copy, error))?;
+        // Files that were finished before the seal; whoever finishes one later sees the seal, and gives it to all.
+        for copy in members().filter(|copy| !base.members.contains(copy.index)) {
+            reinstate::copy_files(source.copy, copy, &mut |_| Ok(()))
+                .map_err(|error| stopped(copy, error))?;
+        }
         for copy in members() {
             let own = SlotFolder::of_epoch(copy.log.clone(), self.database, base.number);
             log.gather(copy, &own, epoch).map_err(|error| stopped(copy, error))?;

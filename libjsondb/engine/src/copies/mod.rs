@@ -125,14 +125,20 @@ impl Copies {
     /// Does something on all copies in force. One that fails is dropped: the others are enough, or it fails as DrivesLost. A full disk is no
     /// failure of a copy: it is told.
     pub(crate) fn on_members(&self, act: impl Fn(&CopyFolder) -> Result<()>) -> Result<()> {
-        let view = self.view();
-        let mut failed = Failed::default();
-        for copy in self.in_view(&view) {
-            if let Err(error) = act(copy) {
-                failed.note(self, &view, copy.index, error)?;
+        loop {
+            let view = self.view();
+            let mut failed = Failed::default();
+            for copy in self.in_view(&view) {
+                if let Err(error) = act(copy) {
+                    failed.note(self, &view, copy.index, error)?;
+                }
             }
+            // One that joins after this look copies what is there then.
+            if failed.is_empty() && view.standing() == Standing::InForce {
+                return Ok(());
+            }
+            self.leave(&view, failed)?;
         }
-        self.drop_failed(&view, failed)
     }
 
     /// Gives what the first copy has that has it; None when all that can be read have it not.
@@ -176,6 +182,20 @@ impl Copies {
     pub(crate) fn is_whole(&self, index: usize) -> bool {
         let Some(copy) = self.all.get(index) else { return false };
         self.is_labelled(copy) && epoch::newest(&copy.log.path).is_ok_and(|newest| newest.is_some())
+    }
+
+    /// A file that is missing is damage where all copies are there and in force; else it may be on one that is lost.
+    pub(crate) fn explain(&self, error: Error) -> Error {
+        let members = self.view().members_set();
+        let is_complete =
+            self.all.iter().all(|copy| members.contains(copy.index) && self.is_whole(copy.index));
+        if is_complete || !error.is_missing_file() {
+            return error;
+        }
+        let what = format!(
+            "{error}; copies of the database are lost, and it may be on one of them: bring them back, and reinstate"
+        );
+        Error::new(ErrorKind::DrivesLost, what)
     }
 
     /// Whether any of the folders in force is the copy that it was.

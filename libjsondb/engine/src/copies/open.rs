@@ -30,17 +30,17 @@ const ATTEMPTS: usize = 3;
 
 /// Opens a database over the copies in these folders, of which the first is `folder`; makes them where there are none yet.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
-    for _ in 1..ATTEMPTS {
-        match open_once(folder, options, sharing) {
+    for attempt in 1..ATTEMPTS {
+        match open_once(folder, options, sharing, attempt) {
             // Lost while it was opened: the others are looked at once more.
             Err(error) if error.is_missing_file() => {}
             opened => return opened,
         }
     }
-    open_once(folder, options, sharing)
+    open_once(folder, options, sharing, ATTEMPTS)
 }
 
-fn open_once(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
+fn open_once(folder: &Path, options: &Options, sharing: Sharing, attempt: usize) -> Result<Opened> {
     let places = Places::new(folder, options)?;
     let owner = crate::random_u64();
     let copies = match find(&places, owner)? {
@@ -51,7 +51,9 @@ fn open_once(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opene
         }
     };
     let copies = Arc::new(copies);
-    match copies.change(Wanted::default()).and_then(|()| over_copies(&copies, options, sharing)) {
+    let opened = copies.change(Wanted::default()).and_then(|()| over_copies(&copies, options, sharing));
+    let tell = |error| if attempt < ATTEMPTS { error } else { copies.explain(error) };
+    match opened.map_err(tell) {
         Err(error) if error.kind() == ErrorKind::DrivesLost && !copies.has_a_folder() => {
             Err(copies.whose_drives(error))
         }
@@ -240,16 +242,21 @@ fn over_copies(copies: &Arc<Copies>, options: &Options, sharing: Sharing) -> Res
     })
 }
 
-/// What the last copy has, all have; but a power cut may have taken a name from one before it, and left it there. Then a new epoch begins, with the longest log.
+/// Who opens the copies knows what became of a slot that its writer did not finish: one that is on some of the first copies goes on all.
+/// What the last copy has, all have; but a power cut may have taken a name from one before it, and left it there. Then a new epoch begins, with
+/// the longest log.
 fn settle_ends(copies: &Copies) -> Result<()> {
     let view = copies.view();
-    let Some(last) = view.reader().last()? else { return Ok(()) };
-    for member in view.members() {
-        if member.slots.last().is_ok_and(|other| other < Some(last)) {
-            return copies.change(Wanted { after: view.number(), ..Wanted::default() });
-        }
+    let last = view.reader().last()?;
+    let ends = view.members().iter().filter_map(|member| member.slots.last().ok());
+    let ends: Vec<Option<Seq>> = ends.collect();
+    if ends.iter().any(|end| *end < last) {
+        return copies.change(Wanted { after: view.number(), ..Wanted::default() });
     }
-    Ok(())
+    match ends.into_iter().max().flatten() {
+        Some(end) if Some(end) > last => copies.help(&view, end),
+        _ => Ok(()),
+    }
 }
 
 /// What the longest log that can be read holds. `refused` is why no more can be had.

@@ -45,12 +45,7 @@ impl Copies {
         if let Some(error) = failed.filter(|_| with.is_empty()) {
             return Err(error);
         }
-        self.change(Wanted { after: self.view().number(), with, ..Wanted::default() })?;
-        // What was written meanwhile, by those who did not know of it yet.
-        self.all.iter().filter(|copy| with.contains(copy.index)).try_for_each(|copy| {
-            let copied = self.copy_from_members(copy, advance);
-            copied.map_err(|error| not_brought_back(copy.index, error))
-        })
+        self.change(Wanted { after: self.view().number(), with, ..Wanted::default() })
     }
 
     fn prepare(&self, index: usize, advance: Advance<'_>) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::view::View;
+use super::view::{Standing, View};
 use super::{Copies, CopyFolder, Failed, reinstate};
 use crate::os::{self, File};
 use crate::{Error, ErrorKind, Result};
@@ -64,24 +64,35 @@ impl CopiedSegment {
         }
     }
 
-    /// Makes the name durable, also on copies that were brought up to date meanwhile; goes on without those that failed.
+    /// Makes the name durable, also on copies that were brought up to date meanwhile; goes on without those that failed. One that joins after the
+    /// last look copies what is there then.
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.each(|file| file.path().parent().map_or(Ok(()), os::sync_folder))?;
         self.copies.drop_failed(&self.view, std::mem::take(&mut self.failed))?;
-        let has_it = |copy: &&CopyFolder| self.files.iter().any(|(index, _)| *index == copy.index);
-        let joined: Vec<&CopyFolder> = self.copies.members().filter(|copy| !has_it(copy)).collect();
-        let Some(source) = self.files.first().and_then(|(index, _)| self.copies.all.get(*index)) else {
-            return Err(Error::missing(&self.copies.first().segments().join(&self.name)));
-        };
-        let (view, mut failed) = (self.copies.view(), Failed::default());
-        for copy in joined {
-            let copied =
-                reinstate::copy_file(&source.segments(), &copy.segments(), &self.name, copy, &mut |_| Ok(()))
-                    .and_then(|()| os::sync_folder(&copy.segments()));
-            if let Err(error) = copied {
-                failed.note(&self.copies, &view, copy.index, error)?;
+        loop {
+            let view = self.copies.view();
+            let mut failed = Failed::default();
+            for copy in self.copies.in_view(&view) {
+                if let Err(error) = self.give_to(copy) {
+                    failed.note(&self.copies, &view, copy.index, error)?;
+                }
             }
+            if failed.is_empty() && view.standing() == Standing::InForce {
+                return Ok(());
+            }
+            self.copies.leave(&view, failed)?;
         }
-        self.copies.drop_failed(&view, failed)
+    }
+
+    /// Copies the file to a copy that has joined meanwhile.
+    fn give_to(&self, copy: &CopyFolder) -> Result<()> {
+        if self.files.iter().any(|(index, _)| *index == copy.index) {
+            return Ok(());
+        }
+        let Some(source) = self.files.first().and_then(|(index, _)| self.copies.all.get(*index)) else {
+            return Err(Error::missing(&copy.segments().join(&self.name)));
+        };
+        reinstate::copy_file(&source.segments(), &copy.segments(), &self.name, copy, &mut |_| Ok(()))?;
+        os::sync_folder(&copy.segments())
     }
 }
