@@ -43,14 +43,13 @@ pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result
 fn open_once(folder: &Path, options: &Options, sharing: Sharing, attempt: usize) -> Result<Opened> {
     let places = Places::new(folder, options)?;
     let owner = crate::random_u64();
-    let copies = match find(&places, owner)? {
-        Some(copies) => copies,
-        None => {
-            make(&places.to_make(), options, sharing)?;
-            find(&places, owner)?.ok_or_else(|| Error::missing(&folder.join(label::NAME)))?
+    let copies = match find_or_make(folder, &places, options, sharing, owner) {
+        Err(error) if error.is_missing_file() && attempt == ATTEMPTS => {
+            let what = format!("the folders of the database vanish while they are opened: {error}");
+            return Err(Error::new(ErrorKind::DrivesLost, what));
         }
+        found => Arc::new(found?),
     };
-    let copies = Arc::new(copies);
     let opened = copies.change(Wanted::default()).and_then(|()| over_copies(&copies, options, sharing));
     let tell = |error| if attempt < ATTEMPTS { error } else { copies.explain(error) };
     match opened.map_err(tell) {
@@ -62,6 +61,20 @@ fn open_once(folder: &Path, options: &Options, sharing: Sharing, attempt: usize)
         }
         opened => opened,
     }
+}
+
+fn find_or_make(
+    folder: &Path,
+    places: &Places,
+    options: &Options,
+    sharing: Sharing,
+    owner: u64,
+) -> Result<Copies> {
+    if let Some(copies) = find(places, owner)? {
+        return Ok(copies);
+    }
+    make(&places.to_make(), options, sharing)?;
+    find(places, owner)?.ok_or_else(|| Error::missing(&folder.join(label::NAME)))
 }
 
 impl Copies {
@@ -185,7 +198,11 @@ fn not_given(places: &Places, role: CopyRole) -> PathBuf {
 fn finish_label(copy: &CopyFolder, label: &Label) -> Result<()> {
     let is_ready = epoch::newest(&copy.log.path)? == Some(1)
         && folder::read_format(&folder::format_path(&copy.path))?.uuid == label.database;
-    if is_ready { write_label(copy, label) } else { Ok(()) }
+    if !is_ready {
+        return Ok(());
+    }
+    create_folders(copy)?;
+    write_label(copy, label)
 }
 
 pub(super) fn write_label(copy: &CopyFolder, label: &Label) -> Result<()> {

@@ -402,7 +402,11 @@ pub(crate) fn ensure_folder(path: &Path) -> Result<()> {
 /// Removes an empty folder; one that is gone or in use is left alone.
 pub(crate) fn remove_empty_folder(path: &Path) {
     // Who finds it empty later tries again.
-    let _ = attempt("remove the folder", path, || fs::remove_dir(path));
+    let _removed = attempt("remove the folder", path, || fs::remove_dir(path));
+    #[cfg(any(test, feature = "recording"))]
+    if _removed.is_ok() {
+        trace::folder_removed(path);
+    }
 }
 
 /// Names of the folders in a folder. One that is not there has none.

@@ -5,7 +5,7 @@
 //! combination, torn at 512 bytes. What was not durable when a sync of its file failed stays so: the kernel reports such a failure
 //! once and may drop the bytes, and a later sync that succeeds says nothing about them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,14 @@ enum Operation {
         name: String,
     },
     SyncFolder {
+        folder: PathBuf,
+    },
+    /// A folder gets another name, with all that is in it. Of folders no more is recorded: others say nothing by being there.
+    RenameFolder {
+        from: PathBuf,
+        to: PathBuf,
+    },
+    RemoveFolder {
         folder: PathBuf,
     },
     /// What the test knows of a commit, by number.
@@ -160,6 +168,10 @@ pub(super) fn folder_synced(folder: &Path) {
     with(folder, |trace| trace.operations.push(Operation::SyncFolder { folder: folder.to_owned() }));
 }
 
+pub(super) fn folder_removed(folder: &Path) {
+    with(folder, |trace| trace.operations.push(Operation::RemoveFolder { folder: folder.to_owned() }));
+}
+
 pub(super) fn removed(path: &Path) {
     with(path, |trace| {
         if trace.names.remove(path).is_some() {
@@ -184,8 +196,23 @@ pub(super) fn renamed<E>(from: &Path, to: &Path, rename: impl FnOnce() -> Result
         let ((folder, name), (from_folder, from_name)) = (split(to), split(from));
         trace.operations.push(Operation::Link { folder, name, inode });
         trace.operations.push(Operation::Unlink { folder: from_folder, name: from_name });
+    } else if to.is_dir() {
+        trace.names = std::mem::take(&mut trace.names)
+            .into_iter()
+            .map(|(path, inode)| (moved(&path, from, to).unwrap_or(path), inode))
+            .collect();
+        trace.operations.push(Operation::RenameFolder { from: from.to_owned(), to: to.to_owned() });
     }
     Ok(())
+}
+
+/// Where something is after its folder got another name; None: it was not in that folder.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    match path.strip_prefix(from) {
+        Ok(rest) if rest.as_os_str().is_empty() => Some(to.to_owned()),
+        Ok(rest) => Some(to.join(rest)),
+        Err(_) => None,
+    }
 }
 
 /// Links and records it, as [`renamed`] does.
@@ -209,6 +236,8 @@ pub(super) fn linked<E>(from: &Path, to: &Path, link: impl FnOnce() -> Result<()
 pub struct Image {
     /// By path below the root.
     pub files: BTreeMap<PathBuf, Vec<u8>>,
+    /// Folders that were given their names as a whole, by path below the root: they are there although they may be empty.
+    pub folders: BTreeSet<PathBuf>,
     /// By number.
     pub commits: BTreeMap<u64, Knowledge>,
 }
@@ -219,7 +248,15 @@ impl Image {
         if folder.exists() {
             fs::remove_dir_all(folder)?;
         }
-        for sub in ["log", "man", "seg", "pin", "tmp"] {
+        // Folders are made, and their names durable, before anything is in them.
+        let has_format = |path: &&PathBuf| path.ends_with("FORMAT");
+        let databases = self.files.keys().filter(has_format).filter_map(|path| path.parent());
+        for database in databases.chain([Path::new("")]) {
+            for sub in ["log", "man", "seg", "pin", "tmp"] {
+                fs::create_dir_all(folder.join(database).join(sub))?;
+            }
+        }
+        for sub in &self.folders {
             fs::create_dir_all(folder.join(sub))?;
         }
         for (path, content) in &self.files {
@@ -282,6 +319,9 @@ impl Trace {
                 }
                 Operation::SyncFailed { inode } => files.insert(*inode, false).is_some(),
                 Operation::SyncFolder { folder } => folders.insert(folder),
+                Operation::RenameFolder { to: folder, .. } | Operation::RemoveFolder { folder } => {
+                    folder.parent().is_some_and(|parent| folders.contains(parent))
+                }
                 Operation::Commit(..) => false,
             });
         }
@@ -295,6 +335,9 @@ impl Trace {
         let mut contents: HashMap<Inode, Vec<u8>> = HashMap::new();
         let mut names: BTreeMap<PathBuf, Inode> = BTreeMap::new();
         let mut commits = BTreeMap::new();
+        let mut folders: BTreeSet<PathBuf> = BTreeSet::new();
+        // Folders whose new name is gone: what was put into them later is under the old one.
+        let mut unmoved: Vec<(&Path, &Path)> = Vec::new();
         for (operation, durable) in self.operations.iter().zip(self.durable(count)) {
             let fate = if durable || !operation.is_change() { Fate::Kept } else { fate() };
             match operation {
@@ -302,11 +345,19 @@ impl Trace {
                     write(contents.entry(*inode).or_default(), *offset as usize, bytes, fate);
                 }
                 Operation::Link { folder, name, inode } if fate.keeps_name() => {
-                    names.insert(folder.join(name), *inode);
+                    names.insert(place(folder.join(name), &unmoved), *inode);
                 }
                 Operation::Unlink { folder, name } if fate.keeps_name() => {
-                    names.remove(&folder.join(name));
+                    names.remove(&place(folder.join(name), &unmoved));
                 }
+                Operation::RenameFolder { from, to } if fate.keeps_name() => {
+                    let all = std::mem::take(&mut names).into_iter();
+                    names =
+                        all.map(|(path, inode)| (moved(&path, from, to).unwrap_or(path), inode)).collect();
+                    folders.insert(to.clone());
+                }
+                Operation::RenameFolder { from, to } => unmoved.push((from, to)),
+                Operation::RemoveFolder { folder } if fate.keeps_name() => drop(folders.remove(folder)),
                 Operation::Commit(commit, knowledge) => drop(commits.insert(*commit, *knowledge)),
                 _ => {}
             }
@@ -318,14 +369,28 @@ impl Trace {
                 Some((path, contents.get(&inode).cloned().unwrap_or_default()))
             })
             .collect();
-        Image { files, commits }
+        let below = |folder: PathBuf| folder.strip_prefix(&self.root).ok().map(Path::to_owned);
+        let folders = folders.into_iter().filter_map(below).collect();
+        Image { files, folders, commits }
     }
+}
+
+/// Where a path is, when some folders did not get their new names.
+fn place(path: PathBuf, unmoved: &[(&Path, &Path)]) -> PathBuf {
+    unmoved.iter().fold(path, |path, (from, to)| moved(&path, to, from).unwrap_or(path))
 }
 
 impl Operation {
     /// Whether it changes what is on disk.
     fn is_change(&self) -> bool {
-        matches!(self, Operation::Write { .. } | Operation::Link { .. } | Operation::Unlink { .. })
+        matches!(
+            self,
+            Operation::Write { .. }
+                | Operation::Link { .. }
+                | Operation::Unlink { .. }
+                | Operation::RenameFolder { .. }
+                | Operation::RemoveFolder { .. }
+        )
     }
 }
 
