@@ -171,6 +171,10 @@ pub const CALLS: &[Call] = &[
         let missing_only = action(s, 0, 2);
         long(m, s, |c, h, p, d, o| unsafe { sop_database_repair(c, h, missing_only, p, d, o) });
     }),
+    ("reinstate", |m, s| {
+        let t = m.text(&[r#"{"lost": []}"#, r#"{"lost": [0, 7]}"#], s);
+        long(m, s, |c, h, p, d, o| unsafe { sop_database_reinstate(c, h, data(&t), len(&t), p, d, o) });
+    }),
     ("backup", |m, s| {
         let (t, check) = (m.backup_target(s), action(s, 0, 2));
         long(m, s, |c, h, p, d, o| unsafe { sop_database_backup(c, h, data(&t), len(&t), check, p, d, o) });
@@ -287,6 +291,9 @@ pub const CALLS: &[Call] = &[
         gives(m, s, Model, |c, h, o| unsafe {
             sop_model_versions(c, h, data(&t), len(&t), data(&t), len(&t), o)
         });
+    }),
+    ("model_active", |m, s| {
+        model(m, s, |c, h, t| unsafe { sop_model_active(c, h, data(t), len(t), data(t), len(t), &mut 0) });
     }),
     ("model_promote", |m, s| {
         let version = u64::from(s.twist % 4);
