@@ -18,6 +18,7 @@ LAST_LINES = {
     "quickstart": "Everything that was stored was found again.",
     "vector_clustered_demo": "and Standalone again: nearest is tea",
     "vector_demo": "after optimize: 300 vectors, 8 numbers each",
+    "vector_replication_demo": "scrubbed: 0 findings",
 }
 
 

@@ -1,5 +1,6 @@
 //! The database folder: its layout, making it, opening it.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,10 +86,11 @@ pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result
     if copies::places::has_copies(options) {
         return copies::open::open(folder, options, sharing);
     }
+    let has_stayed = Cell::new(false);
     for attempt in 1..=OPEN_ATTEMPTS {
         let switches = || Ok(newest_reach(&folder.join("log"))?.map(|reach| reach.switches));
         let before = switches()?;
-        match open_once(folder, options, sharing) {
+        match open_once(folder, options, sharing, &has_stayed) {
             // Others took this process for dead while it opened the folder.
             Err(error)
                 if sharing == Sharing::Machines && error.is_missing_file() && attempt < OPEN_ATTEMPTS => {}
@@ -106,9 +108,10 @@ pub(crate) fn replica_folders(folder: &Path, owner: u64) -> ReplicaFolders {
     ReplicaFolders::single(log, manifest_folder(folder))
 }
 
-fn open_once(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
+/// `has_stayed`: see [`switch::to`].
+fn open_once(folder: &Path, options: &Options, sharing: Sharing, has_stayed: &Cell<bool>) -> Result<Opened> {
     let folders = replica_folders(folder, crate::random_u64());
-    match open_writable(folder, &folders, options, sharing) {
+    match open_writable(folder, &folders, options, sharing, has_stayed) {
         Err(error) if error.kind() == ErrorKind::ReadOnlyFolder => {
             open_read_only(folder, &folders, options, error)
         }
@@ -121,6 +124,7 @@ fn open_writable(
     folders: &ReplicaFolders,
     options: &Options,
     sharing: Sharing,
+    has_stayed: &Cell<bool>,
 ) -> Result<Opened> {
     copies::open::check_alone(folder)?;
     let log = &folders.log;
@@ -136,7 +140,7 @@ fn open_writable(
         Sharing::Processes => LogKind::Files,
         Sharing::Machines => LogKind::Slots,
     };
-    let switches = switch::to(folder, folders, options, wanted, sharing, &format, &pins)?;
+    let switches = switch::to(folder, folders, options, wanted, sharing, &format, &pins, has_stayed)?;
     // Copies may have been made meanwhile.
     copies::open::check_alone(folder)?;
     let pin = Pins::from(pin);

@@ -1,5 +1,6 @@
 //! Finding the copies of a database among the folders that were given, and making them.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -323,7 +324,7 @@ fn make(places: &[Place], options: &Options, sharing: Sharing) -> Result<()> {
     };
     let pins = pin::survey_to_open(&folder::pin_folder(home), owner, clock)?;
     pins.check_nobody(owner)?;
-    switch::to(home, &folders, options, LogKind::Slots, sharing, &format, &pins)?;
+    switch::to(home, &folders, options, LogKind::Slots, sharing, &format, &pins, &Cell::new(false))?;
     let all: Vec<CopyFolder> = places
         .iter()
         .enumerate()

@@ -4,6 +4,7 @@
 //! numbers go on. Nobody has the folder open in the other way (the pins tell). Who was wrongly taken for dead, and sleeps in the middle of a
 //! switch, finds when it wakes that the claim is another one's: also where it had been taken for dead by who opened the folder as it was.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use super::SharedLog;
@@ -26,7 +27,8 @@ use crate::{Error, ErrorKind, Options, Result, Seq};
 const ATTEMPTS: usize = 20;
 
 /// Makes the log what it is to be, and says how often that was decided by then. The caller's pin is there, and `pins` shows nobody who lives and
-/// wants it otherwise.
+/// wants it otherwise. An opening stays with a log of files once at most, however often it is tried: `has_stayed`.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn to(
     path: &Path,
     folders: &ReplicaFolders,
@@ -35,6 +37,7 @@ pub(crate) fn to(
     sharing: Sharing,
     format: &Format,
     pins: &PinSurvey,
+    has_stayed: &Cell<bool>,
 ) -> Result<u64> {
     let slots = SlotFolder::new(folders.log.clone(), format.uuid);
     slots.settle_claim()?;
@@ -42,8 +45,9 @@ pub(crate) fn to(
     if current(folders)?.log != wanted {
         switch(path, folders, options, sharing, format, wanted)?;
         begin_files(folders, options)?;
-    } else if wanted == LogKind::Files && pins.has_dead_machine() {
+    } else if wanted == LogKind::Files && pins.has_dead_machine() && !has_stayed.get() {
         stay_with_files(path, folders, &slots)?;
+        has_stayed.set(true);
     }
     Ok(current(folders)?.switches)
 }
