@@ -11,7 +11,6 @@ use crate::checkpoint::Background;
 use crate::commit::CommitQueue;
 use crate::copies::is_failure;
 use crate::copies::pins::{self, Pins};
-use crate::copies::places;
 use crate::folder::{self, Format};
 use crate::log::LogEnd;
 use crate::log::tail::TailFile;
@@ -126,7 +125,7 @@ impl Database {
         sharing: Sharing,
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> Result<Database> {
-        let folder = if !places::has_copies(options) {
+        let folder = if !options.has_copies() {
             if !folder.is_dir() {
                 os::create_folder(folder)?;
             }

@@ -83,7 +83,7 @@ pub(crate) const CHECKPOINT_LOCK: &str = "CHECKPOINT";
 
 /// Opens the files of a folder, making the database when there is none.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
-    if copies::places::has_copies(options) {
+    if options.has_copies() {
         return copies::open::open(folder, options, sharing);
     }
     let has_stayed = Cell::new(false);

@@ -82,6 +82,13 @@ pub struct Options {
     pub coding: Vec<Coding>,
 }
 
+impl Options {
+    /// True when a database with these options has copies of its log and manifests: with mirrors, or with erasure coding.
+    pub fn has_copies(&self) -> bool {
+        !self.mirrors.is_empty() || !self.coding.is_empty()
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -359,14 +359,15 @@ impl Database {
 
     fn with_engine<R>(&self, mut work: impl FnMut(&engine::Database) -> engine::Result<R>) -> Result<R> {
         let options = self.engine_options()?;
-        let has_copies = !options.mirrors.is_empty() || !options.coding.is_empty();
-        let db_type = if has_copies { self.options.db_type } else { self.db_type()? };
+        let db_type = if options.has_copies() { self.options.db_type } else { self.db_type()? };
         let coordinator = self.coordinator(db_type)?;
         let mut open_and_work = || {
             let engine = match self.open_engine(db_type, &options, coordinator.clone()) {
                 // Of one with copies nothing but who has it open says how it is opened.
                 Err(error)
-                    if error.kind() == engine::ErrorKind::Locked && self.options.as_found && has_copies =>
+                    if error.kind() == engine::ErrorKind::Locked
+                        && self.options.as_found
+                        && options.has_copies() =>
                 {
                     self.open_engine(CLUSTERED, &options, coordinator.clone())?
                 }

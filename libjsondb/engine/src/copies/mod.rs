@@ -19,7 +19,7 @@ mod gather;
 pub(crate) mod label;
 pub(crate) mod open;
 pub(crate) mod pins;
-pub(crate) mod places;
+mod places;
 mod reinstate;
 mod report;
 pub(crate) mod segment;

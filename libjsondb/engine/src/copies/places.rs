@@ -19,11 +19,6 @@ pub(super) struct Place {
     pub(super) path: PathBuf,
 }
 
-/// True when a database with these options has copies.
-pub(crate) fn has_copies(options: &Options) -> bool {
-    !options.mirrors.is_empty() || !options.coding.is_empty()
-}
-
 /// The folders of the database, then those on drives, of which some hold copies.
 pub(super) struct Places {
     pub(super) folders: Vec<Place>,
