@@ -54,37 +54,55 @@ enum Purpose {
 /// The thread that makes checkpoints for this process, while there is one.
 #[derive(Default)]
 pub(crate) struct Background {
-    running: Mutex<bool>,
+    threads: Mutex<Threads>,
     ended: Condvar,
 }
 
+#[derive(Default)]
+struct Threads {
+    /// One makes checkpoints: it sees what is committed from now on.
+    is_working: bool,
+    /// Those that hold the open folder: one that ends does so a little longer.
+    holding: usize,
+}
+
 impl Background {
-    fn lock(&self) -> MutexGuard<'_, bool> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Threads> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until no checkpoint runs on it.
+    /// Waits until no checkpoint runs on it, and no thread of it holds the open folder.
     pub(crate) fn wait(&self) {
         // It is wanted in any case.
-        let _ = self.wait_while(|| Ok(()));
+        let _ = self.wait_while(|threads| threads.holding > 0, || Ok(()));
     }
 
     /// As [`Background::wait`], as long as the answer is Ok.
-    fn wait_while(&self, still_wanted: impl Fn() -> Result<()>) -> Result<()> {
-        let mut running = self.lock();
-        while *running {
+    fn wait_while(
+        &self,
+        is_busy: impl Fn(&Threads) -> bool,
+        still_wanted: impl Fn() -> Result<()>,
+    ) -> Result<()> {
+        let mut threads = self.lock();
+        while is_busy(&threads) {
             still_wanted()?;
-            running = self.ended.wait_timeout(running, POLL).unwrap_or_else(PoisonError::into_inner).0;
+            threads = self.ended.wait_timeout(threads, POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
         Ok(())
     }
 }
 
-/// The thread, which is marked as ended also when it panics.
+/// The thread. It lets go of the folder before it is marked as ended: what waits for that may have closed it.
 struct Running {
     inner: Arc<Inner>,
     purpose: Purpose,
-    is_marked: bool,
+    end: End,
+}
+
+/// Marks a thread as ended, also when it panics.
+struct End {
+    background: Arc<Background>,
+    works_no_more: bool,
 }
 
 impl Running {
@@ -109,19 +127,23 @@ impl Running {
     /// made, or that another process makes, is not tried again.)
     fn ends_after(&mut self, known: ManifestRef) -> bool {
         // Under the lock: a commit that found the thread running is seen here.
-        let mut running = self.inner.background.lock();
-        *running = self.inner.current.load().manifest.name != known && self.inner.lock_replica().is_full();
-        self.is_marked = !*running;
-        self.is_marked
+        let mut threads = self.end.background.lock();
+        threads.is_working =
+            self.inner.current.load().manifest.name != known && self.inner.lock_replica().is_full();
+        self.end.works_no_more = !threads.is_working;
+        self.end.works_no_more
     }
 }
 
-impl Drop for Running {
+impl Drop for End {
     fn drop(&mut self) {
-        if !self.is_marked {
-            *self.inner.background.lock() = false;
+        let mut threads = self.background.lock();
+        if !self.works_no_more {
+            threads.is_working = false;
         }
-        self.inner.background.ended.notify_all();
+        threads.holding -= 1;
+        drop(threads);
+        self.background.ended.notify_all();
     }
 }
 
@@ -148,13 +170,15 @@ impl Inner {
     }
 
     fn start_background(self: &Arc<Inner>, purpose: Purpose) {
-        let mut running = self.background.lock();
-        if *running {
+        let mut threads = self.background.lock();
+        if threads.is_working {
             return;
         }
-        *running = true;
-        drop(running);
-        let thread = Running { inner: Arc::clone(self), purpose, is_marked: false };
+        threads.is_working = true;
+        threads.holding += 1;
+        drop(threads);
+        let end = End { background: Arc::clone(&self.background), works_no_more: false };
+        let thread = Running { inner: Arc::clone(self), purpose, end };
         // When no thread can be had, the next commit tries again, and `make_room` works without one.
         let _ = os::start_thread("sop-checkpoint", move || thread.work());
     }
@@ -165,7 +189,7 @@ impl Inner {
         if self.has_room() {
             return Ok(());
         }
-        self.background.wait_while(&still_wanted)?;
+        self.background.wait_while(|threads| threads.is_working, &still_wanted)?;
         if self.has_room() {
             return Ok(());
         }

@@ -71,7 +71,7 @@ pub(crate) struct Inner {
     /// Manifests that some snapshot of this process may still read.
     manifests: Mutex<Vec<Weak<Manifest>>>,
     writers: Mutex<Writers>,
-    pub(crate) background: Background,
+    pub(crate) background: Arc<Background>,
     failed: OnceLock<Error>,
     closed: AtomicBool,
 }
@@ -303,7 +303,7 @@ impl Inner {
             sharing: opened.sharing,
             manifests,
             writers: Mutex::default(),
-            background: Background::default(),
+            background: Arc::default(),
             failed: OnceLock::new(),
             closed: AtomicBool::new(false),
         };
