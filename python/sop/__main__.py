@@ -27,6 +27,7 @@ from . import (
     btree,
 )
 from .maintenance import DiskUse, Finding, Progress, RedundancyStatus
+from .migrate.command import add_import_arguments
 
 DONE, NO, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -70,7 +71,7 @@ def _say_json(value: Any) -> None:
     _say(_json(value))
 
 
-def _progress(arguments: argparse.Namespace) -> Progress | None:
+def _progress(arguments: argparse.Namespace, say: Callable[[float], str] = _size) -> Progress | None:
     """Shows how far a long command is, on stderr: on one line of a terminal, else every ten percent."""
     terminal = sys.stderr is not None and sys.stderr.isatty()
     if sys.stderr is None or arguments.quiet or not (terminal or arguments.progress):
@@ -87,7 +88,7 @@ def _progress(arguments: argparse.Namespace) -> Progress | None:
     def show(done: int, total: int) -> None:
         nonlocal shown
         percent = 100 * done // total if total else 0
-        text = f"{arguments.command}: {percent} % ({_size(done)} of {_size(total)})"
+        text = f"{arguments.command}: {percent} % ({say(done)} of {say(total)})"
         if terminal:
             tell(f"\r\x1b[K{text}", end="\n" if done == total else "")
         elif percent >= shown + 10 or (done == total and percent > shown):
@@ -288,6 +289,18 @@ def _reinstate(ctx: Context, db: Database, arguments: argparse.Namespace) -> int
     return _say_status(db.reinstate(ctx, lost=arguments.lost, progress=_progress(arguments)), arguments)
 
 
+def _import(ctx: Context, db: Database, arguments: argparse.Namespace) -> int:
+    made = arguments.read(ctx, db, arguments, _progress(arguments, str))
+    if arguments.json:
+        _say_json(dataclasses.asdict(made))
+    elif not arguments.quiet:
+        _say_table(
+            [("KIND", "ITEMS", "NAME"), *((store.kind, store.items, store.name) for store in made.stores)]
+        )
+        _say("imported" + (", and compared with the source" if made.verified else ""))
+    return DONE
+
+
 _Command = Callable[[Context, Database, argparse.Namespace], int]
 
 
@@ -306,6 +319,9 @@ def _parser() -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=does, description=does)
         added.set_defaults(run=run)
         added.add_argument("path", metavar="PATH", help="the folder of the database")
+        return common(added)
+
+    def common(added: argparse.ArgumentParser) -> argparse.ArgumentParser:
         for name, what in (
             ("--mirror", "another one of its stores_folders; once for each"),
             ("--drive", "a drive of its erasure coding, in any order; once for each"),
@@ -353,6 +369,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="copy N will not come back: what only it holds is given up",
     )
+    does = "store what SQLite, Chroma or sop4py 2 hold, all of it or nothing"
+    sources = commands.add_parser("import", help=does, description=does)
+    sources.set_defaults(run=_import)
+    add_import_arguments(sources, lambda added: long(common(added)))
     return parser
 
 

@@ -8,15 +8,9 @@ from pathlib import Path
 import pytest
 
 from conftest import ROOT, run_script
-from snippets import python_snippets
+from snippets import expected_output, python_snippets
 
 RECIPES = python_snippets(ROOT / "COOKBOOK.md")
-
-
-def expected_output(recipe: str) -> list[str]:
-    """What its lines are said to print: `# -> text`, or `# -> one | two` for a line that prints twice."""
-    said = re.findall(r"# -> (.*)$", recipe, re.M)
-    return [line for text in said for line in text.split(" | ")]
 
 
 @pytest.mark.parametrize("number", range(len(RECIPES)))

@@ -1,0 +1,1 @@
+"""The module by which sop4py 2 is known."""
