@@ -24,7 +24,8 @@ pub(crate) fn open(process: &Process, options: &str) -> Result<u64> {
 /// Opens a database; the folder itself is opened by the first transaction. Options (JSON): "storage_path" or
 /// "stores_folders" (the folder, then those that mirror it), "erasure_config" ({"store or empty for all others":
 /// {"data_shards_count":2,"parity_shards_count":1,"base_folder_paths_across_drives":["...","...","..."],
-/// "repair_corrupted_shards":true}}), "db_type" (0 Standalone, 1 Clustered), "registry_hash_mod", "memory_limit" (bytes); for tools
+/// "repair_corrupted_shards":true}}), "db_type" (0 Standalone, 1 Clustered), "registry_hash_mod", "memory_limit" (bytes), "read_only"
+/// (true: what is there is read, as it was opened last, and nothing is written to its folders); for tools
 /// "as_found" (true: as it was opened last), "drives" (folders of erasure coding in any order, whose own files say what they are).
 /// Release the handle with sop_handle_release.
 #[unsafe(no_mangle)]

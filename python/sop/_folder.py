@@ -34,7 +34,8 @@ _CODING_FIELDS = (
 class Folder:
     """One database: where it lies, and its handle once something has used it.
 
-    `placement` is what decides where its bytes are: two databases of equal placement are the same.
+    `placement` is what decides where its bytes are, and whether they may change: two databases of equal
+    placement are the same.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class Folder:
         memory_limit: int | None = None,
         as_found: bool = False,
         drives: Sequence[str | os.PathLike[str]] = (),
+        read_only: bool = False,
     ) -> None:
         self._given = (registry_hash_mod, memory_limit, as_found)
+        self.read_only = read_only
         given = [storage_path] if stores_folders is None else _sequence(stores_folders)
         folders = [_path(folder) for folder in given or [storage_path]]
         if "" in folders:
@@ -63,10 +66,13 @@ class Folder:
         self._erasure = erasure = _erasure(erasure_config)
         self._drives = [os.path.abspath(_path(drive)) for drive in _sequence(drives)]
         self.erasure_config = encode(erasure, "the erasure_config")
+        if not isinstance(read_only, bool):
+            raise ValidationError(f"read_only must be True or False, not {read_only!r}")
         placement = {
             "stores_folders": self.folders,
             "db_type": self.db_type,
             "erasure_config": erasure,
+            "read_only": read_only,
         }
         self.placement = encode(placement, "the database options")
         others = {
@@ -81,7 +87,8 @@ class Folder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled by path and options: where it is unpickled it is opened anew."""
-        return Folder, (self.path, self.folders, self.db_type, self._erasure, *self._given, self._drives)
+        given = (*self._given, self._drives, self.read_only)
+        return Folder, (self.path, self.folders, self.db_type, self._erasure, *given)
 
     def open(self, context: int) -> Handle:
         """The native handle, opened if it is not yet."""

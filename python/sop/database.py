@@ -44,6 +44,12 @@ class Database:
     `memory_limit`, in bytes, bounds caches and commits that wait for a checkpoint (not the keys of an open
     transaction); the first database that opens a folder in a process decides. None: up to 256 MiB of
     cache, and commits of up to 80 MiB.
+
+    `read_only` opens a database that is there, as it was opened last (whatever db_type says; Redis is not
+    needed), and writes nothing to its folders, while others write as they like: a medium that cannot be
+    written, or a look at what is in production. Writes raise StorageError. Nothing tells the writers of
+    a reader, so a transaction of a reader that outlives a checkpoint or two of theirs may fail with a
+    ConflictError: begin it again.
     """
 
     def __init__(
@@ -55,11 +61,17 @@ class Database:
         stores_folders: Sequence[str | os.PathLike[str]] | None = None,
         *,
         memory_limit: int | None = None,
+        read_only: bool = False,
     ) -> None:
         context_id(ctx)
         self.storage_path = os.fspath(storage_path) if isinstance(storage_path, os.PathLike) else storage_path
         self._folder = Folder(
-            self.storage_path, stores_folders, db_type, erasure_config, memory_limit=memory_limit
+            self.storage_path,
+            stores_folders,
+            db_type,
+            erasure_config,
+            memory_limit=memory_limit,
+            read_only=read_only,
         )
 
     @classmethod
@@ -82,7 +94,7 @@ class Database:
         return database
 
     def __repr__(self) -> str:
-        kind = DBType(self._folder.db_type).name
+        kind = "read only" if self._folder.read_only else DBType(self._folder.db_type).name
         return f"<sop.{type(self).__name__} {self._folder.path!r}, {kind}>"
 
     def _repr_html_(self) -> str:

@@ -218,7 +218,7 @@ impl Inner {
     }
 
     pub(crate) fn checkpoint_now(&self) -> Result<()> {
-        self.check_usable()?;
+        self.check_writable()?;
         self.checkpoint(Purpose::Asked, || Ok(()))
     }
 

@@ -29,6 +29,7 @@ impl Database {
 
 impl Inner {
     fn compact(&self, progress: &mut Progress<'_>) -> Result<Compaction> {
+        self.check_writable()?;
         let before = self.disk_use()?;
         let manifest = self.manifest();
         // Each checkpoint moves this much, except the last ones; others may add to it meanwhile.

@@ -76,9 +76,10 @@ pub(crate) struct Inner {
     closed: AtomicBool,
 }
 
-/// Open folders of this process. A forked child starts with none: the locks of its parent are not its own.
+/// Open folders of this process, those opened for reading only by themselves. A forked child starts with none: the locks of its parent are
+/// not its own.
 #[derive(Default)]
-struct Registry(Mutex<HashMap<PathBuf, Arc<Slot>>>);
+struct Registry(Mutex<HashMap<(PathBuf, bool), Arc<Slot>>>);
 
 /// What is open of one folder. Locked while it is being opened, which may wait for another process: other folders do not.
 #[derive(Default)]
@@ -87,9 +88,9 @@ struct Slot(Mutex<Option<Arc<Inner>>>);
 static REGISTRY: PerProcess<Registry> = PerProcess::new();
 
 impl Registry {
-    fn slot(&self, folder: &Path) -> Arc<Slot> {
+    fn slot(&self, folder: &Path, options: &Options) -> Arc<Slot> {
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(slots.entry(folder.to_owned()).or_default())
+        Arc::clone(slots.entry((folder.to_owned(), options.read_only)).or_default())
     }
 }
 
@@ -102,7 +103,8 @@ impl Slot {
 impl Database {
     /// Opens the folder, creating the database when it is missing. A second open of the same folder in this process
     /// returns the same state (the options of the first open stay); a folder that was removed and made anew is noticed, and a
-    /// handle that failed or was closed is replaced. A folder that cannot be written opens for reading only.
+    /// handle that failed or was closed is replaced. A folder that cannot be written opens for reading only, as do all with
+    /// [`Options::read_only`].
     pub fn open(folder: &Path, options: &Options) -> Result<Database> {
         Database::open_as(folder, options, Sharing::Processes, None)
     }
@@ -125,16 +127,18 @@ impl Database {
         sharing: Sharing,
         coordinator: Option<Arc<dyn Coordinator>>,
     ) -> Result<Database> {
-        let folder = if !options.has_copies() {
-            if !folder.is_dir() {
-                os::create_folder(folder)?;
-            }
-            os::canonical(folder)?
-        } else {
+        let folder = if options.has_copies() {
             // It may be on a drive that is lost.
             os::canonical_or_absolute(folder)
+        } else {
+            match (folder.is_dir(), options.read_only) {
+                (true, _) => {}
+                (false, false) => os::create_folder(folder)?,
+                (false, true) => return Err(folder::no_database(folder)),
+            }
+            os::canonical(folder)?
         };
-        let slot = REGISTRY.get().slot(&folder);
+        let slot = REGISTRY.get().slot(&folder, options);
         let mut open = slot.lock();
         if let Some(inner) = open.as_ref()
             && inner.check_usable().is_ok()
@@ -241,6 +245,11 @@ impl Database {
         self.inner.pin.is_some()
     }
 
+    /// True when it was opened so on purpose ([`Options::read_only`]): what another handle of this process does is not its own.
+    pub fn is_read_only(&self) -> bool {
+        self.inner.options.read_only
+    }
+
     /// Waits for background work, makes relaxed commits durable, and forgets the folder in this process. Open transactions fail from now on with Closed.
     pub fn close(&self) -> Result<()> {
         self.inner.check_process()?;
@@ -249,7 +258,7 @@ impl Database {
             if self.inner.may_flush() { self.inner.flush().and_then(|()| self.inner.tidy()) } else { Ok(()) };
         let was_closed = self.inner.closed.swap(true, Ordering::AcqRel);
         self.inner.background.wait();
-        let slot = REGISTRY.get().slot(&self.inner.folder);
+        let slot = REGISTRY.get().slot(&self.inner.folder, &self.inner.options);
         let mut open = slot.lock();
         if open.as_ref().is_some_and(|inner| Arc::ptr_eq(inner, &self.inner)) {
             *open = None;
@@ -318,14 +327,14 @@ impl Inner {
 
     /// Too few copies could be reached when they were opened: this one is read as it is.
     fn reads_one_of_several(&self) -> bool {
-        self.folders.copies.is_some() && self.pin.is_none()
+        self.folders.copies.as_ref().is_some_and(|copies| copies.refused().is_some())
     }
 
     /// Whether what is in the folder is what this handle has opened.
     fn is_still_there(&self) -> Result<bool> {
         match &self.folders.copies {
             None => Ok(os::identity_of(&folder::format_path(&self.folder))? == Some(self.identity)),
-            Some(copies) => Ok(self.pin.is_some() && copies.are_there()),
+            Some(copies) => Ok(copies.refused().is_none() && copies.are_there()),
         }
     }
 
@@ -359,6 +368,12 @@ impl Inner {
         }
     }
 
+    /// Fails as well when it was opened for reading, or without the means to write.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        self.check_usable()?;
+        if self.pin.is_some() { Ok(()) } else { Err(self.read_only()) }
+    }
+
     /// Fails with the error that ended this handle.
     pub(crate) fn check_not_failed(&self) -> Result<()> {
         self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
@@ -389,6 +404,9 @@ impl Inner {
     pub(crate) fn read_only(&self) -> Error {
         if let Some(refused) = self.folders.copies.as_ref().and_then(|copies| copies.refused()) {
             return refused.clone();
+        }
+        if self.options.read_only {
+            return folder::opened_for_reading(&self.folder);
         }
         let what = format!("{} cannot be written: it was opened for reading only", self.folder.display());
         Error::new(ErrorKind::ReadOnlyFolder, what)

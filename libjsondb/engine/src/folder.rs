@@ -83,6 +83,9 @@ pub(crate) const CHECKPOINT_LOCK: &str = "CHECKPOINT";
 
 /// Opens the files of a folder, making the database when there is none.
 pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result<Opened> {
+    if options.read_only {
+        return open_for_reading(folder, options);
+    }
     if options.has_copies() {
         return copies::open::open(folder, options, sharing);
     }
@@ -100,6 +103,39 @@ pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result
         }
     }
     Err(switch::changing(folder))
+}
+
+/// Opens the files of a database that is there, and writes nothing.
+fn open_for_reading(folder: &Path, options: &Options) -> Result<Opened> {
+    for attempt in 1.. {
+        let opened = if options.has_copies() {
+            copies::open::open_for_reading(folder, options)
+        } else {
+            open_read_only(
+                folder,
+                &replica_folders(folder, crate::random_u64()),
+                options,
+                no_database(folder),
+            )
+        };
+        match opened {
+            // A checkpoint of others came between, or they opened it in the other way.
+            Err(error) if error.is_missing_file() && attempt < OPEN_ATTEMPTS => {}
+            opened => return opened,
+        }
+    }
+    Err(switch::changing(folder))
+}
+
+/// What is told of a folder in which only a database that is there was to be opened.
+pub(crate) fn no_database(folder: &Path) -> Error {
+    Error::new(ErrorKind::Invalid, format!("there is no database in {}", folder.display()))
+}
+
+/// Why nothing is written through a handle that is for reading.
+pub(crate) fn opened_for_reading(folder: &Path) -> Error {
+    let what = format!("{} was opened with read_only: open it without to write", folder.display());
+    Error::new(ErrorKind::ReadOnlyFolder, what)
 }
 
 /// Where things are in a database that is one folder.

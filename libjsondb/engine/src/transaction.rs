@@ -201,15 +201,12 @@ impl Transaction {
     }
 
     fn check_writable(&self) -> Result<()> {
-        self.inner.check_usable()?;
         if self.mode == Mode::Read {
+            self.inner.check_usable()?;
             let what = "the transaction only reads: begin it for writing to store or remove anything";
             return Err(Error::new(ErrorKind::ReadOnlyTransaction, what));
         }
-        if self.inner.pin.is_none() {
-            return Err(self.inner.read_only());
-        }
-        Ok(())
+        self.inner.check_writable()
     }
 
     fn is_tracked(&self, store: StoreId) -> bool {

@@ -80,6 +80,9 @@ pub struct Options {
     pub mirrors: Vec<PathBuf>,
     /// Stores whose pages and values are spread over drives, so that some of these may be lost. Given at each opening.
     pub coding: Vec<Coding>,
+    /// Opens what is there for reading only, and writes nothing, not even who reads: what a snapshot needs may be removed by those who
+    /// write, and then a read of it fails with the retryable SnapshotTooOld.
+    pub read_only: bool,
 }
 
 impl Options {
@@ -98,6 +101,7 @@ impl Default for Options {
             lock_timeout: Duration::from_secs(60),
             mirrors: Vec::new(),
             coding: Vec::new(),
+            read_only: false,
         }
     }
 }

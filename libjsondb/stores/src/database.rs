@@ -43,6 +43,9 @@ pub struct DatabaseOptions {
     pub registry_hash_mod: i64,
     /// Bytes the engine may use for its caches and pending commits.
     pub memory_limit: Option<u64>,
+    /// Opens what is there for reading only, as it was opened last, whatever `db_type` is, and writes nothing.
+    #[serde(deserialize_with = "null_as_default")]
+    pub read_only: bool,
 }
 
 impl Default for DatabaseOptions {
@@ -56,6 +59,7 @@ impl Default for DatabaseOptions {
             drives: None,
             registry_hash_mod: REGISTRY_HASH_MOD_MIN,
             memory_limit: None,
+            read_only: false,
         }
     }
 }
@@ -136,6 +140,7 @@ impl DatabaseOptions {
         let mut options = engine::Options {
             mirrors: placement.mirrors.clone(),
             coding: placement.coding()?,
+            read_only: self.read_only,
             ..Default::default()
         };
         if let Some(limit) = self.memory_limit {
@@ -203,7 +208,7 @@ pub struct Database {
 struct Used {
     /// Whose count it is in: a child made by fork counts for itself.
     users: Arc<Users>,
-    folder: PathBuf,
+    folder: OpenFolder,
     engine: engine::Database,
     coordinator: Option<Arc<dyn Coordinator>>,
 }
@@ -212,6 +217,13 @@ struct Used {
 /// holds files open and memory.
 const IDLE_MAX: usize = 16;
 
+/// What the engine opens once in a process: a folder, and whether for reading only.
+type OpenFolder = (PathBuf, bool);
+
+fn open_folder(engine: &engine::Database) -> OpenFolder {
+    (engine.folder().to_owned(), engine.is_read_only())
+}
+
 /// The opened folders of this process.
 type Users = Mutex<Folders>;
 
@@ -219,25 +231,25 @@ type Users = Mutex<Folders>;
 struct Folders {
     /// How many `Database`s use a folder: the engine shares one state among them, so that only the last one to close may
     /// close it.
-    counts: HashMap<PathBuf, usize>,
+    counts: HashMap<OpenFolder, usize>,
     /// Those that nobody uses, the one that was used last at the end.
     idle: VecDeque<engine::Database>,
 }
 
 impl Folders {
-    fn is_used(&self, folder: &Path) -> bool {
+    fn is_used(&self, folder: &OpenFolder) -> bool {
         self.counts.contains_key(folder)
     }
 
     /// Keeps a folder that nobody uses open; gives the one to close in its place, if any.
     fn keep_open(&mut self, engine: engine::Database) -> Option<engine::Database> {
-        self.forget_idle(engine.folder());
+        self.forget_idle(&open_folder(&engine));
         self.idle.push_back(engine);
         if self.idle.len() > IDLE_MAX { self.idle.pop_front() } else { None }
     }
 
-    fn forget_idle(&mut self, folder: &Path) {
-        self.idle.retain(|idle| idle.folder() != folder);
+    fn forget_idle(&mut self, folder: &OpenFolder) {
+        self.idle.retain(|idle| open_folder(idle) != *folder);
     }
 }
 
@@ -359,7 +371,7 @@ impl Database {
 
     fn with_engine<R>(&self, mut work: impl FnMut(&engine::Database) -> engine::Result<R>) -> Result<R> {
         let options = self.engine_options()?;
-        let db_type = if options.has_copies() { self.options.db_type } else { self.db_type()? };
+        let db_type = self.db_type(&options)?;
         let coordinator = self.coordinator(db_type)?;
         let mut open_and_work = || {
             let engine = match self.open_engine(db_type, &options, coordinator.clone()) {
@@ -385,8 +397,12 @@ impl Database {
     }
 
     /// How the folder is to be opened.
-    fn db_type(&self) -> Result<i32> {
-        if !self.options.as_found {
+    fn db_type(&self, options: &engine::Options) -> Result<i32> {
+        if options.read_only {
+            // There is one way to read: what is there is read as it is.
+            return Ok(STANDALONE);
+        }
+        if options.has_copies() || !self.options.as_found {
             return Ok(self.options.db_type);
         }
         Ok(if engine::Database::is_shared_folder(&self.placement.folder)? { CLUSTERED } else { STANDALONE })
@@ -440,7 +456,7 @@ impl Database {
             return;
         }
         let users = USERS.get();
-        let folder = engine.folder().to_owned();
+        let folder = open_folder(engine);
         {
             let mut folders = lock(&users);
             folders.forget_idle(&folder);
@@ -476,7 +492,7 @@ impl Drop for Database {
         };
         let users = USERS.get();
         let mut folders = lock(&users);
-        if folders.is_used(engine.folder()) {
+        if folders.is_used(&open_folder(&engine)) {
             return;
         }
         if let Some(idle) = folders.keep_open(engine) {
@@ -494,7 +510,7 @@ fn close_idle(folder: &Path) -> engine::Result<bool> {
     let users = USERS.get();
     let idle = {
         let mut folders = lock(&users);
-        let found = folders.idle.iter().position(|idle| idle.folder() == folder);
+        let found = folders.idle.iter().position(|idle| open_folder(idle) == (folder.clone(), false));
         found.and_then(|index| folders.idle.remove(index))
     };
     match idle {

@@ -24,9 +24,16 @@ class VectorDatabase(Database):
         usage_mode: UsageMode = UsageMode.Dynamic,
         *,
         memory_limit: int | None = None,
+        read_only: bool = False,
     ) -> None:
         super().__init__(
-            ctx, storage_path, db_type, erasure_config, stores_folders, memory_limit=memory_limit
+            ctx,
+            storage_path,
+            db_type,
+            erasure_config,
+            stores_folders,
+            memory_limit=memory_limit,
+            read_only=read_only,
         )
         self.usage_mode = UsageMode(usage_mode_value(usage_mode))
 

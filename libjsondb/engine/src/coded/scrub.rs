@@ -45,9 +45,7 @@ impl Database {
 
     /// Writes anew what is missing or damaged, while others read and write. What it did stays when it is stopped.
     pub fn repair(&self, scope: RepairScope, progress: &mut Progress<'_>) -> Result<Repair> {
-        if !self.is_writable() {
-            return Err(self.inner.read_only());
-        }
+        self.inner.check_writable()?;
         let mut repair = Repair::default();
         self.inner.each_coded(progress, &mut |segment, progress| {
             let bad = match scope {

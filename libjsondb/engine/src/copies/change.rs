@@ -11,6 +11,7 @@ use super::epoch::{self, CopySet, Epoch};
 use super::gather::Log;
 use super::view::View;
 use super::{Copies, CopyFolder, is_failure, reinstate};
+use crate::coded::Access;
 use crate::os;
 use crate::planted::{Bug, is_planted};
 use crate::shared::folder::SlotFolder;
@@ -118,6 +119,10 @@ impl Copies {
                 // Another process may be at work.
                 os::pause(PAUSE);
                 continue;
+            }
+            if self.access == Access::Read {
+                let what = "a copy is lost, and nobody who may write has gone on without it";
+                return Err(Error::new(ErrorKind::DrivesLost, what));
             }
             let members =
                 self.next_members(&found, &base, wanted).map_err(|error| because(error, cause.as_ref()))?;

@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use uuid::Uuid;
 
+use crate::coded::Access;
 use crate::folder;
 use crate::log::LogFolder;
 use crate::{Error, ErrorKind, Result};
@@ -79,16 +80,19 @@ pub(crate) struct Copies {
     changing: Mutex<()>,
     /// Why they could be opened for reading only.
     refused: OnceLock<Error>,
+    /// Read: which copies are in force is for others to decide.
+    access: Access,
 }
 
 impl Copies {
-    fn new(database: Uuid, all: Vec<CopyFolder>, in_force: View) -> Copies {
+    fn new(database: Uuid, all: Vec<CopyFolder>, in_force: View, access: Access) -> Copies {
         Copies {
             database,
             all,
             in_force: Mutex::new(Arc::new(in_force)),
             changing: Mutex::default(),
             refused: OnceLock::new(),
+            access,
         }
     }
 

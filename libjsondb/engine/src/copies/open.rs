@@ -41,6 +41,17 @@ pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result
     open_once(folder, options, sharing, ATTEMPTS)
 }
 
+/// As [`open`], of copies that are there, and writes nothing.
+pub(crate) fn open_for_reading(folder: &Path, options: &Options) -> Result<Opened> {
+    let places = Places::new(folder, options)?;
+    let found = find(&places, crate::random_u64(), Access::Read)?;
+    let copies = Arc::new(found.ok_or_else(|| folder::no_database(folder))?);
+    match copies.change(Wanted::default()) {
+        Ok(()) => over_view(&copies, options, Sharing::Processes, None),
+        Err(refused) => read_only(&copies, options, refused),
+    }
+}
+
 fn open_once(folder: &Path, options: &Options, sharing: Sharing, attempt: usize) -> Result<Opened> {
     let places = Places::new(folder, options)?;
     let owner = crate::random_u64();
@@ -71,11 +82,11 @@ fn find_or_make(
     sharing: Sharing,
     owner: u64,
 ) -> Result<Copies> {
-    if let Some(copies) = find(places, owner)? {
+    if let Some(copies) = find(places, owner, Access::Write)? {
         return Ok(copies);
     }
     make(&places.to_make(), options, sharing)?;
-    find(places, owner)?.ok_or_else(|| Error::missing(&folder.join(label::NAME)))
+    find(places, owner, Access::Write)?.ok_or_else(|| Error::missing(&folder.join(label::NAME)))
 }
 
 impl Copies {
@@ -109,7 +120,7 @@ pub(crate) fn check_alone(folder: &Path) -> Result<()> {
 }
 
 /// The copies in these places, each by its label, not by where it is; those without one are missing. None: no place has one.
-fn find(places: &Places, owner: u64) -> Result<Option<Copies>> {
+fn find(places: &Places, owner: u64, access: Access) -> Result<Option<Copies>> {
     let (mut labels, mut failed) = (Vec::new(), None);
     for place in places.folders.iter().chain(&places.drives) {
         match Label::read(&place.path) {
@@ -165,13 +176,13 @@ fn find(places: &Places, owner: u64) -> Result<Option<Copies>> {
         let is_new = path.is_none();
         let path = path.or_else(|| take_free(&mut free, *role)).unwrap_or_else(|| not_given(places, *role));
         let copy = CopyFolder::new(index, *role, path, owner);
-        if is_new {
+        if is_new && access == Access::Write {
             // Of one that died while it made them; what cannot be read now is not there.
             let _ = finish_label(&copy, &Label { index, ..known.clone() });
         }
         all.push(copy);
     }
-    Ok(Some(Copies::new(known.database, all, View::empty())))
+    Ok(Some(Copies::new(known.database, all, View::empty(), access)))
 }
 
 /// A place without a copy, for one that is missing: the same one if there is one, else one of its kind.
@@ -230,8 +241,15 @@ fn over_copies(copies: &Arc<Copies>, options: &Options, sharing: Sharing) -> Res
     };
     pins::survey_to_open(copies, owner, clock)?.check_others(owner, sharing)?;
     settle_ends(copies)?;
-    let shared = SharedLog::new(copies.view(), Some(Arc::clone(copies)), owner);
+    over_view(copies, options, sharing, Some(pins))
+}
+
+/// The state in the log of the copies in force.
+fn over_view(copies: &Arc<Copies>, options: &Options, sharing: Sharing, pin: Option<Pins>) -> Result<Opened> {
+    let access = if pin.is_some() { Access::Write } else { Access::Read };
     let first = copies.first();
+    let owner = first.log.owner;
+    let shared = SharedLog::new(copies.view(), Some(Arc::clone(copies)), owner);
     let folders = ReplicaFolders {
         log: first.log.clone(),
         manifests: first.manifests(),
@@ -244,8 +262,9 @@ fn over_copies(copies: &Arc<Copies>, options: &Options, sharing: Sharing) -> Res
     })?;
     let format = format.ok_or_else(|| Error::missing(&folder::format_path(&first.path)))?;
     let paths: Vec<PathBuf> = copies.members().map(|copy| copy.path.clone()).collect();
-    let sets = Sets::open(&paths, &first.log, copies.database, &options.coding, Access::Write)?;
+    let sets = Sets::open(&paths, &first.log, copies.database, &options.coding, access)?;
     let segments = Segments::new(first.segments(), owner).with_sets(sets).with_copies(Arc::clone(copies));
+    let segments = if access == Access::Read { segments.without_pin() } else { segments };
     Ok(Opened {
         format,
         folders,
@@ -253,7 +272,7 @@ fn over_copies(copies: &Arc<Copies>, options: &Options, sharing: Sharing) -> Res
         log_lock: None,
         sync_lock: None,
         shared: Some(shared),
-        pin: Some(pins),
+        pin,
         segments: Arc::new(segments),
         replica,
         sharing,

@@ -79,6 +79,9 @@ impl Database {
         progress: &mut Progress<'_>,
     ) -> Result<CopyStatus> {
         self.inner.check_open()?;
+        if self.is_read_only() {
+            return Err(self.inner.read_only());
+        }
         let Some(copies) = &self.inner.folders.copies else { return Ok(CopyStatus::default()) };
         if !lost.is_empty() {
             copies.declare_lost(lost)?;
