@@ -1,11 +1,9 @@
 /*
  * A first C program: a B-tree, a vector store and a model store change in one transaction, and are found again after the
- * database was closed and opened. Build and run it from the root of the repository:
+ * database was closed and opened. Build and run it after `make install` (libjsondb/docs/bindings.md):
  *
- *   cargo build --release -p jsondb
- *   cc -Wall -Wextra -Werror -Iinclude examples/quickstart.c -Ltarget/release -ljsondb -Wl,-rpath,target/release \
- *      -o target/quickstart
- *   target/quickstart /tmp/sop_quickstart
+ *   cc examples/quickstart.c $(pkg-config --cflags --libs jsondb) -o quickstart
+ *   ./quickstart /tmp/sop_quickstart
  */
 #include <inttypes.h>
 #include <stdio.h>
