@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,20 @@ def test_every_page_is_on_the_first_one() -> None:
     )
     for page in PAGES:
         assert f"(libjsondb/docs/{page.name})" in first, page.name
+
+
+def test_what_keeps_a_guarantee_is_there() -> None:
+    """Each name under "Kept by" is a campaign, a test, or a file of tests."""
+    page = (ROOT / "libjsondb" / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    campaigns = subprocess.run([sys.executable, ROOT / "scripts" / "prove"], capture_output=True, text=True)
+    known = set(re.findall(r"^(\S+)  ", campaigns.stdout, re.M))
+    for folder, pattern in ((ROOT / "tests", "*.py"), (ROOT / "libjsondb", "*.rs")):
+        for file in folder.rglob(pattern):
+            known.add(file.stem)
+            known.update(re.findall(r"\b(?:def|fn) (\w+)", file.read_text(encoding="utf-8")))
+    kept = re.findall(r"Kept by ((?:`[\w-]+`,?\s*)+)", page)
+    for table in re.findall(r"^\|.*Kept by \|\n((?:\|.*\n)+)", page, re.M):
+        kept += [row.split("|")[-2] for row in table.splitlines()]
+    names = [name for cell in kept for name in re.findall(r"`([\w-]+)`", cell)]
+    assert len(names) > 60
+    assert sorted(set(names) - known) == []
