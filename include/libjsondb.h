@@ -556,6 +556,35 @@ int32_t sop_vector_get(int64_t ctx,
                        size_t id_len,
                        char **out);
 
+// Writes the items of ids, a JSON array of texts, as a JSON array in their order: as for sop_vector_get, null for one that is missing.
+int32_t sop_vector_get_many(int64_t ctx,
+                            uint64_t store,
+                            const char *ids,
+                            size_t ids_len,
+                            char **out);
+
+// As sop_vector_get_many, of `count` ids. Writes those items that are there, without "Vector", and their vectors of `dimension` floats, one after
+// the other, to `out_vectors`, which the caller owns and has room for `count`. See sop_vector_dimension.
+int32_t sop_vector_get_arrays(int64_t ctx,
+                              uint64_t store,
+                              const char *ids,
+                              size_t ids_len,
+                              size_t count,
+                              size_t dimension,
+                              char **out_items,
+                              float *out_vectors);
+
+// Reads the ids in order of their bytes, in batches. Range (JSON): "start" (inclusive), "stop" (exclusive), left out or null when open; "limit"
+// (1000); "resume", as the batch before gave it. Writes {"ids":[..],"resume":".."}; after the last one resume is null.
+int32_t sop_vector_ids(int64_t ctx,
+                       uint64_t store,
+                       const char *range,
+                       size_t range_len,
+                       char **out);
+
+// Writes the number of floats per vector; 0 before the first one.
+int32_t sop_vector_dimension(int64_t ctx, uint64_t store, int64_t *out);
+
 // Removes items by id, a JSON array of texts. Unknown ids are ignored.
 int32_t sop_vector_delete(int64_t ctx, uint64_t store, const char *ids, size_t ids_len);
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use stores::{
-    ArrayQueryOptions, CancelToken, Error, ErrorCode, Progress, QueryOptions, Result, Session, VectorItem,
-    VectorOptions, VectorStore,
+    ArrayQueryOptions, CancelToken, Error, ErrorCode, IdRange, Progress, QueryOptions, Result, Session,
+    VectorItem, VectorOptions, VectorStore,
 };
 
 use crate::boundary;
@@ -121,13 +121,18 @@ pub unsafe extern "C" fn sop_vector_upsert_arrays(
 /// # Safety
 /// `data` is NULL or points to so many floats that stay as they are while the result is used.
 unsafe fn matrix<'a>(what: &str, data: *const f32, count: usize, dimension: usize) -> Result<&'a [f32]> {
-    let product = count.checked_mul(dimension);
-    let len = product.ok_or_else(|| invalid(format!("{what}: {count} by {dimension} is impossible")))?;
+    let len = floats(what, count, dimension)?;
     if len == 0 {
         return Ok(&[]);
     }
     // SAFETY: the same contract.
     unsafe { slice(what, data, len) }?.ok_or_else(|| invalid(format!("{what}: null pointer")))
+}
+
+/// The numbers of `count` rows of `dimension`.
+fn floats(what: &str, count: usize, dimension: usize) -> Result<usize> {
+    let product = count.checked_mul(dimension);
+    product.ok_or_else(|| invalid(format!("{what}: {count} by {dimension} is impossible")))
 }
 
 /// Writes an item as JSON, {"ID":"..","Vector":[..],"Payload":..,"CentroidID":0}; missing: SOP_ERROR_CODE_ITEM_NOT_FOUND.
@@ -144,6 +149,89 @@ pub unsafe extern "C" fn sop_vector_get(
         // SAFETY: the caller's part, see the crate's documentation.
         let (id, out) = unsafe { (input("id", id, id_len)?, Out::new("out", out)?) };
         out.set_text(&to_json(&held.store.get(&cancel, id)?)?);
+        Ok(())
+    })
+}
+
+/// Writes the items of ids, a JSON array of texts, as a JSON array in their order: as for sop_vector_get, null for one that is missing.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_vector_get_many(
+    ctx: i64,
+    store: u64,
+    ids: *const c_char,
+    ids_len: usize,
+    out: *mut *mut c_char,
+) -> i32 {
+    boundary::code(|| {
+        let (cancel, held) = enter(ctx, store)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let (ids, out) = unsafe { (input("ids", ids, ids_len)?, Out::new("out", out)?) };
+        let ids: Vec<String> = json("ids", ids)?;
+        out.set_text(&to_json(&held.store.get_many(&cancel, &ids)?)?);
+        Ok(())
+    })
+}
+
+/// As sop_vector_get_many, of `count` ids. Writes those items that are there, without "Vector", and their vectors of `dimension` floats, one after
+/// the other, to `out_vectors`, which the caller owns and has room for `count`. See sop_vector_dimension.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_vector_get_arrays(
+    ctx: i64,
+    store: u64,
+    ids: *const c_char,
+    ids_len: usize,
+    count: usize,
+    dimension: usize,
+    out_items: *mut *mut c_char,
+    out_vectors: *mut f32,
+) -> i32 {
+    boundary::code(|| {
+        let (cancel, held) = enter(ctx, store)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let (ids, out_items) = unsafe { (input("ids", ids, ids_len)?, Out::new("out_items", out_items)?) };
+        // SAFETY: the caller's part: writable for count * dimension floats.
+        let out_vectors =
+            unsafe { OutArray::new("out_vectors", out_vectors, floats("vectors", count, dimension)?) }?;
+        let ids: Vec<String> = json("ids", ids)?;
+        if ids.len() != count {
+            return Err(invalid(format!("ids: {} for room for {count}", ids.len())));
+        }
+        let (items, vectors) = held.store.get_arrays(&cancel, &ids, dimension)?;
+        let items = to_json(&items)?;
+        out_vectors.set(&vectors)?;
+        out_items.set_text(&items);
+        Ok(())
+    })
+}
+
+/// Reads the ids in order of their bytes, in batches. Range (JSON): "start" (inclusive), "stop" (exclusive), left out or null when open; "limit"
+/// (1000); "resume", as the batch before gave it. Writes {"ids":[..],"resume":".."}; after the last one resume is null.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_vector_ids(
+    ctx: i64,
+    store: u64,
+    range: *const c_char,
+    range_len: usize,
+    out: *mut *mut c_char,
+) -> i32 {
+    boundary::code(|| {
+        let (cancel, held) = enter(ctx, store)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let (range, out) = unsafe { (input("range", range, range_len)?, Out::new("out", out)?) };
+        let range: IdRange = json("range", range)?;
+        out.set_text(&to_json(&held.store.ids(&cancel, &range)?)?);
+        Ok(())
+    })
+}
+
+/// Writes the number of floats per vector; 0 before the first one.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sop_vector_dimension(ctx: i64, store: u64, out: *mut i64) -> i32 {
+    boundary::code(|| {
+        let (cancel, held) = enter(ctx, store)?;
+        // SAFETY: the caller's part, see the crate's documentation.
+        let out = unsafe { Out::new("out", out) }?;
+        out.set(held.store.dimension(&cancel)?.cast_signed() as i64);
         Ok(())
     })
 }
@@ -252,14 +340,14 @@ impl OutArray {
     }
 
     fn set(self, values: &[f32]) -> Result<()> {
-        if values.len() != self.len {
-            let message = format!("{} scores where {} were asked for", values.len(), self.len);
+        if values.len() > self.len {
+            let message = format!("{} numbers where there is room for {}", values.len(), self.len);
             return Err(Error::new(ErrorCode::Internal, message));
         }
-        if self.len > 0 {
+        if !values.is_empty() {
             // SAFETY: not null and aligned by `new`, writable for `len` floats as its caller promised; `values` is memory
             // of this library and so elsewhere.
-            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.data, self.len) };
+            unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), self.data, values.len()) };
         }
         Ok(())
     }

@@ -142,6 +142,19 @@ fn doors() -> Vec<Door> {
         door("vector_get", Vector, Plain("a"), true, |c, h, t, o| unsafe {
             sop_vector_get(c, h, t.data, t.len, o.text())
         }),
+        door("vector_get_many", Vector, Json(r#"["a", "b"]"#), true, |c, h, t, o| unsafe {
+            sop_vector_get_many(c, h, t.data, t.len, o.text())
+        }),
+        door("vector_get_arrays", Vector, Json(r#"["a"]"#), true, |c, h, t, o| unsafe {
+            let items = o.text();
+            sop_vector_get_arrays(c, h, t.data, t.len, 1, 2, items, o.floats())
+        }),
+        door("vector_ids", Vector, Json("{}"), true, |c, h, t, o| unsafe {
+            sop_vector_ids(c, h, t.data, t.len, o.text())
+        }),
+        door("vector_dimension", Vector, No, true, |c, h, _, o| unsafe {
+            sop_vector_dimension(c, h, o.number())
+        }),
         door("vector_delete", Vector, Json(r#"["b"]"#), false, |c, h, t, _| unsafe {
             sop_vector_delete(c, h, t.data, t.len)
         }),
@@ -329,6 +342,11 @@ fn json_of_the_wrong_shape_is_an_error() {
         ("vector_upsert_arrays", r#"["a", "b"]"#),
         ("vector_upsert_arrays", "[1]"),
         ("vector_delete", r#""a""#),
+        ("vector_get_many", "[1]"),
+        ("vector_get_arrays", r#"["a", "b"]"#),
+        ("vector_ids", r#"{"start": 1}"#),
+        ("vector_ids", r#"{"limit": 0}"#),
+        ("vector_ids", r#"{"limit": -1}"#),
         ("vector_query", r#"{"vector": 5}"#),
         ("vector_query_arrays", r#"{"threads": -1}"#),
     ];

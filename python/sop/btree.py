@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar, cast
+from typing import Any, Callable, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar, cast
 
 from . import _json
 from ._library import Handle, Opened, call_count, call_flag, call_handle, call_json, call_text, native
 from ._native import bind
+from ._progress import Progress, steps
 from .context import Context, context_id
 from .errors import BtreeError, Error, ValidationError, raises_btree_errors
-from .transaction import NIL, Transaction, transaction_handle
+from .transaction import NIL, Transaction, transaction_handle, whole
 
 __all__ = [
     "Btree",
@@ -204,34 +206,41 @@ class Btree(Opened, Generic[TK, TV]):
 
     # Writing
 
-    def add(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+    def add(self, ctx: Context, items: Any, value: Any = _UNSET, *, progress: Progress | None = None) -> bool:
         """Adds an Item, a list of Item, or a key and a value. False for a key that a unique B-tree has.
 
         A list goes on past a False; the answer is True when all were added. So do the three calls below.
+        `progress`, of a list, is told the items done and to do; what it raises stops the call and ends the
+        transaction, of which a part was written.
         """
-        return self._write(ctx, _ADD, items, value)
+        return self._write(ctx, _ADD, items, value, progress)
 
-    def add_if_not_exists(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+    def add_if_not_exists(
+        self, ctx: Context, items: Any, value: Any = _UNSET, *, progress: Progress | None = None
+    ) -> bool:
         """As `add`, and never adds a duplicate, unique B-tree or not."""
-        return self._write(ctx, _ADD_IF_NOT_EXISTS, items, value)
+        return self._write(ctx, _ADD_IF_NOT_EXISTS, items, value, progress)
 
-    def update(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+    def update(
+        self, ctx: Context, items: Any, value: Any = _UNSET, *, progress: Progress | None = None
+    ) -> bool:
         """Replaces the value of a key. False for a key that is not there."""
-        return self._write(ctx, _UPDATE, items, value)
+        return self._write(ctx, _UPDATE, items, value, progress)
 
-    def upsert(self, ctx: Context, items: Any, value: Any = _UNSET) -> bool:
+    def upsert(
+        self, ctx: Context, items: Any, value: Any = _UNSET, *, progress: Progress | None = None
+    ) -> bool:
         """Replaces the value of a key, or adds it."""
-        return self._write(ctx, _UPSERT, items, value)
+        return self._write(ctx, _UPSERT, items, value, progress)
 
-    @raises_btree_errors
-    def remove(self, ctx: Context, keys: Any) -> bool:
+    def remove(self, ctx: Context, keys: Any, *, progress: Progress | None = None) -> bool:
         """Removes a key or a list of keys. False when one is not there.
 
         The cursor stays at its place: when its own item is removed there is no current item, and a walk goes
         on with the neighbour.
         """
-        text = _json.encode([_key(key) for key in (keys if isinstance(keys, list) else [keys])], "the keys")
-        return call_flag(native.sop_btree_remove, *self._of(ctx), text, len(text))
+        given = keys if isinstance(keys, list) else [keys]
+        return self._in_steps(len(given), progress, lambda part: self._remove_some(ctx, given[part]))
 
     # Finding
 
@@ -321,17 +330,21 @@ class Btree(Opened, Generic[TK, TV]):
         """A page of items with their values."""
         return self._page(ctx, pagingInfo, True)
 
-    @raises_btree_errors
-    def get_values(self, ctx: Context, keys: Any) -> List[Item[TK, TV]]:
+    def get_values(self, ctx: Context, keys: Any, *, progress: Progress | None = None) -> List[Item[TK, TV]]:
         """The items of the given keys, or Items to give an id, in their order; value None for a miss."""
+        given = keys if isinstance(keys, list) else [keys]
+        if progress is None:
+            return self._get_some(ctx, given)
+        parts = steps(len(given), progress)
+        return [item for part in parts for item in self._get_some(ctx, given[part])]
+
+    @raises_btree_errors
+    def _get_some(self, ctx: Context, keys: List[Any]) -> List[Item[TK, TV]]:
         if fast is not None:
-            found = fast.btree_values(*self._of(ctx), keys if isinstance(keys, list) else [keys])
+            found = fast.btree_values(*self._of(ctx), keys)
             if found is not None:
                 return found
-        wanted = [
-            key if isinstance(key, Item) else Item(key)
-            for key in (keys if isinstance(keys, list) else [keys])
-        ]
+        wanted = [key if isinstance(key, Item) else Item(key) for key in keys]
         text = _json.encode([_entry(item, False) for item in wanted], "the keys")
         return _items(call_json(native.sop_btree_values, *self._of(ctx), text, len(text)))
 
@@ -382,14 +395,31 @@ class Btree(Opened, Generic[TK, TV]):
         return context_id(ctx), self._handle.value
 
     @raises_btree_errors
-    def _write(self, ctx: Context, action: int, items: Any, value: Any) -> bool:
+    def _write(self, ctx: Context, action: int, items: Any, value: Any, progress: Progress | None) -> bool:
+        if progress is None:
+            return self._write_some(ctx, action, _given(items, value))
         given = _given(items, value)
+        return self._in_steps(len(given), progress, lambda part: self._write_some(ctx, action, given[part]))
+
+    @raises_btree_errors
+    def _write_some(self, ctx: Context, action: int, given: List[Any]) -> bool:
         if fast is not None:
             done = fast.btree_write(*self._of(ctx), action, given)
             if done is not None:
                 return done
         text = _json.encode([_entry(item, True) for item in given], "the items")
         return call_flag(native.sop_btree_write, *self._of(ctx), action, text, len(text))
+
+    @raises_btree_errors
+    def _remove_some(self, ctx: Context, keys: List[Any]) -> bool:
+        text = _json.encode([_key(key) for key in keys], "the keys")
+        return call_flag(native.sop_btree_remove, *self._of(ctx), text, len(text))
+
+    def _in_steps(self, total: int, progress: Progress | None, write: Callable[[slice], bool]) -> bool:
+        """Writes the parts of so many items; whether all of them answered True."""
+        with nullcontext() if progress is None else whole(self._transaction):
+            answers = [write(part) for part in steps(total, progress)]
+        return all(answers)
 
     @raises_btree_errors
     def _step(self, ctx: Context, move: int) -> bool:

@@ -12,6 +12,7 @@ from ._display import table
 from ._folder import Folder
 from ._library import call, native
 from ._native import MapFunctions
+from ._progress import Progress
 from ._pure import PureMap, open_pure
 from .btree import fast
 from .context import Context, context_id
@@ -202,7 +203,7 @@ class Database:
             handle = transaction_handle(trans, self._folder.path)
             return MapFunctions(*functions[-1](context_id(trans.ctx), handle.value))
 
-        return Map(MapFunctions(*functions), within, Origin(self, name, commits))
+        return Map(ctx, MapFunctions(*functions), within, Origin(self, name, commits))
 
     def _pure_map(
         self,
@@ -227,7 +228,7 @@ class Database:
             return PureMap(trans.ctx, name, begin, trans).functions()
 
         open_pure(ctx, name, options, index_spec, begin)
-        return Map(PureMap(ctx, name, begin).functions(), within, Origin(self, name, durability))
+        return Map(ctx, PureMap(ctx, name, begin).functions(), within, Origin(self, name, durability))
 
     def open_vector_store(
         self, ctx: Context, trans: Transaction, name: str, metric: Metric | None = None
@@ -260,7 +261,7 @@ class Database:
     # Looking after it. None of these makes a database: where there is none, they raise ValidationError.
 
     def verify(
-        self, ctx: Context | None = None, progress: maintenance.Progress | None = None
+        self, ctx: Context | None = None, progress: Progress | None = None
     ) -> maintenance.Verification:
         """Checks all that is stored, changing nothing, and lists all damage; others may go on meanwhile.
 
@@ -281,7 +282,7 @@ class Database:
         self,
         ctx: Context | None,
         target: str | os.PathLike[str],
-        progress: maintenance.Progress | None = None,
+        progress: Progress | None = None,
         *,
         verify: bool = True,
     ) -> maintenance.Backup:
@@ -293,9 +294,7 @@ class Database:
         """
         return maintenance.backup(self._folder, ctx, target, progress, verify)
 
-    def compact(
-        self, ctx: Context | None = None, progress: maintenance.Progress | None = None
-    ) -> maintenance.Compaction:
+    def compact(self, ctx: Context | None = None, progress: Progress | None = None) -> maintenance.Compaction:
         """Removes garbage from files that are mostly garbage; others may go on meanwhile.
 
         What open transactions still read is removed by a later checkpoint.
@@ -308,16 +307,14 @@ class Database:
         """Which copies and drives are there, and how much more may be lost. Looks at names only."""
         return maintenance.status(self._folder, ctx)
 
-    def scrub(
-        self, ctx: Context | None = None, progress: maintenance.Progress | None = None
-    ) -> maintenance.Scrub:
+    def scrub(self, ctx: Context | None = None, progress: Progress | None = None) -> maintenance.Scrub:
         """Reads every shard and every copy, and lists what is damaged or missing; changes nothing."""
         return maintenance.scrub(self._folder, ctx, progress)
 
     def repair(
         self,
         ctx: Context | None = None,
-        progress: maintenance.Progress | None = None,
+        progress: Progress | None = None,
         *,
         missing_only: bool = False,
     ) -> maintenance.Repair:
@@ -333,7 +330,7 @@ class Database:
         ctx: Context | None = None,
         *,
         lost: Sequence[int] = (),
-        progress: maintenance.Progress | None = None,
+        progress: Progress | None = None,
     ) -> maintenance.RedundancyStatus:
         """Brings copies that are stale or were replaced up to date, and back among those that count.
 

@@ -7,8 +7,10 @@ stored: turn it into text or numbers first.
 
 from __future__ import annotations
 
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union
 
+from ._progress import Progress, counted
 from .ai.vector import Hit
 from .btree import Item
 from .errors import ValidationError
@@ -30,24 +32,25 @@ __all__ = [
 Key = Union[str, Sequence[str]]
 
 
-def to_pandas(rows: Iterable[Any], key: str = "key") -> pandas.DataFrame:
+def to_pandas(rows: Iterable[Any], key: str = "key", *, progress: Progress | None = None) -> pandas.DataFrame:
     """A DataFrame of a `Map`, of (key, value) pairs, of B-tree Items, or of the hits of a query.
 
     The columns are the key, under the name `key`, or each field of a key that is a dict, and the fields of
     the values, or "value" where they are no dicts; of hits "id", "score", and the fields of the payloads.
+    `progress` is told the rows read, and to read as far as that is known.
     """
     try:
         import pandas
     except ImportError as error:
         raise _needs("pandas", "pandas") from error
-    columns = {name: _nullable(pandas, cells) for name, cells in _columns(rows, key).items()}
+    columns = {name: _nullable(pandas, cells) for name, cells in _columns(rows, key, progress).items()}
     frame: pandas.DataFrame = pandas.DataFrame(columns)
     return frame
 
 
-def to_arrow(rows: Iterable[Any], key: str = "key") -> pyarrow.Table:
+def to_arrow(rows: Iterable[Any], key: str = "key", *, progress: Progress | None = None) -> pyarrow.Table:
     """An Arrow table of what `to_pandas` takes. Each column must have values of one type, or None."""
-    return _pyarrow().table(_columns(rows, key))
+    return _pyarrow().table(_columns(rows, key, progress))
 
 
 def from_pandas(frame: pandas.DataFrame, key: Key) -> Iterator[Tuple[Any, Any]]:
@@ -92,8 +95,10 @@ def vectors_from_arrow(
     return columns.pop(id), matrix, columns
 
 
-def _columns(rows: Iterable[Any], key: str) -> Dict[str, List[Any]]:
-    records = [_record(row, key) for row in (rows.items() if isinstance(rows, Mapping) else rows)]
+def _columns(rows: Iterable[Any], key: str, progress: Progress | None) -> Dict[str, List[Any]]:
+    given = rows.items() if isinstance(rows, Mapping) else rows
+    total = None if progress is None else length_hint(rows)
+    records = [_record(row, key) for row in counted(given, progress, total)]
     spread = all(isinstance(value, Mapping) for _, value, _ in records)
     columns: Dict[str, List[Any]] = {}
     for row, (fixed, value, name) in enumerate(records):

@@ -6,17 +6,16 @@ All of it can be turned into JSON with `dataclasses.asdict`; the command line, `
 
 from __future__ import annotations
 
-import ctypes
 import os
-import threading
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ._display import Report
 from ._folder import Folder
 from ._json import encode, encode_text
-from ._library import PROGRESS_TO_CELL, ProgressCell, call_json, native
+from ._library import call_json, native
 from ._log import logger
+from ._progress import Progress, run
 from .context import Context, context_id
 from .errors import ValidationError
 
@@ -39,12 +38,6 @@ __all__ = [
     "Verification",
     "VerifiedStore",
 ]
-
-# Called with the bytes done and the bytes to do in all, an estimate that may grow.
-Progress = Callable[[int, int], Any]
-
-# Seconds between two calls of it.
-_INTERVAL = 0.1
 
 
 @dataclass
@@ -363,63 +356,3 @@ def _of(folder: Folder, ctx: Context | None) -> tuple[int, int]:
 def _disk_use(fields: Mapping[str, Any]) -> DiskUse:
     kinds = {name: Files(**fields[name]) for name in ("log", "segments", "manifests")}
     return DiskUse(bytes=fields["bytes"], **kinds)
-
-
-def run(ask: Callable[..., Any], function: Any, progress: Progress | None, *arguments: Any) -> Any:
-    """Runs a long call on a thread of its own: Ctrl-C comes through here, and stops it.
-
-    `ask` calls the function, with `arguments` and what it tells how far it is.
-    """
-    if progress is not None and not callable(progress):
-        raise ValidationError(f"progress must be callable, not {type(progress).__name__}")
-    call = _LongCall(ask, function, arguments)
-    try:
-        call.start()
-        told = (0, 0)
-        while not call.ended.wait(_INTERVAL):
-            told = call.tell(progress, told)
-        call.tell(progress, told)
-    except BaseException:
-        call.stop()
-        raise
-    if call.error is not None:
-        raise call.error
-    return call.answer
-
-
-class _LongCall(threading.Thread):
-    def __init__(self, ask: Callable[..., Any], function: Any, arguments: tuple[Any, ...]) -> None:
-        super().__init__(name="sop-call", daemon=True)
-        self.ask = ask
-        self.function = function
-        self.arguments = arguments
-        # Written by the library itself: it never waits for the GIL, which a daemon thread does not outlive.
-        self.cell = ProgressCell()
-        self.begun = threading.Event()
-        self.ended = threading.Event()
-        self.answer: Any = None
-        self.error: BaseException | None = None
-
-    def run(self) -> None:
-        self.begun.set()
-        try:
-            if self.cell.stop:
-                return  # before it began; nobody waits for it
-            self.answer = self.ask(self.function, *self.arguments, PROGRESS_TO_CELL, ctypes.byref(self.cell))
-        except BaseException as error:
-            self.error = error
-        finally:
-            self.ended.set()
-
-    def stop(self) -> None:
-        """Ends the call and waits for that. Ctrl-C may have come while the thread was being started."""
-        self.cell.stop = 1
-        if self.begun.wait(_INTERVAL):
-            self.ended.wait()
-
-    def tell(self, progress: Progress | None, told: tuple[int, int]) -> tuple[int, int]:
-        """Passes on the newest figures, if they are new."""
-        figures = (self.cell.done, self.cell.total)
-        if progress is not None and figures != told:
-            progress(*figures)
-        return figures

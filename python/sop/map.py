@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from contextlib import contextmanager
 from html import escape
 from itertools import chain
-from operator import attrgetter
+from operator import attrgetter, length_hint
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -22,10 +23,11 @@ from typing import (
 )
 
 from ._display import ROWS_MAX, table
-from ._native import MapFunctions
+from ._native import MapFunctions, _pairs
+from ._progress import Progress, counted, steps
 from .context import Context
 from .errors import Error, StorageError
-from .transaction import Transaction
+from .transaction import Transaction, TransactionMode
 
 if TYPE_CHECKING:
     from .database import Database
@@ -44,7 +46,7 @@ class Origin(NamedTuple):
     durability: int
 
 
-_SHORTCUTS = ("get", "get_many", "page", "put", "put_many", "remove_many", "modify")
+_SHORTCUTS = ("get", "page", "put", "modify")
 _shortcuts_of = attrgetter(*_SHORTCUTS)
 
 
@@ -60,10 +62,15 @@ class Map(MutableMapping):  # type: ignore[type-arg]
     """
 
     def __init__(
-        self, functions: MapFunctions, within: Callable[[Transaction], MapFunctions], origin: Origin
+        self,
+        ctx: Context,
+        functions: MapFunctions,
+        within: Callable[[Transaction], MapFunctions],
+        origin: Origin,
     ) -> None:
         self._within = within
         self._origin = origin
+        self._ctx = ctx
         self._transaction: Optional[Transaction] = None
         self._use(functions)
 
@@ -95,7 +102,7 @@ class Map(MutableMapping):  # type: ignore[type-arg]
 
     def with_transaction(self, trans: Transaction) -> Map:
         """The same map inside a transaction, which has begun: its calls take effect with its commit."""
-        inside = Map(self._within(trans), self._within, self._origin)
+        inside = Map(trans.ctx, self._within(trans), self._within, self._origin)
         inside._transaction = trans  # an open transaction that nobody holds is rolled back
         return inside
 
@@ -105,9 +112,31 @@ class Map(MutableMapping):  # type: ignore[type-arg]
         """The value of a key, or the default."""
         return self._functions.get(key, default, raw)
 
-    def get_many(self, keys: Iterable[Any], default: Any = None, raw: bool = False) -> List[Any]:
+    def get_many(
+        self,
+        keys: Iterable[Any],
+        default: Any = None,
+        raw: bool = False,
+        *,
+        progress: Optional[Progress] = None,
+    ) -> List[Any]:
         """The values of keys, in their order, the default for one that is not there. One snapshot."""
-        return self._functions.get_many(keys, default, raw)
+        if progress is None:
+            return self._functions.get_many(keys, default, raw)
+        given = list(keys)
+        parts = steps(len(given), progress)
+        with self._snapshot() as within:
+            return [value for part in parts for value in within.get_many(given[part], default, raw)]
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[MapFunctions]:
+        """The functions for several calls on one snapshot."""
+        if self._transaction is not None or self._functions is _CLOSED:
+            yield self._functions
+            return
+        database, _, _ = self._origin
+        with database.begin_transaction(self._ctx, TransactionMode.ForReading) as transaction:
+            yield self._within(transaction)
 
     def page(self, start: Any, count: int, reverse: bool = False, raw: bool = False) -> List[Tuple[Any, Any]]:
         """The first `count` (key, value) with start <= key; with `reverse` the last ones with key < start.
@@ -144,22 +173,30 @@ class Map(MutableMapping):  # type: ignore[type-arg]
         """Sets the value of a key. `m[key] = value` is the same."""
         self._functions.put(key, value)
 
-    def put_many(self, items: Union[Mapping[Any, Any], Iterable[Tuple[Any, Any]]]) -> None:
+    def put_many(
+        self,
+        items: Union[Mapping[Any, Any], Iterable[Tuple[Any, Any]]],
+        *,
+        progress: Optional[Progress] = None,
+    ) -> None:
         """Sets the values of many keys: all or none. Of equal keys the last one counts.
 
         Any number: they are taken in as they come. Up to some thousand are put again by themselves when
         another transaction was faster; more raise ConflictError then. Inside a transaction an iterable that
-        raises ends it, when a part of the items was written.
+        raises ends it, when a part of the items was written. `progress` is told the items taken in and those
+        to take in, as far as that is known; what it raises stops the call, as what the iterable raises does.
         """
+        if progress is not None:
+            items = counted(_pairs(items), progress, length_hint(items))
         self._functions.put_many(items)
 
     def remove(self, key: Any) -> bool:
         """Removes a key; whether it was there."""
         return self._functions.remove(key)
 
-    def remove_many(self, keys: Iterable[Any]) -> int:
-        """Removes many keys: all or none; how many were there. Conflicts as for `put_many`."""
-        return self._functions.remove_many(keys)
+    def remove_many(self, keys: Iterable[Any], *, progress: Optional[Progress] = None) -> int:
+        """Removes many keys: all or none; how many were there. Conflicts and progress as for `put_many`."""
+        return self._functions.remove_many(counted(keys, progress))
 
     def modify(self, key: Any, function: Callable[[Any], Any], default: Any = None) -> Any:
         """Sets the value of a key to `function(value)`, and gives it; `default` stands for no value.
@@ -175,9 +212,10 @@ class Map(MutableMapping):  # type: ignore[type-arg]
         """As `put_many`, of the items and then of the named ones, in one transaction."""
         self._functions.put_many(chain(_pairs_of(items), more.items()) if more else items)
 
-    def clear(self) -> None:
+    def clear(self, *, progress: Optional[Progress] = None) -> None:
         """Removes all keys, in one transaction."""
-        self._functions.remove_many(self.keys())
+        total = None if progress is None else len(self)
+        self._functions.remove_many(counted(self.keys(), progress, total))
 
     def pop(self, key: Any, default: Any = _MISSING) -> Any:
         """Removes a key and gives its value; without it the default, or a KeyError where there is none."""

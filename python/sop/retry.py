@@ -41,9 +41,20 @@ def run(
     """
     check_attempts(attempts)
     context = Context() if ctx is None else ctx
+
+    def begin() -> Transaction:
+        return db.begin_transaction(context, TransactionMode.ForWriting, options)
+
+    return repeat(begin, function, attempts)
+
+
+def repeat(
+    begin: Callable[[], Transaction], function: Callable[[Transaction], _R], attempts: int = ATTEMPTS
+) -> _R:
+    """As `run`, in transactions that `begin` makes."""
     for attempt in range(1, attempts + 1):
         try:
-            with db.begin_transaction(context, TransactionMode.ForWriting, options) as transaction:
+            with begin() as transaction:
                 return function(transaction)
         except Error as error:
             if not is_worth_another(error, attempt, attempts):

@@ -6,11 +6,12 @@ import math
 import os
 import uuid
 import weakref
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import IntEnum
 from time import perf_counter
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, Iterator, List, Optional, Sequence
 
 from . import _native
 from ._folder import MAX_HASH_MOD_VALUE, MIN_HASH_MOD_VALUE, Folder, shared
@@ -282,6 +283,16 @@ def abandon(state: _State) -> None:
             call(native.sop_transaction_rollback, 0, state.handle.value)
     except Error:
         pass
+
+
+@contextmanager
+def whole(trans: Transaction) -> Iterator[None]:
+    """For a block of several calls that write: an error ends the transaction, of which a part was written."""
+    try:
+        yield
+    except BaseException:
+        abandon(trans._begun())
+        raise
 
 
 # Looked up: making a member of an enumeration takes longer than to begin a transaction.

@@ -94,6 +94,11 @@ DOOR(vector_upsert, sop_vector_upsert(ctx, h, t.data, t.len))
 DOOR(vector_upsert_arrays, sop_vector_upsert_arrays(ctx, h, t.data, t.len, 1, 2, VECTOR, NULL, 0))
 DOOR(vector_upsert_payloads, sop_vector_upsert_arrays(ctx, h, TEXT("[\"a\"]"), 1, 2, VECTOR, t.data, t.len))
 DOOR(vector_get, sop_vector_get(ctx, h, t.data, t.len, OUT(text)))
+DOOR(vector_get_many, sop_vector_get_many(ctx, h, t.data, t.len, OUT(text)))
+DOOR(vector_get_arrays,
+     sop_vector_get_arrays(ctx, h, t.data, t.len, 1, 2, OUT(text), o->null ? NULL : o->scores))
+DOOR(vector_ids, sop_vector_ids(ctx, h, t.data, t.len, OUT(text)))
+DOOR(vector_dimension, sop_vector_dimension(ctx, h, OUT(number)))
 DOOR(vector_delete, sop_vector_delete(ctx, h, t.data, t.len))
 DOOR(vector_count, sop_vector_count(ctx, h, OUT(number)))
 DOOR(vector_query, sop_vector_query(ctx, h, t.data, t.len, OUT(text)))
@@ -154,6 +159,10 @@ static const struct door DOORS[] = {
     ROW(vector_upsert_arrays, VECTOR_STORE, JSON, "[\"b\"]", 0, 0),
     ROW(vector_upsert_payloads, VECTOR_STORE, OPTIONAL_JSON, "[{\"x\": 1}]", 0, 0),
     ROW(vector_get, VECTOR_STORE, PLAIN, "a", 1, 0),
+    ROW(vector_get_many, VECTOR_STORE, JSON, "[\"a\", \"none\"]", 1, 0),
+    ROW(vector_get_arrays, VECTOR_STORE, JSON, "[\"a\"]", 1, 0),
+    ROW(vector_ids, VECTOR_STORE, JSON, "{}", 1, 0),
+    ROW(vector_dimension, VECTOR_STORE, NONE, "", 1, 0),
     ROW(vector_delete, VECTOR_STORE, JSON, "[\"c\"]", 0, 0),
     ROW(vector_count, VECTOR_STORE, NONE, "", 1, 0),
     ROW(vector_query, VECTOR_STORE, JSON, "{\"vector\": [1, 2]}", 1, 0),
@@ -415,6 +424,21 @@ static void test_stores(const char *folder)
     EXPECT(SOP_ERROR_CODE_ITEM_NOT_FOUND, sop_vector_get(0, vectors, TEXT("b"), &text));
     EXPECT(0, sop_vector_get(0, vectors, TEXT("a"), &text));
     has(text, "\"Vector\":[1");
+    EXPECT(0, sop_vector_get_many(0, vectors, TEXT("[\"b\", \"a\"]"), &text));
+    has(text, "[null,{\"ID\":\"a\",\"Vector\":[1");
+    EXPECT(0, sop_vector_ids(0, vectors, TEXT("{\"start\": \"A\", \"limit\": 1}"), &text));
+    has(text, "{\"ids\":[\"a\"],\"resume\":\"a\"}");
+    int64_t dimension = 0;
+    EXPECT(0, sop_vector_dimension(0, vectors, &dimension));
+    CHECK(dimension == 2, "%" PRId64 " numbers", dimension);
+    float rows[4] = {7, 7, 7, 7};
+    EXPECT(0, sop_vector_get_arrays(0, vectors, TEXT("[\"b\", \"a\"]"), 2, 2, &text, rows));
+    has(text, "[{\"ID\":\"a\",\"Payload\":{\"n\":1},\"CentroidID\":0}]");
+    CHECK(rows[0] == 1 && rows[1] == 0 && rows[2] == 7, "the row found is %f %f", rows[0], rows[1]);
+    EXPECT(SOP_ERROR_CODE_DIMENSION_MISMATCH,
+           sop_vector_get_arrays(0, vectors, TEXT("[\"a\"]"), 1, 3, &text, rows));
+    EXPECT(SOP_ERROR_CODE_VALIDATION,
+           sop_vector_get_arrays(0, vectors, TEXT("[\"a\"]"), 2, 2, &text, rows));
     EXPECT(0, sop_model_open(0, database, TEXT("auto"), &models));
     uint64_t version = 0, upload = 0;
     EXPECT(0, sop_model_save(0, models, TEXT("c"), TEXT("n"), TEXT("{\"id\": 12345678901234567}"), &version));

@@ -26,8 +26,8 @@ from sop import (
     DBType,
     Redis,
     ValidationError,
+    _progress,
     btree,
-    maintenance,
 )
 from sop.ai import Item, Model, VectorDatabase
 
@@ -492,15 +492,15 @@ def test_ctrl_c_while_a_long_call_is_being_started_stops_it(monkeypatch: pytest.
             threading.Event().wait(0.001)
         stopped.set()
 
-    class Interrupted(maintenance._LongCall):
+    class Interrupted(_progress._LongCall):
         def start(self) -> None:
             self.arguments = (self.cell,)
             super().start()
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(maintenance, "_LongCall", Interrupted)
+    monkeypatch.setattr(_progress, "_LongCall", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        maintenance.run(lambda function, *arguments: function(*arguments), until_stopped, None)
+        _progress.run(lambda function, *arguments: function(*arguments), until_stopped, None)
     assert stopped.is_set()
 
 
@@ -508,6 +508,6 @@ def test_ctrl_c_before_a_long_call_has_a_thread_waits_for_none(monkeypatch: pyte
     def interrupted(call: threading.Thread) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(maintenance._LongCall, "start", interrupted)
+    monkeypatch.setattr(_progress._LongCall, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        maintenance.run(pytest.fail, None, None)
+        _progress.run(pytest.fail, None, None)

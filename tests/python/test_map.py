@@ -608,7 +608,7 @@ def test_a_subclass_may_override_a_call(ctx: Context, db: Database) -> None:
 
     plain = db.open_map(ctx, "m")
     plain[1] = 1
-    assert Loud(plain._functions, plain._within, plain._origin).get(1) == ["loud", 1]
+    assert Loud(ctx, plain._functions, plain._within, plain._origin).get(1) == ["loud", 1]
 
 
 def test_the_calls_of_btrees_mean_the_same_without_the_fast_path() -> None:

@@ -244,6 +244,32 @@ def test_an_estimator_comes_back_as_it_was(ctx: Context, models: ModelStore, for
     assert (loaded.coef_ == estimator.coef_).all()
 
 
+@pytest.mark.parametrize("format", _estimator.FORMATS)
+def test_saving_and_loading_an_estimator_tell_the_bytes(
+    ctx: Context, models: ModelStore, format: str
+) -> None:
+    from sklearn import linear_model
+
+    told: list[tuple[int, int]] = []
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        models.save(ctx, "c", "n", linear_model.Ridge(), format=format, progress=stop)
+    assert models.versions(ctx, "c", "n") == []
+    models.save(
+        ctx, "c", "n", linear_model.Ridge(), format=format, progress=lambda *figures: told.append(figures)
+    )
+    artifact = models.versions(ctx, "c", "n")[0].artifact
+    assert artifact is not None and told == sorted(told) and told[-1] == (artifact.bytes, artifact.bytes)
+    told.clear()
+    models.load(ctx, "c", "n", progress=lambda *figures: told.append(figures))
+    assert told and all(figures == (artifact.bytes, artifact.bytes) for figures in told)
+    with pytest.raises(KeyboardInterrupt):
+        models.load(ctx, "c", "n", progress=stop)
+
+
 def all_estimators() -> list[tuple[str, type]]:
     from sklearn import utils
 

@@ -62,6 +62,6 @@ pub use transaction::{
     DEFAULT_MAX_TIME, LONGEST_MAX_TIME, Transaction, TransactionMode, max_time_from_minutes,
 };
 pub use vector::{
-    ArrayQueryOptions, CentroidStats, Hit, Metric, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
-    VectorStore,
+    ArrayQueryOptions, CentroidStats, Hit, IdBatch, IdRange, Metric, QueryOptions, Stats, UsageMode,
+    VectorItem, VectorOptions, VectorStore,
 };

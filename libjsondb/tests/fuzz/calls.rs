@@ -114,6 +114,15 @@ fn query_arrays(m: &mut Machine, s: Step) {
     m.gave(code, ids);
 }
 
+fn get_arrays(m: &mut Machine, s: Step) {
+    let ((count, dimension, mut floats), ids) = (matrix(s), m.text(IDS, s));
+    let (mut items, ctx, store) = (null_mut(), m.ctx(s), m.handle(s, Vector));
+    let (ids, ids_len, vectors) = (data(&ids), len(&ids), floats.as_mut_ptr());
+    let code =
+        unsafe { sop_vector_get_arrays(ctx, store, ids, ids_len, count, dimension, &mut items, vectors) };
+    m.gave(code, items);
+}
+
 fn model(m: &mut Machine, s: Step, call: impl Fn(i64, u64, &Option<Vec<u8>>) -> i32) {
     let text = m.text(ID, s);
     let code = call(m.ctx(s), m.handle(s, Model), &text);
@@ -255,6 +264,16 @@ pub const CALLS: &[Call] = &[
         let t = m.text(ID, s);
         gives(m, s, Vector, |c, h, o| unsafe { sop_vector_get(c, h, data(&t), len(&t), o) });
     }),
+    ("vector_get_many", |m, s| {
+        let t = m.text(IDS, s);
+        gives(m, s, Vector, |c, h, o| unsafe { sop_vector_get_many(c, h, data(&t), len(&t), o) });
+    }),
+    ("vector_get_arrays", get_arrays),
+    ("vector_ids", |m, s| {
+        let t = m.text(ID_RANGE, s);
+        gives(m, s, Vector, |c, h, o| unsafe { sop_vector_ids(c, h, data(&t), len(&t), o) });
+    }),
+    ("vector_dimension", |m, s| counts(m, s, Vector, |c, h, o| unsafe { sop_vector_dimension(c, h, o) })),
     ("vector_delete", |m, s| {
         let t = m.text(IDS, s);
         let code = unsafe { sop_vector_delete(m.ctx(s), m.handle(s, Vector), data(&t), len(&t)) };

@@ -220,7 +220,7 @@ const PROGRAMS: [&str; 8] = [
      btree_write:1 btree_remove_current rollback close",
     "open begin btree_new:2 btree_write:1 btree_find:2 btree_range:1 commit begin btree_new:1 btree_write:2 \
      btree_page:1 release commit",
-    "open vector_open vector_upsert vector_upsert_arrays vector_get vector_query vector_query_arrays vector_count \
+    "open vector_open vector_upsert vector_upsert_arrays vector_get vector_get_many vector_get_arrays vector_ids vector_dimension vector_query vector_query_arrays vector_count \
      vector_optimize vector_stats vector_delete begin vector_open:1 vector_upsert vector_query:1 commit",
     "open model_open model_upload model_upload_write model_upload_save model_read_artifact model_versions model_promote",
     "open model_open model_save model_get model_list model_delete begin model_open model_save rollback uuid",

@@ -40,6 +40,12 @@ pub const VECTORS: &[&str] = &[
     r#"[{"id": "c", "vector": [1e38, -1e38], "centroid_id": 3}]"#,
     r#"[{"id": "d", "vector": [1, 2, 3]}]"#,
 ];
+pub const ID_RANGE: &[&str] = &[
+    "{}",
+    r#"{"start": "a", "stop": "b", "limit": 1}"#,
+    r#"{"resume": "a", "limit": 9}"#,
+    r#"{"start": "b", "stop": "a"}"#,
+];
 pub const IDS: &[&str] = &[r#"["a", "b"]"#, r#"["a", "a"]"#, "[]"];
 pub const ID: &[&str] = &["a", "b", "nobody", ""];
 pub const QUERY: &[&str] = &[

@@ -1,6 +1,6 @@
 """Matrices of float32 for the library: what is one already goes in by pointer, the rest is converted once.
 
-NumPy is used when the caller's data is NumPy's; it is never imported here.
+NumPy is used when the caller's data is NumPy's, and imported for a call whose answer is a matrix.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import ctypes
 import sys
 from array import array
-from typing import Any, Iterable
+from typing import Any, Iterable, List
 
 from ..errors import DimensionMismatchError, ValidationError
+
+_FLOAT = ctypes.sizeof(ctypes.c_float)
 
 
 class FloatMatrix:
@@ -23,10 +25,49 @@ class FloatMatrix:
         self.columns = columns
         self.is_numpy = is_numpy
 
-    def part(self, start: int, stop: int) -> FloatMatrix:
-        """The rows from start to stop, not copied."""
-        address = self.address + start * self.columns * ctypes.sizeof(ctypes.c_float)
-        return FloatMatrix(self._owner, address, stop - start, self.columns, self.is_numpy)
+    def part(self, rows: slice) -> FloatMatrix:
+        """Some of the rows, not copied."""
+        address = self.address + rows.start * self.columns * _FLOAT
+        return FloatMatrix(self._owner, address, rows.stop - rows.start, self.columns, self.is_numpy)
+
+
+class EmptyMatrix:
+    """Room for `rows` x `columns` float32: of NumPy where that is given."""
+
+    def __init__(self, rows: int, columns: int, numpy: Any) -> None:
+        self.columns = columns
+        self.is_numpy = numpy is not None
+        if self.is_numpy:
+            self.matrix = numpy.empty((rows, columns), dtype=numpy.float32)
+            self._address = self.matrix.ctypes.data
+        else:
+            self.matrix = (ctypes.c_float * (rows * columns))()
+            self._address = ctypes.addressof(self.matrix)
+
+    def address_of(self, row: int) -> int:
+        """Where a row is."""
+        return int(self._address + row * self.columns * _FLOAT)
+
+    def row(self, row: int) -> List[float]:
+        """The numbers of a row."""
+        return list(self.matrix[row * self.columns : (row + 1) * self.columns])
+
+    def first(self, rows: int) -> Any:
+        """The first rows, as a matrix for whoever asked for it."""
+        if self.is_numpy:
+            return self.matrix[:rows]
+        size = rows * self.columns * _FLOAT
+        # A memoryview has no rows of nothing.
+        return memoryview(self.matrix).cast("B")[:size].cast("f", (rows, self.columns)) if size else []
+
+
+def installed_numpy() -> Any:
+    """NumPy, imported, or None where it is not installed."""
+    try:
+        import numpy
+    except ImportError:
+        return None
+    return numpy
 
 
 def float_matrix(source: Any, what: str) -> FloatMatrix:

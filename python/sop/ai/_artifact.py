@@ -11,6 +11,7 @@ from typing import Any, Callable, Iterator
 
 from .. import _json
 from .._library import Handle, call, call_handle, call_number, native
+from .._progress import Progress
 from ..context import Context, context_id
 from ..errors import ValidationError
 
@@ -26,8 +27,20 @@ class ArtifactWriter(io.RawIOBase):
     number of the version, once it is saved. `names` are category and name, each with its length.
     """
 
-    def __init__(self, ctx: Context, store: Handle, names: Any, model: bytes, format: bytes) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        store: Handle,
+        names: Any,
+        model: bytes,
+        format: bytes,
+        progress: Progress | None = None,
+        total: int = 0,
+    ) -> None:
         super().__init__()
+        self._progress = progress
+        self._total = total
+        self._done = 0
         # Held: a context that nobody holds is removed.
         self._ctx = ctx
         self._context = context_id(ctx)
@@ -55,6 +68,9 @@ class ArtifactWriter(io.RawIOBase):
         else:
             address = (ctypes.c_char * len(piece)).from_buffer(piece)
         call(native.sop_model_upload_write, self._context, self._upload.value, address, len(piece))
+        self._done += len(piece)
+        if self._progress is not None:
+            self._progress(self._done, max(self._done, self._total))
 
     def save(self) -> int:
         """Saves the model with what was written; gives the version."""
@@ -90,8 +106,17 @@ class ArtifactWriter(io.RawIOBase):
 class ArtifactReader(io.RawIOBase):
     """The artefact of a version as a file."""
 
-    def __init__(self, ctx: Context, store: Handle, names: Any, version: int, size: int) -> None:
+    def __init__(
+        self,
+        ctx: Context,
+        store: Handle,
+        names: Any,
+        version: int,
+        size: int,
+        progress: Progress | None = None,
+    ) -> None:
         super().__init__()
+        self._progress = progress
         # Held: a context that nobody holds is removed.
         self._ctx = ctx
         self._context = context_id(ctx)
@@ -134,7 +159,23 @@ class ArtifactReader(io.RawIOBase):
             ctypes.byref(out),
         )
         self._at += out.value
+        if self._progress is not None and out.value:
+            self._progress(self._at, self._size)
         return out.value
+
+
+def size_of(source: Any) -> int:
+    """The bytes of what `pieces_of` takes; 0 where nobody knows."""
+    if isinstance(source, (str, os.PathLike)):
+        return os.stat(source).st_size
+    if hasattr(source, "read"):
+        if not _is_seekable(source):
+            return 0
+        start = source.tell()
+        size = source.seek(0, io.SEEK_END) - start
+        source.seek(start)
+        return int(size)
+    return memoryview(source).nbytes
 
 
 def pieces_of(source: Any) -> Callable[[], Iterator[Any]]:

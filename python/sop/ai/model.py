@@ -14,11 +14,12 @@ from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Sequence, Tuple
 from .. import _json
 from .._folder import Folder
 from .._library import Handle, Opened, call, call_handle, call_json, call_number, call_text, native
+from .._progress import Progress, check
 from ..context import Context, context_id
 from ..errors import CorruptionError, Error, ItemNotFoundError, ValidationError
 from ..transaction import NIL, Transaction, transaction_handle
 from . import _estimator
-from ._artifact import CHUNK, ArtifactReader, ArtifactWriter, format_bytes, pieces_of
+from ._artifact import CHUNK, ArtifactReader, ArtifactWriter, format_bytes, pieces_of, size_of
 
 # The store of those who name none, as 2.0.17 called it.
 _UNNAMED = "global"
@@ -130,6 +131,7 @@ class ModelStore(Opened):
         format: str | None = None,
         metrics: Mapping[str, float] | None = None,
         is_active: bool | None = None,
+        progress: Progress | None = None,
     ) -> int:
         """Saves a model as a new version; gives its number: 1, 2, and so on. One that `is_active` is the
         active one then.
@@ -137,17 +139,21 @@ class ModelStore(Opened):
         `artifact` is a file of any size that belongs to it: bytes, the path of a file, or a file open for
         reading; it is copied piece by piece. `format` says what it is, in your words. An estimator of
         scikit-learn is saved as it is, through joblib or skops (`format`), with `metrics` and `is_active` as
-        given here.
+        given here. `progress`, here and below, is told the bytes done and, where that is known, to do; what
+        it raises stops the call, and nothing is saved.
         """
+        check(progress)
         if _estimator.is_estimator(model):
             if artifact is not None:
                 raise ValidationError("an estimator is saved as the artefact: give no other one")
             kind = _estimator.choose(format)
             described = Model(name, metrics=dict(metrics or {}), is_active=bool(is_active))
             text = _json.encode({**described.__dict__, **_estimator.describe(model)}, "the model")
-            return self._upload(
-                ctx, category, name, text, kind, lambda file: _estimator.dump(model, kind, file)
-            )
+
+            def dump(file: BinaryIO) -> None:
+                _estimator.dump(model, kind, file)
+
+            return self._upload(ctx, category, name, text, kind, dump, progress)
         if metrics is not None or is_active is not None:
             raise ValidationError(
                 "metrics and is_active are for estimators: give them as fields of the model"
@@ -164,14 +170,24 @@ class ModelStore(Opened):
             for piece in pieces():
                 file.write(piece)
 
-        return self._upload(ctx, category, name, text, format, write)
+        total = 0 if progress is None else size_of(artifact)
+        return self._upload(ctx, category, name, text, format, write, progress, total)
 
     def _upload(
-        self, ctx: Context, category: str, name: str, text: bytes, format: str | None, write: Any
+        self,
+        ctx: Context,
+        category: str,
+        name: str,
+        text: bytes,
+        format: str | None,
+        write: Any,
+        progress: Progress | None,
+        total: int = 0,
     ) -> int:
+        place, kind = self._of_names(ctx, category, name), format_bytes(format)
         for attempt in range(_RETRIES + 1):
             try:
-                with ArtifactWriter(*self._of_names(ctx, category, name), text, format_bytes(format)) as file:
+                with ArtifactWriter(*place, text, kind, progress, total) as file:
                     write(file)
                 return cast(int, file.version)
             except Error as error:
@@ -241,16 +257,31 @@ class ModelStore(Opened):
         self, ctx: Context, category: str, name: str, version: int | None = None
     ) -> io.BufferedReader:
         """The artefact of a version (the newest one if none is named) as a file, read as it is needed."""
+        return self._open_artifact(ctx, category, name, version, None)
+
+    def _open_artifact(
+        self, ctx: Context, category: str, name: str, version: int | None, progress: Progress | None
+    ) -> io.BufferedReader:
+        check(progress)
         found = _version(self._get(ctx, category, name, version))
         if found.artifact is None:
             raise ItemNotFoundError(f"the model {category}/{name} was saved without an artefact")
         place = self._of_names(ctx, category, name)
-        return io.BufferedReader(ArtifactReader(*place, found.version, found.artifact.bytes), CHUNK)
+        size = found.artifact.bytes
+        return io.BufferedReader(ArtifactReader(*place, found.version, size, progress), CHUNK)
 
-    def artifact(self, ctx: Context, category: str, name: str, version: int | None = None) -> bytes:
+    def artifact(
+        self,
+        ctx: Context,
+        category: str,
+        name: str,
+        version: int | None = None,
+        *,
+        progress: Progress | None = None,
+    ) -> bytes:
         """The bytes of the artefact of a version, as they were saved: their SHA-256 is checked."""
         whole = io.BytesIO()
-        self._copy_artifact(ctx, category, name, version, whole)
+        self._copy_artifact(ctx, category, name, version, whole, progress)
         return whole.getvalue()
 
     def download(
@@ -260,6 +291,8 @@ class ModelStore(Opened):
         name: str,
         path: str | os.PathLike[str],
         version: int | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> None:
         """Copies the artefact of a version to a file, piece by piece.
 
@@ -268,7 +301,7 @@ class ModelStore(Opened):
         part = f"{os.fspath(path)}.part-{uuid.uuid4().hex[:8]}"
         try:
             with open(part, "xb") as file:
-                self._copy_artifact(ctx, category, name, version, file)
+                self._copy_artifact(ctx, category, name, version, file, progress)
             os.replace(part, path)
         except BaseException:
             if os.path.exists(part):
@@ -276,11 +309,17 @@ class ModelStore(Opened):
             raise
 
     def _copy_artifact(
-        self, ctx: Context, category: str, name: str, version: int | None, target: BinaryIO
+        self,
+        ctx: Context,
+        category: str,
+        name: str,
+        version: int | None,
+        target: BinaryIO,
+        progress: Progress | None,
     ) -> None:
         found = _version(self._get(ctx, category, name, version))
         digest = hashlib.sha256()
-        with self.open_artifact(ctx, category, name, found.version) as source:
+        with self._open_artifact(ctx, category, name, found.version, progress) as source:
             while piece := source.read(CHUNK):
                 digest.update(piece)
                 target.write(piece)
@@ -295,6 +334,7 @@ class ModelStore(Opened):
         version: int | None = None,
         *,
         trusted: Sequence[str] | None = None,
+        progress: Progress | None = None,
     ) -> Any:
         """The estimator that was saved as this model.
 
@@ -302,7 +342,7 @@ class ModelStore(Opened):
         types that it needs; those that skops does not know are listed in `trusted`.
         """
         found = _version(self._get(ctx, category, name, version))
-        with self.open_artifact(ctx, category, name, found.version) as file:
+        with self._open_artifact(ctx, category, name, found.version, progress) as file:
             kind = found.artifact.format if found.artifact else ""
             return _estimator.load(kind, cast(BinaryIO, file), trusted)
 

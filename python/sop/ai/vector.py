@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import json
-import operator
 import sys
 import uuid
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
-from .. import _json, maintenance
+from .. import _json, retry
 from .._display import Report, table
 from .._folder import Folder
 from .._library import (
@@ -25,18 +25,24 @@ from .._library import (
     native,
     take_text,
 )
+from .._progress import Progress, check, run, steps
 from ..btree import fast
 from ..context import Context, context_id
 from ..errors import ValidationError
-from ..transaction import NIL, Transaction, TransactionOptions, transaction_handle
-from ._arrays import FloatMatrix, float_matrix
+from ..transaction import NIL, Transaction, TransactionMode, TransactionOptions, transaction_handle, whole
+from ._arguments import RECALL, count_of, encoded, ids_of, payload_rows, query_options
+from ._arrays import EmptyMatrix, FloatMatrix, float_matrix, installed_numpy
+
+_R = TypeVar("_R")
 
 # Hits of a query that fit into a result without asking how many rows there are.
 _WIDE = 1024
-# Rows that are stored between two calls of a progress function.
-_STEP = 1000
-# The share of the true hits that a query finds on average, if nothing else is asked for.
-_RECALL = 0.95
+# Rows fetched at a time by an iteration: few for those that stop early, more as it goes on.
+_BATCH_MIN, _BATCH_MAX = 16, 256
+# Minutes that an iteration may take: as long as a transaction can.
+_LONGEST = 60
+# Queries between two calls of a progress function.
+_QUERIES = 100
 
 
 class UsageMode(IntEnum):
@@ -181,16 +187,14 @@ class VectorStore(Opened):
         """Stores a vector with its payload, replacing what the id had."""
         self._upsert(ctx, [item])
 
-    def upsert_batch(self, ctx: Context, items: Iterable[Item]) -> None:
+    def upsert_batch(self, ctx: Context, items: Iterable[Item], *, progress: Progress | None = None) -> None:
         """Stores many; all or none. Of an id that comes twice the last one counts."""
         batch = _json.as_list(items, "the vectors")
         for item in batch:
             _check_item(item)
-        if len(batch) > 1 and not any(item.centroid_id for item in batch):
-            vectors = float_matrix([_json.as_list(item.vector, "a vector") for item in batch], "the vectors")
-            self._upsert_matrix(ctx, [item.id for item in batch], vectors, [item.payload for item in batch])
-        else:
-            self._upsert(ctx, batch)
+        self._write_in_steps(
+            ctx, len(batch), progress, lambda store, part: store._upsert_some(ctx, batch[part])
+        )
 
     def upsert_arrays(
         self,
@@ -199,49 +203,110 @@ class VectorStore(Opened):
         vectors: Any,
         payloads: Any = None,
         *,
-        progress: maintenance.Progress | None = None,
+        progress: Progress | None = None,
     ) -> None:
         """Stores many; all or none. `vectors` is n x d: a NumPy array, a buffer of two dimensions, or lists.
 
         float32 in C order goes in by pointer, without a copy. `payloads` is a list of n dicts, or a dict of
-        columns of n values each. `progress` is called with the rows done and to do; what it raises stops the
-        call, and nothing is stored.
+        columns of n values each. `progress`, here and in the other calls, is told the rows done and to do;
+        what it raises stops the call, and nothing is stored: a transaction in which a part was ends.
         """
         if isinstance(ids, (set, frozenset)):
             raise ValidationError("the ids must be a list: those of a set have no order, vectors have")
-        names = _ids(ids)
-        rows = _payload_rows(payloads, len(names))
-        if progress is not None:
-            self._upsert_in_steps(ctx, names, float_matrix(vectors, "the vectors"), rows, progress)
+        names = ids_of(ids)
+        rows = payload_rows(payloads, len(names))
+        plainly = fast if progress is None else None
+        if plainly is not None and plainly.vector_upsert_arrays(*self._of(ctx), names, vectors, rows):
             return
-        if fast is not None and fast.vector_upsert_arrays(*self._of(ctx), names, vectors, rows):
-            return
-        self._upsert_matrix(ctx, names, float_matrix(vectors, "the vectors"), rows)
+        matrix = float_matrix(vectors, "the vectors")
+        if matrix.rows != len(names):
+            raise ValidationError(f"{len(names)} ids for {matrix.rows} vectors")
 
-    def delete(self, ctx: Context, id: str | Sequence[str]) -> None:
-        """Removes the vector of an id, or those of a list of ids. An unknown id is no error."""
-        text = _json.encode([id] if isinstance(id, str) else _ids(id), "the ids")
-        call(native.sop_vector_delete, *self._of(ctx), text, len(text))
+        def upsert(store: VectorStore, part: slice) -> None:
+            some = None if rows is None else rows[part]
+            store._upsert_matrix(ctx, names[part], matrix.part(part), some)
 
-    def optimize(self, ctx: Context, progress: maintenance.Progress | None = None) -> None:
+        self._write_in_steps(ctx, len(names), progress, upsert)
+
+    def delete(self, ctx: Context, id: str | Iterable[str], *, progress: Progress | None = None) -> None:
+        """Removes the vector of an id, or those of many; all or none. An unknown id is no error."""
+        names = [id] if isinstance(id, str) else ids_of(id)
+        self._write_in_steps(ctx, len(names), progress, lambda store, part: store._delete(ctx, names[part]))
+
+    def optimize(self, ctx: Context, progress: Progress | None = None) -> None:
         """Clusters anew. What the transaction has written so far is saved; it and the store stay usable.
 
         `progress` is called with the work done and to do, about ten times a second; what it raises stops the
         call, as Ctrl-C and `ctx.cancel()` do. A call that is stopped changes nothing.
         """
-        maintenance.run(call, native.sop_vector_optimize, progress, *self._of(ctx))
+        run(call, native.sop_vector_optimize, progress, *self._of(ctx))
 
     # Reading
 
     def get(self, ctx: Context, id: str) -> Item:
         """The vector and payload of an id, or ItemNotFoundError."""
         name = _json.encode_text(id, "the id of a vector")
-        row = call_json(native.sop_vector_get, *self._of(ctx), name, len(name))
-        return Item(row["ID"], row["Vector"], row["Payload"], row["CentroidID"])
+        return _item(call_json(native.sop_vector_get, *self._of(ctx), name, len(name)))
+
+    def get_many(
+        self, ctx: Context, ids: Iterable[str], *, progress: Progress | None = None
+    ) -> List[Optional[Item]]:
+        """The items of ids, in their order, None for one that is not there. One snapshot."""
+        names = ids_of(ids)
+        if progress is None:
+            return self._get_some(ctx, names)
+
+        def get(store: VectorStore) -> List[Optional[Item]]:
+            parts = steps(len(names), progress)
+            return [item for part in parts for item in store._get_some(ctx, names[part])]
+
+        return self._on_one_snapshot(ctx, get)
+
+    def get_arrays(
+        self, ctx: Context, ids: Iterable[str] | None = None, *, progress: Progress | None = None
+    ) -> Tuple[List[str], Any, List[Any]]:
+        """(ids, vectors, payloads) of those ids that are there, in their order; of all, by id, for None.
+
+        They are what `upsert_arrays` takes. `vectors` is a float32 array of NumPy, n x d; where NumPy is not
+        installed, a memoryview of that shape. One snapshot.
+        """
+        names = None if ids is None else ids_of(ids)
+        check(progress)
+        return self._on_one_snapshot(ctx, lambda store: store._get_arrays(ctx, names, progress))
+
+    def ids(self, ctx: Context, start: str | None = None, stop: str | None = None) -> Iterator[str]:
+        """Iterates over the ids with start <= id < stop in order. None is no bound.
+
+        Lazy: ids come in batches, all of one snapshot. Inside a transaction each batch sees what the
+        transaction wrote by then. Outside, an iteration may take an hour.
+        """
+        for _, names in self._walk(ctx, start, stop):
+            yield from names
+
+    def items(self, ctx: Context, start: str | None = None, stop: str | None = None) -> Iterator[Item]:
+        """Iterates over the items in order of their ids, as `ids` does."""
+        for store, names in self._walk(ctx, start, stop):
+            yield from (item for item in store._get_some(ctx, names) if item is not None)
+
+    def dimension(self, ctx: Context | None = None) -> int:
+        """Numbers per vector; 0 before the first one."""
+        return call_count(native.sop_vector_dimension, *self._of(ctx))
 
     def count(self, ctx: Context | None = None) -> int:
         """How many vectors there are. As for a B-tree, not checked at commit."""
         return call_count(native.sop_vector_count, *self._of(ctx))
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        return True  # a store is there, empty or not; asking for its length would read
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and self._get_some(None, [id])[0] is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return self.ids(Context())
 
     def query(
         self,
@@ -250,7 +315,7 @@ class VectorStore(Opened):
         k: int = 10,
         filter: Mapping[str, Any] | None = None,
         *,
-        target_recall: float = _RECALL,
+        target_recall: float = RECALL,
         nprobe: int | None = None,
         exact: bool = False,
         centroid_ids: Sequence[int] | None = None,
@@ -263,13 +328,13 @@ class VectorStore(Opened):
         clusters to look into instead, `exact` scores every vector. `centroid_ids` looks at the vectors that
         were given one of these.
         """
-        options = _query_options(filter, target_recall, nprobe, exact, centroid_ids)
+        options = query_options(filter, target_recall, nprobe, exact, centroid_ids)
         if fast is not None:
-            found = fast.vector_query(*self._of(ctx), vector, _count(k), _encoded(options))
+            found = fast.vector_query(*self._of(ctx), vector, count_of(k), encoded(options))
             if found is not None:
                 return Hits(Hit(*hit) for hit in found)
         options["vector"] = _json.as_list(vector, "a vector")
-        options["k"] = _count(k)
+        options["k"] = count_of(k)
         text = _json.encode(options, "the query")
         hits = call_json(native.sop_vector_query, *self._of(ctx), text, len(text))
         return Hits(Hit(hit["ID"], hit["Score"], hit["Payload"]) for hit in hits)
@@ -283,37 +348,45 @@ class VectorStore(Opened):
         nprobe: int | None = None,
         threads: int = 1,
         *,
-        target_recall: float = _RECALL,
+        target_recall: float = RECALL,
         exact: bool = False,
         centroid_ids: Sequence[int] | None = None,
+        progress: Progress | None = None,
     ) -> Tuple[List[List[str]], Any]:
         """Answers many queries at once: (ids, scores), for each query a list of up to k, the best first.
 
         `queries` is as `vectors` of `upsert_arrays`, the rest as in `query`. When it is NumPy's, scores is a
-        float32 array n x k, NaN where a query has fewer than k hits.
+        float32 array n x k, NaN where a query has fewer than k hits. One snapshot.
         """
         width = self._width(ctx, k)
-        options = _query_options(filter, target_recall, nprobe, exact, centroid_ids)
+        options = query_options(filter, target_recall, nprobe, exact, centroid_ids)
         if threads != 1:
             options["threads"] = threads
-        numpy = sys.modules.get("numpy")
-        if fast is not None and numpy is not None and type(queries) is numpy.ndarray and queries.ndim == 2:
+        numpy: Any = sys.modules.get("numpy")
+        is_plain = numpy is not None and type(queries) is numpy.ndarray and queries.ndim == 2
+        if progress is None and fast is not None and is_plain:
             scores = numpy.empty((len(queries), width), numpy.float32)
-            ids = fast.vector_query_arrays(*self._of(ctx), queries, width, _encoded(options), scores)
+            ids = fast.vector_query_arrays(*self._of(ctx), queries, width, encoded(options), scores)
             if ids is not None:
                 return ids, scores
         matrix = float_matrix(queries, "the queries")
+        found = EmptyMatrix(matrix.rows, width, sys.modules["numpy"] if matrix.is_numpy else None)
+
+        def ask(store: VectorStore) -> List[List[str]]:
+            hits: List[List[str]] = []
+            for part in steps(matrix.rows, progress, _QUERIES):
+                place = found.address_of(part.start)
+                hits += store._query_matrix(ctx, matrix.part(part), width, options, place)
+            return hits
+
+        hits = ask(self) if progress is None else self._on_one_snapshot(ctx, ask)
         if matrix.is_numpy:
-            numpy = sys.modules["numpy"]
-            scores = numpy.empty((matrix.rows, width), dtype=numpy.float32)
-            return self._query_matrix(ctx, matrix, width, options, scores.ctypes.data), scores
-        floats = (ctypes.c_float * (matrix.rows * width))()
-        hits = self._query_matrix(ctx, matrix, width, options, ctypes.addressof(floats))
-        return hits, [list(floats[row * width : row * width + len(ids)]) for row, ids in enumerate(hits)]
+            return hits, found.matrix
+        return hits, [found.row(row)[: len(ids)] for row, ids in enumerate(hits)]
 
     def _width(self, ctx: Context, k: int) -> int:
         """Places for the hits of a query: there cannot be more hits than rows, so a huge k takes no more."""
-        width = max(_count(k), 0)
+        width = max(count_of(k), 0)
         return width if width <= _WIDE else min(width, max(self.count(ctx), _WIDE))
 
     def stats(self, ctx: Context) -> VectorStats:
@@ -336,6 +409,88 @@ class VectorStore(Opened):
     def _of(self, ctx: Context | None) -> Tuple[int, int]:
         return context_id(ctx), self._handle.value
 
+    def _on_one_snapshot(self, ctx: Context, work: Callable[[VectorStore], _R]) -> _R:
+        """Runs calls that read, outside a transaction in one of their own."""
+        if self._transaction is not None:
+            return work(self)
+        with self._begin(ctx, TransactionMode.ForReading) as transaction:
+            return work(self.with_transaction(transaction))
+
+    def _write_in_steps(
+        self, ctx: Context, total: int, progress: Progress | None, write: Callable[[VectorStore, slice], None]
+    ) -> None:
+        """Writes the parts of so many rows; all or none."""
+
+        def write_all(store: VectorStore) -> None:
+            for part in steps(total, progress):
+                write(store, part)
+
+        if progress is None:
+            write_all(self)
+        elif self._transaction is not None:
+            with whole(self._transaction):
+                write_all(self)
+        else:
+            retry.repeat(
+                lambda: self._begin(ctx, TransactionMode.ForWriting),
+                lambda transaction: write_all(self.with_transaction(transaction)),
+            )
+
+    def _begin(self, ctx: Context, mode: int) -> Transaction:
+        return Transaction(ctx, TransactionOptions(mode, max_time=_LONGEST), _folder=self._folder)
+
+    def _walk(
+        self, ctx: Context, start: str | None, stop: str | None
+    ) -> Iterator[Tuple[VectorStore, List[str]]]:
+        """Batches of ids, with the store on whose snapshot they are."""
+        query: Dict[str, Any] = {"limit": _BATCH_MIN}
+        for name, bound in (("start", start), ("stop", stop)):
+            if bound is not None:
+                query[name] = _json.text(bound, f"the {name} of a range of ids")
+        own = None if self._transaction is not None else self._begin(ctx, TransactionMode.ForReading)
+        with nullcontext() if own is None else own:
+            store = self if own is None else self.with_transaction(own)
+            while True:
+                text = _json.encode(query, "the range")
+                batch = call_json(native.sop_vector_ids, *store._of(ctx), text, len(text))
+                yield store, batch["ids"]
+                if batch["resume"] is None:
+                    return
+                query["resume"] = batch["resume"]
+                query["limit"] = min(2 * query["limit"], _BATCH_MAX)
+
+    def _get_some(self, ctx: Context | None, ids: Sequence[str]) -> List[Optional[Item]]:
+        text = _json.encode(ids, "the ids")
+        rows = call_json(native.sop_vector_get_many, *self._of(ctx), text, len(text))
+        return [None if row is None else _item(row) for row in rows]
+
+    def _get_arrays(
+        self, ctx: Context, ids: Sequence[str] | None, progress: Progress | None
+    ) -> Tuple[List[str], Any, List[Any]]:
+        names = list(self.ids(ctx)) if ids is None else ids
+        vectors = EmptyMatrix(len(names), self.dimension(ctx), installed_numpy())
+        rows: List[Dict[str, Any]] = []
+        for part in steps(len(names), progress):
+            text = _json.encode(names[part], "the ids")
+            shape = (part.stop - part.start, vectors.columns)
+            arguments = (*self._of(ctx), text, len(text), *shape)
+            out = ctypes.c_void_p()
+            place = vectors.address_of(len(rows))
+            call(native.sop_vector_get_arrays, *arguments, ctypes.byref(out), place)
+            rows += json.loads(take_text(out.value) or "[]")
+        return [row["ID"] for row in rows], vectors.first(len(rows)), [row["Payload"] for row in rows]
+
+    def _delete(self, ctx: Context, ids: Sequence[str]) -> None:
+        text = _json.encode(ids, "the ids")
+        call(native.sop_vector_delete, *self._of(ctx), text, len(text))
+
+    def _upsert_some(self, ctx: Context, items: Sequence[Item]) -> None:
+        if len(items) > 1 and not any(item.centroid_id for item in items):
+            vectors = float_matrix([_json.as_list(item.vector, "a vector") for item in items], "the vectors")
+            self._upsert_matrix(ctx, [item.id for item in items], vectors, [item.payload for item in items])
+        else:
+            self._upsert(ctx, items)
+
     def _upsert(self, ctx: Context, items: Sequence[Item]) -> None:
         text = _json.encode([_row(item) for item in items], "the vectors")
         call(native.sop_vector_upsert, *self._of(ctx), text, len(text))
@@ -343,8 +498,6 @@ class VectorStore(Opened):
     def _upsert_matrix(
         self, ctx: Context, ids: Sequence[str], vectors: FloatMatrix, payloads: Sequence[Any] | None
     ) -> None:
-        if vectors.rows != len(ids):
-            raise ValidationError(f"{len(ids)} ids for {vectors.rows} vectors")
         names = _json.encode(ids, "the ids")
         rows = None if payloads is None else _json.encode(payloads, "the payloads")
         call(
@@ -358,27 +511,6 @@ class VectorStore(Opened):
             rows,
             0 if rows is None else len(rows),
         )
-
-    def _upsert_in_steps(
-        self,
-        ctx: Context,
-        ids: Sequence[str],
-        vectors: FloatMatrix,
-        payloads: Sequence[Any] | None,
-        progress: maintenance.Progress,
-    ) -> None:
-        """As `_upsert_matrix`, step by step in one transaction."""
-        if self._transaction is None:
-            with Transaction(ctx, TransactionOptions(), _folder=self._folder) as transaction:
-                self.with_transaction(transaction)._upsert_in_steps(ctx, ids, vectors, payloads, progress)
-            return
-        if vectors.rows != len(ids):
-            raise ValidationError(f"{len(ids)} ids for {vectors.rows} vectors")
-        for start in range(0, len(ids), _STEP):
-            stop = min(start + _STEP, len(ids))
-            some = None if payloads is None else payloads[start:stop]
-            self._upsert_matrix(ctx, ids[start:stop], vectors.part(start, stop), some)
-            progress(stop, len(ids))
 
     def _query_matrix(
         self, ctx: Context, matrix: FloatMatrix, k: int, options: Mapping[str, Any], scores: int
@@ -418,60 +550,14 @@ def _check_item(item: Any) -> None:
         raise ValidationError(f"expected a sop.ai.Item, not {type(item).__name__}")
 
 
+def _item(row: Mapping[str, Any]) -> Item:
+    return Item(row["ID"], row["Vector"], row["Payload"], row["CentroidID"])
+
+
 def _row(item: Item) -> Dict[str, Any]:
     _check_item(item)
     vector = _json.as_list(item.vector, "a vector")
     return {"id": item.id, "vector": vector, "payload": item.payload, "centroid_id": item.centroid_id}
-
-
-def _ids(ids: Any) -> List[str]:
-    names = _json.as_list(ids, "the ids")
-    for name in names:
-        if not isinstance(name, str):
-            raise ValidationError(f"the id of a vector must be a str, not {type(name).__name__}")
-    return names
-
-
-def _payload_rows(payloads: Any, rows: int) -> List[Any] | None:
-    """One payload for each row, out of a list of them or of columns."""
-    if payloads is None:
-        return None
-    if isinstance(payloads, Mapping):
-        columns = {name: _column(name, values, rows) for name, values in payloads.items()}
-        return [{name: column[row] for name, column in columns.items()} for row in range(rows)]
-    given = _json.as_list(payloads, "the payloads")
-    if len(given) != rows:
-        raise ValidationError(f"{len(given)} payloads for {rows} vectors")
-    return given
-
-
-def _column(name: Any, values: Any, rows: int) -> List[Any]:
-    column = _json.as_list(values, f"the payload column {name!r}")
-    if len(column) != rows:
-        raise ValidationError(f"the payload column {name!r} has {len(column)} values for {rows} vectors")
-    return column
-
-
-def _query_options(
-    filter: Any, target_recall: Any, nprobe: Any, exact: Any, centroid_ids: Any
-) -> Dict[str, Any]:
-    """What differs from the defaults."""
-    options: Dict[str, Any] = {}
-    if filter is not None:
-        options["filter"] = dict(filter) if isinstance(filter, Mapping) else filter
-    if target_recall != _RECALL:
-        options["target_recall"] = target_recall
-    if nprobe is not None:
-        options["nprobe"] = nprobe
-    if exact:
-        options["exact"] = True
-    if centroid_ids is not None:
-        options["centroid_ids"] = _json.as_list(centroid_ids, "centroid_ids")
-    return options
-
-
-def _encoded(options: Mapping[str, Any]) -> bytes | None:
-    return _json.encode(options, "the query options") if options else None
 
 
 def _metric_value(metric: Any) -> int:
@@ -480,12 +566,3 @@ def _metric_value(metric: Any) -> int:
         return Metric(metric).value
     except ValueError as error:
         raise ValidationError(f"metric must be a sop.ai.Metric, not {metric!r}") from error
-
-
-def _count(k: Any) -> int:
-    if not isinstance(k, bool):
-        try:
-            return operator.index(k)  # NumPy's integers too
-        except TypeError:
-            pass
-    raise ValidationError(f"k must be an int, not {type(k).__name__}")

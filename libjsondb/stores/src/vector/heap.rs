@@ -48,8 +48,12 @@ impl<'a> Stored<'a> {
         Ok(Stored { norm: f32::from_le_bytes(*norm), bytes })
     }
 
+    pub(super) fn numbers(self) -> impl Iterator<Item = f32> + 'a {
+        self.bytes.as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number))
+    }
+
     pub(super) fn to_vec(self) -> Vec<f32> {
-        self.bytes.as_chunks::<4>().0.iter().map(|number| f32::from_le_bytes(*number)).collect()
+        self.numbers().collect()
     }
 }
 

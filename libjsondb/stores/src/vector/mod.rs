@@ -1,7 +1,7 @@
 //! Vector stores: rows of (id, vector, payload), searched by similarity. See libjsondb/docs/vectors.md.
 //!
-//! `keys` says what the engine's keys mean. `write` is the way in, over `heap` (vectors) and `entry` (ids and payloads); `search` is the way out, over
-//! `table` (centroids in memory), `list` (codes) and `shortlist` (candidates). `index` moves rows into clusters and keeps these in shape. Everything
+//! `keys` says what the engine's keys mean. `write` is the way in, over `heap` (vectors) and `entry` (ids and payloads), `read` the way out by id, `search`
+//! that by similarity, over `table` (centroids in memory), `list` (codes) and `shortlist` (candidates). `index` moves rows into clusters and keeps these in shape. Everything
 //! happens in engine transactions, so a query sees one snapshot of rows, payloads and clusters.
 
 mod clustering;
@@ -20,6 +20,7 @@ mod places;
 mod rabitq;
 mod random;
 mod ranked;
+mod read;
 mod read_ahead;
 mod search;
 mod shape;
@@ -43,7 +44,8 @@ use shape::Shape;
 use state::Config;
 use types::check_options;
 pub use types::{
-    ArrayQueryOptions, CentroidStats, Hit, Metric, QueryOptions, Stats, UsageMode, VectorItem, VectorOptions,
+    ArrayQueryOptions, CentroidStats, Hit, IdBatch, IdRange, Metric, QueryOptions, Stats, UsageMode,
+    VectorItem, VectorOptions,
 };
 use write::Row;
 

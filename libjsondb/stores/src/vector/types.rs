@@ -1,5 +1,7 @@
 //! What goes into a vector store and comes out of it.
 
+use std::num::NonZeroUsize;
+
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -101,7 +103,12 @@ pub struct VectorItem {
     #[serde(rename(serialize = "ID"), alias = "ID")]
     pub id: String,
     /// Finite numbers, as many as the store's dimension. Given back exactly.
-    #[serde(rename(serialize = "Vector"), alias = "Vector", deserialize_with = "null_as_default")]
+    #[serde(
+        rename(serialize = "Vector"),
+        alias = "Vector",
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub vector: Vec<f32>,
     /// Any JSON value.
     #[serde(rename(serialize = "Payload"), alias = "Payload")]
@@ -115,6 +122,29 @@ fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> std::result::Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A part of the ids of a store. None: no bound.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct IdRange {
+    /// The first id.
+    pub start: Option<String>,
+    /// The first id that is not wanted any more.
+    pub stop: Option<String>,
+    /// What the batch before says of itself: takes the place of `start`.
+    pub resume: Option<String>,
+    /// Ids at most; None: 1,000.
+    pub limit: Option<NonZeroUsize>,
+}
+
+/// Ids in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct IdBatch {
+    /// Some of a range.
+    pub ids: Vec<String>,
+    /// What the next batch resumes from; None when there is no more.
+    pub resume: Option<String>,
 }
 
 /// A search for the rows most similar to one vector.

@@ -1,4 +1,4 @@
-//! Rows in and out: upsert, get, delete.
+//! Rows in, and rows gone: upsert, delete.
 //!
 //! A writer touches only keys of its own rows and of the item ids it was given, so writers of different items never conflict, whatever the
 //! index does meanwhile.
@@ -10,7 +10,7 @@ use engine::{CancelToken, Direction, Placement, StoreId, Transaction};
 use serde_json::value::RawValue;
 
 use super::counters::Counts;
-use super::entry::{Entry, parts, payload};
+use super::entry::{Entry, parts};
 use super::heap::Heap;
 use super::keys::{self, ID_BYTES_MAX, METADATA, RowId, damaged};
 use super::list::{Coded, List};
@@ -77,19 +77,6 @@ pub(super) fn rows_of_arrays<'a>(
 }
 
 impl VectorStore {
-    /// The item `id`. A row that the store placed itself is given with centroid id 0.
-    pub fn get(&self, cancel: &CancelToken, id: &str) -> Result<VectorItem> {
-        let item = self.read(cancel, |t| match self.shape(t)? {
-            Some(shape) if is_valid_id(id) => read_item(t, &shape, id),
-            _ => Ok(None),
-        })?;
-        item.ok_or_else(|| {
-            Error::new(ErrorCode::ItemNotFound, format!("item not found: {id}"))
-                .with_detail("store", self.name())
-                .with_detail("key", id)
-        })
-    }
-
     /// Removes the items with these ids; those that don't exist are passed over.
     pub fn delete(&self, cancel: &CancelToken, ids: &[impl AsRef<str>]) -> Result<()> {
         let remove = |t: &mut Transaction| {
@@ -264,11 +251,11 @@ fn retire(t: &mut Transaction, store: StoreId, row: RowId, counts: &mut Counts) 
 }
 
 /// The row of an item, if it exists.
-fn find_item(t: &mut Transaction, store: StoreId, id: &str) -> Result<Option<RowId>> {
+pub(super) fn find_item(t: &mut Transaction, store: StoreId, id: &str) -> Result<Option<RowId>> {
     t.get_with(store, &keys::item(id), |bytes| bytes.map(RowId::from_bytes).transpose())?
 }
 
-fn is_valid_id(id: &str) -> bool {
+pub(super) fn is_valid_id(id: &str) -> bool {
     (1..=ID_BYTES_MAX).contains(&id.len())
 }
 
@@ -287,15 +274,4 @@ fn last_of_each_id<'a>(rows: &[Row<'a>]) -> Vec<Row<'a>> {
         .filter(|(index, row)| last.get(row.id) == Some(index))
         .map(|(_, row)| *row)
         .collect()
-}
-
-fn read_item(t: &mut Transaction, shape: &Shape, id: &str) -> Result<Option<VectorItem>> {
-    let Some(row) = find_item(t, shape.store, id)? else { return Ok(None) };
-    let entry = Entry::load(t, shape.store, row)?.ok_or_else(|| damaged("an item has no entry"))?;
-    let mut heap = Heap::new(shape.dimension());
-    let stored = heap.read(t, shape.store, row)?.ok_or_else(|| damaged("an item has no vector"))?;
-    let vector = stored.to_vec();
-    let centroid_id =
-        i64::try_from(entry.centroid_id).map_err(|_| damaged("a centroid_id is out of range"))?;
-    Ok(Some(VectorItem { id: entry.id, vector, payload: payload(entry.payload)?, centroid_id }))
 }

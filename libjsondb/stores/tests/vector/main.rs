@@ -9,6 +9,7 @@ mod growth;
 mod inputs;
 mod metrics;
 mod queries;
+mod reads;
 mod support;
 mod transactions;
 mod writes;

@@ -8,15 +8,19 @@ import uuid
 from typing import Any, Callable, Iterable, List, Mapping, Sequence, Tuple, TypeVar
 
 from ... import retry
+from ..._progress import Progress, steps
 from ...context import Context
 from ...database import Database
-from ...errors import ItemNotFoundError, ValidationError
+from ...errors import ValidationError
 from ...transaction import Transaction, TransactionMode
 from ..vector import Hit, Item, Metric, VectorStore
 from ._core import HAS_LANGCHAIN, Document, missing
 from ._core import VectorStore as LangChainVectorStore
 
 _R = TypeVar("_R")
+
+# Texts that are embedded between two calls of a progress function.
+_EMBEDDED = 100
 
 # A score of each metric as a relevance of 0 to 1.
 _RELEVANCE: Mapping[int, Callable[[float], float]] = {
@@ -73,11 +77,14 @@ class SOPVectorStore(LangChainVectorStore):
         texts: Iterable[str],
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str | None] | None = None,
+        *,
+        progress: Progress | None = None,
         **kwargs: Any,
     ) -> List[str]:
         """Embeds and stores texts, all or none; an id that is there is replaced.
 
-        Gives their ids, new ones where none are given.
+        Gives their ids, new ones where none are given. `progress` is told how many texts are embedded, a
+        hundred at a time; what it raises stops the call, and nothing is stored.
         """
         contents = list(texts)
         for given, what in ((ids, "ids"), (metadatas, "metadatas")):
@@ -88,15 +95,20 @@ class SOPVectorStore(LangChainVectorStore):
             return names
         fields = metadatas or [{}] * len(contents)
         payloads = [self._payload(text, metadata) for text, metadata in zip(contents, fields)]
-        vectors = self.embedding.embed_documents(contents)
+        vectors: List[List[float]] = []
+        for part in steps(len(contents), progress, _EMBEDDED):
+            vectors += self.embedding.embed_documents(contents[part])
         self._write(lambda store: store.upsert_arrays(self.ctx, names, vectors, payloads))
         return names
 
-    def delete(self, ids: Sequence[str] | None = None, **kwargs: Any) -> bool:
+    def delete(
+        self, ids: Sequence[str] | None = None, *, progress: Progress | None = None, **kwargs: Any
+    ) -> bool:
         """Removes texts by id, all of them for None. An id that is not there is no error."""
 
         def remove(store: VectorStore) -> None:
-            store.delete(self.ctx, self._all_ids(store) if ids is None else list(ids))
+            gone = store.ids(self.ctx) if ids is None else ids
+            store.delete(self.ctx, gone, progress=progress)
 
         self._write(remove)
         return True
@@ -112,13 +124,14 @@ class SOPVectorStore(LangChainVectorStore):
         ctx: Context | None = None,
         db: Database | None = None,
         collection_name: str = "langchain_store",
+        progress: Progress | None = None,
         **kwargs: Any,
     ) -> SOPVectorStore:
         """A store with these texts in it. `ctx` and `db` are required; `kwargs` go to the constructor."""
         if ctx is None or db is None:
             raise ValidationError("from_texts needs ctx and db")
         store = cls(ctx, db, collection_name, embedding, **kwargs)
-        store.add_texts(texts, metadatas, ids=ids)
+        store.add_texts(texts, metadatas, ids=ids, progress=progress)
         return store
 
     # Reading
@@ -214,21 +227,7 @@ class SOPVectorStore(LangChainVectorStore):
         return [(self._document(hit), hit.score) for hit in hits]
 
     def _items(self, store: VectorStore, ids: Sequence[str]) -> List[Item]:
-        items = []
-        for id in ids:
-            try:
-                items.append(store.get(self.ctx, id))
-            except ItemNotFoundError:
-                continue
-        return items
-
-    def _all_ids(self, store: VectorStore) -> List[str]:
-        stats = store.stats(self.ctx)
-        if not stats.count:
-            return []
-        anywhere = [[0.0] * stats.dimension]
-        ids, _ = store.query_arrays(self.ctx, anywhere, stats.count, exact=True)
-        return ids[0]
+        return [item for item in store.get_many(self.ctx, ids) if item is not None]
 
     def _payload(self, text: str, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.text_key in metadata:
