@@ -2,7 +2,7 @@
 
 Calls run on up to 32 threads, where the library does not hold the GIL. Cancelling a task really stops its
 call, as `Context.cancel` does, and the task goes on when the call has ended: what was complete by then stays.
-`items`, `keys` and `values` are asynchronous iterators.
+`items`, `keys`, `values` and `ids` are asynchronous iterators.
 
     async with aio.Database("folder") as db, db.begin_transaction() as t:
         users = await db.open_btree("users", t)

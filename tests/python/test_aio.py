@@ -217,7 +217,7 @@ def test_there_is_every_call_of_the_class_without_its_context(mirror: type, of: 
         if not isinstance(member, property):
             function = getattr(mirror, name)
             assert "ctx" not in inspect.signature(function).parameters
-            assert inspect.iscoroutinefunction(function) or name in ("items", "keys", "values")
+            assert inspect.iscoroutinefunction(function) or name in ("items", "keys", "values", "ids")
             assert function.__doc__
 
 
