@@ -1,4 +1,4 @@
-"""The pages in libjsondb/docs: their Python runs as COOKBOOK.md's does, and their links lead somewhere."""
+"""The pages in libjsondb/docs, and python/README.md: their Python prints what it says, links lead on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from conftest import ROOT, run_script
 from snippets import expected_output, python_snippets
 
 PAGES = sorted((ROOT / "libjsondb" / "docs").glob("*.md"))
-SNIPPETS = [(page, number) for page in PAGES for number in range(len(python_snippets(page)))]
+# That of the package is what PyPI shows.
+SNIPPETS = [
+    (page, number)
+    for page in [*PAGES, ROOT / "python" / "README.md"]
+    for number in range(len(python_snippets(page)))
+]
 
 
 @pytest.mark.parametrize(("page", "number"), SNIPPETS, ids=lambda part: getattr(part, "stem", part))
