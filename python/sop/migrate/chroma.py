@@ -8,10 +8,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence
 
+from .._progress import Progress
 from ..ai.vector import Item, Metric
 from ..context import Context
 from ..errors import StorageError, UnsupportedError, ValidationError
-from ..maintenance import Progress
 from .load import Imported, chosen, load
 from .tables import VectorTable, steps
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any, Callable, Optional
 
+from .._progress import Progress
 from ..context import Context
 from ..database import Database
-from ..maintenance import Progress
 from . import Imported, from_chroma, from_sop4py, from_sqlite
 
 Import = Callable[[Context, Database, argparse.Namespace, Optional[Progress]], Imported]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Iterable, List, Optional, Sequence, TypeVar, U
 
 from .._display import Report
 from .._log import logger
+from .._progress import Progress
 from ..context import Context
 from ..errors import StorageError, ValidationError
-from ..maintenance import Progress
 from ..transaction import TransactionMode, TransactionOptions
 from .tables import BtreeTable, ModelTable, Tell, VectorTable
 

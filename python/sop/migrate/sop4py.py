@@ -13,11 +13,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, Optional, Sequence
 
+from .._progress import Progress
 from ..ai.vector import Item, Metric
 from ..btree import BtreeOptions
 from ..context import Context
 from ..errors import StorageError, ValidationError
-from ..maintenance import Progress
 from .load import Imported, Table, chosen, load
 from .tables import BtreeTable, ModelTable, VectorTable
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
+from .._progress import Progress
 from ..btree import BtreeOptions, IndexFieldSpecification, IndexSpecification
 from ..context import Context
 from ..errors import StorageError, UnsupportedError, ValidationError
-from ..maintenance import Progress
 from .load import Imported, chosen, load
 from .tables import BtreeTable
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Iterator, List, Optio
 
 from ..btree import Btree, BtreeOptions, IndexSpecification, Item
 from ..context import Context
-from ..errors import ItemNotFoundError, ValidationError
+from ..errors import ValidationError
 from ..transaction import Transaction
 
 if TYPE_CHECKING:
@@ -110,12 +110,8 @@ class VectorTable:
     def differs(self, ctx: Context, db: Database, trans: Transaction, tell: Tell) -> Optional[str]:
         store = db.open_vector_store(ctx, trans, self.name)
         for rows in steps(self.rows()):
-            for row in rows:
-                try:
-                    found = store.get(ctx, row.id)
-                except ItemNotFoundError:
-                    return f"id {row.id!r}"
-                if array("f", found.vector) != array("f", row.vector) or not same(found.payload, row.payload):
+            for row, found in zip(rows, store.get_many(ctx, [row.id for row in rows])):
+                if found is None or _numbers(found) != _numbers(row) or not same(found.payload, row.payload):
                     return f"id {row.id!r}"
             tell(len(rows))
         return None
@@ -161,6 +157,10 @@ def same(one: Any, other: Any) -> bool:
     The order of the fields of a dict is none: Chroma gives them in another one each time.
     """
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _numbers(row: Row) -> array[float]:
+    return array("f", row.vector)
 
 
 def _check_empty(table: Any, count: int) -> None:
