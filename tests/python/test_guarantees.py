@@ -27,6 +27,7 @@ from sop import (
     StoreNotFoundError,
     TransactionMode,
     TransactionOptions,
+    TransactionTimeoutError,
     ValidationError,
     btree,
 )
@@ -262,6 +263,16 @@ def test_vectors_that_others_add_near_a_query_are_no_conflict(ctx: Context, vdb:
     vdb.open_btree(ctx, "b", t).update(ctx, "k", 2)
     vdb.open(ctx, "v").upsert(ctx, Item("nearer", [1.0, 1.0]))
     t.commit(ctx)
+
+
+@pytest.mark.parametrize("mode", list(TransactionMode))
+def test_every_transaction_has_its_time(mode: TransactionMode, ctx: Context, db: Database) -> None:
+    db.open_map(ctx, "m")["k"] = 1
+    t = db.begin_transaction(ctx, options=TransactionOptions(mode, max_time=1e-9))
+    assert db.open_btree(ctx, "m", t).find_one(ctx, "k").value == 1
+    with pytest.raises(TransactionTimeoutError) as late:
+        t.commit(ctx)
+    assert late.value.retryable
 
 
 # Failures
