@@ -177,12 +177,16 @@ fn int8_tile<const Q: usize, const G: usize>(
     let numbers = queries.each_ref().map(|query| query.numbers.as_slice());
     let mut products = [[_mm512_setzero_si512(); G]; Q];
     for at in 0..blocks[0].len() {
-        // SAFETY: blocks are 64 bytes; `Int8Rows::check` saw that all have as many of them as a query has numbers.
-        let blocks = blocks.map(|blocks| unsafe { _mm512_load_si512(blocks.as_ptr().add(at).cast()) });
+        // No closure: what takes one is not compiled for this processor, and calls it for every block.
+        let mut loaded = [_mm512_setzero_si512(); G];
+        for (loaded, blocks) in loaded.iter_mut().zip(blocks) {
+            // SAFETY: blocks are 64 bytes; `Int8Rows::check` saw that all have as many of them as a query has numbers.
+            *loaded = unsafe { _mm512_load_si512(blocks.as_ptr().add(at).cast()) };
+        }
         for (query, products) in products.iter_mut().enumerate() {
             // SAFETY: as above.
             let four = _mm512_set1_epi32(i32::from_ne_bytes(unsafe { *numbers[query].get_unchecked(at) }));
-            for (product, block) in products.iter_mut().zip(blocks) {
+            for (product, block) in products.iter_mut().zip(loaded) {
                 *product = _mm512_dpbusd_epi32(*product, four, block);
             }
         }
