@@ -8,6 +8,7 @@ mod clustering;
 mod counters;
 mod entry;
 mod filter;
+mod flat;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 mod heap;

@@ -9,6 +9,7 @@ use engine::{CancelToken, Mode, StoreId, Transaction};
 
 use super::entry::{self, Entry, payload};
 use super::filter::{Filter, Matches};
+use super::flat::Flat;
 use super::heap::{Heap, Walk};
 use super::keys::{self, KeyRange, ListKey, RowId};
 use super::list::{Coded, List};
@@ -32,6 +33,8 @@ const ERRORS_EXACT: f32 = 5.0;
 /// Standard errors for [`RECALLS`].
 const ERRORS: [f32; 3] = [1.0, 1.3, 2.3];
 
+/// Standard errors, at the least, of estimates by fine codes: a row that passed both is hardly lost by the second.
+const ERRORS_OF_FINE_CODES: f32 = 2.0;
 /// Standard errors, at the least, where so few rows count that all of them are scanned: it costs little.
 const ERRORS_OF_FEW_ROWS: f32 = 2.0;
 
@@ -224,11 +227,27 @@ struct Plan<'a> {
     fresh: Arc<List>,
     /// The indexed rows that pass the filter.
     matches: Option<Arc<Matches>>,
-    /// Lists relative to the base that are scanned in the place of clusters: of the explicit clusters asked for, or of the rows that pass a
-    /// filter, when they are few.
-    lists: Option<Vec<Arc<List>>>,
+    /// What is scanned in the place of clusters.
+    whole: Option<Whole>,
     errors: f32,
     reach: Reach,
+}
+
+/// Codes relative to the base, of which none is left out.
+enum Whole {
+    /// Of the explicit clusters asked for.
+    Explicit(Vec<Arc<List>>),
+    /// Of the rows that pass a filter, when they are few.
+    Matches(Arc<Flat>),
+}
+
+impl Whole {
+    fn lists(&self) -> Vec<&List> {
+        match self {
+            Whole::Explicit(lists) => lists.iter().map(|list| &**list).collect(),
+            Whole::Matches(rows) => vec![rows.list()],
+        }
+    }
 }
 
 impl<'a> Plan<'a> {
@@ -249,7 +268,7 @@ impl<'a> Plan<'a> {
             }
             _ => None,
         };
-        let lists = match (&request.explicit, &matches) {
+        let whole = match (&request.explicit, &matches) {
             _ if request.exact => None,
             (Some(ids), _) => {
                 let list = |id: &u64| {
@@ -257,11 +276,11 @@ impl<'a> Plan<'a> {
                         Ok(List::load(t, store, ListKey::Explicit(*id), words)?.list)
                     })
                 };
-                Some(ids.iter().map(list).collect::<Result<_>>()?)
+                Some(Whole::Explicit(ids.iter().map(list).collect::<Result<_>>()?))
             }
             (None, Some(matches)) => {
                 let base = &table.centroids.base;
-                matches.codes(base, |rows| gather(t, shape, base, rows))?.map(|list| vec![list])
+                matches.codes(base, |codes, rows| gather(t, shape, base, codes, rows))?.map(Whole::Matches)
             }
             (None, None) => None,
         };
@@ -276,12 +295,12 @@ impl<'a> Plan<'a> {
             // The more rows are wanted, the farther apart they lie.
             let reach = Reach { slack, lists: lists_of_ten * (k as f32 / 10.0).max(1.0) };
             let errors = at_recall(ERRORS, request.recall);
-            let scanned = |lists: &Vec<Arc<List>>| lists.iter().map(|list| list.len() as u64).sum::<u64>();
-            let is_few = lists.as_ref().is_some_and(|lists| scanned(lists) <= EXACT_ROWS_MAX);
+            let scanned = |whole: &Whole| whole.lists().iter().map(|list| list.len() as u64).sum::<u64>();
+            let is_few = whole.as_ref().is_some_and(|whole| scanned(whole) <= EXACT_ROWS_MAX);
             let errors = if is_few { errors.max(ERRORS_OF_FEW_ROWS) } else { errors };
             (errors, reach)
         };
-        Ok(Self { request, shape, table, k, fresh, matches, lists, errors, reach })
+        Ok(Self { request, shape, table, k, fresh, matches, whole, errors, reach })
     }
 
     fn run(
@@ -408,22 +427,23 @@ pub(super) fn load_fresh(t: &mut Transaction, store: StoreId, words: usize) -> R
     List::load_range(t, store, &KeyRange::all(b'n'), words, |_| ())
 }
 
-/// The codes of rows relative to the base.
+/// Adds the codes of rows relative to the base.
 fn gather(
     t: &mut Transaction,
     shape: &Shape,
     base: &[f32],
+    codes: &mut Flat,
     rows: impl Iterator<Item = RowId>,
-) -> Result<List> {
-    let (mut heap, mut list) = (Heap::new(shape.dimension()), List::new(shape.words()));
-    let mut code = vec![0; shape.words()];
+) -> Result<()> {
+    let (mut heap, mut code) = (Heap::new(shape.dimension()), vec![0; shape.words()]);
     for row in rows {
         if let Some(stored) = heap.read(t, shape.store, row)? {
-            let factors = shape.encode(&shape.rotated_stored(stored), base, &mut code);
-            list.push(Coded { row, is_primary: true, factors, code: &code });
+            let rotated = shape.rotated_stored(stored);
+            let factors = shape.encode(&rotated, base, &mut code);
+            codes.push(Coded { row, is_primary: true, factors, code: &code }, &rotated, base);
         }
     }
-    Ok(list)
+    Ok(())
 }
 
 /// One query after the other, in the same memory.
@@ -458,7 +478,7 @@ impl<'a> Search<'a> {
 
     /// Adds what is found for each of some queries to `found`.
     fn run(&mut self, t: &mut Transaction, queries: &[f32], found: &mut Vec<Vec<Found>>) -> Result<()> {
-        let Plan { shape, table, lists, .. } = self.plan;
+        let Plan { shape, table, whole, .. } = self.plan;
         let (dimension, padded) = (shape.dimension(), shape.rotation.padded());
         let Memory { prepared, rotated, scores, .. } = &mut *self.memory;
         prepared.clear();
@@ -468,7 +488,7 @@ impl<'a> Search<'a> {
             shape.rotation.apply(&query, rotated);
             prepared.extend_from_slice(&query);
         }
-        if lists.is_none() {
+        if whole.is_none() {
             table.score(rotated.chunks_exact(padded), scores);
         }
         for number in 0..queries.len() / dimension {
@@ -487,12 +507,12 @@ impl<'a> Search<'a> {
         let mut shortlist = Shortlist::new(plan.k, plan.errors, keeps_all);
         self.scan_fresh(number, &mut shortlist);
         let mut probes = Probes::new(plan, number);
-        match &plan.lists {
-            Some(lists) => {
+        match &plan.whole {
+            Some(whole) => {
                 let Memory { rotated, code, .. } = &mut *self.memory;
                 let rotated = vector(rotated, number, plan.shape.rotation.padded());
                 code.prepare(rotated, &plan.table.centroids.base);
-                for list in lists {
+                for list in whole.lists() {
                     shortlist.scan(list, code, true, |row| plan.counts(row));
                 }
                 probes.is_done = true;
@@ -547,6 +567,9 @@ impl<'a> Search<'a> {
             };
             let here = std::mem::take(&mut ahead);
             ahead = ranked.at(probes.next + 1).and_then(|following| table.prefetch(following));
+            if let Some(second) = ranked.at(probes.next + 2) {
+                table.prefetch_head(second);
+            }
             code.prepare(rotated, table.centroids.rotated.row(index));
             if probes.is_adaptive && probes.next >= PROBES_MIN {
                 let score = table.centroids.score(index, code.centroid_dot, plan.shape.config.metric);
@@ -576,11 +599,17 @@ impl<'a> Search<'a> {
         ranking: &mut Ranking,
     ) -> Result<(Vec<Found>, usize)> {
         let Shape { store, config, .. } = *self.plan.shape;
-        let query = vector(&self.memory.prepared, number, self.plan.shape.dimension());
+        let Memory { prepared, code, .. } = &*self.memory;
+        let query = vector(prepared, number, self.plan.shape.dimension());
         let query_squared = super::kernel::dot(query, query);
+        let errors = self.plan.errors.max(ERRORS_OF_FINE_CODES);
+        let better_bound = |row| match &self.plan.whole {
+            Some(Whole::Matches(rows)) => rows.bound(row, code, errors),
+            _ => None,
+        };
         let (mut known, mut gone): (RowMap<Option<Entry>>, usize) = (RowMap::default(), 0);
         loop {
-            ranking.settle(self.plan.k, |row| {
+            ranking.settle(self.plan.k, better_bound, |row| {
                 let stored = self.heap.read(t, store, row)?;
                 Ok(stored.map(|stored| {
                     let score = config.metric.score(query, stored);

@@ -23,6 +23,8 @@ const SCORED_USUAL: usize = 64;
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     bound: f32,
+    /// There is no better bound.
+    is_final: bool,
     row: RowId,
 }
 
@@ -152,7 +154,7 @@ impl Shortlist {
                 if bound < self.floor || !counts(row) {
                     continue;
                 }
-                self.candidates.push(Candidate { bound, row });
+                self.candidates.push(Candidate { bound, is_final: false, row });
                 // A row is in two lists: the first of them counts.
                 if is_sure && list.is_primary(first + index) {
                     let estimate = estimates[index];
@@ -221,11 +223,12 @@ impl Ranking {
         self.heap.extend(other.candidates);
     }
 
-    /// Scores rows until no other can be among the best `k`; they are then the first of [`Ranking::scored`]. `score` gives score and rank, None for a
-    /// row that is gone.
+    /// Scores rows until no other can be among the best `k`; they are then the first of [`Ranking::scored`]. `bound` gives a better bound where there is
+    /// one, at less than it takes to score a row; `score` gives score and rank, None for a row that is gone.
     pub(super) fn settle(
         &mut self,
         k: usize,
+        mut bound: impl FnMut(RowId) -> Option<f32>,
         mut score: impl FnMut(RowId) -> Result<Option<(f32, f32)>>,
     ) -> Result<()> {
         while let Some(best) = self.heap.peek() {
@@ -234,8 +237,12 @@ impl Ranking {
             {
                 break;
             }
-            let row = best.row;
+            let Candidate { is_final, row, .. } = *best;
             self.heap.pop();
+            if !is_final && let Some(bound) = bound(row) {
+                self.heap.push(Candidate { bound, is_final: true, row });
+                continue;
+            }
             if !self.seen.insert(row) {
                 continue;
             }
@@ -323,11 +330,15 @@ mod tests {
     fn scored(ranking: &mut Ranking, vectors: &[Vec<f32>], query: &[f32], k: usize) -> (Vec<RowId>, usize) {
         let mut taken = 0;
         ranking
-            .settle(k, |row| {
-                taken += 1;
-                let score = dot(&vectors[row.0 as usize], query);
-                Ok(Some((score, score)))
-            })
+            .settle(
+                k,
+                |_| None,
+                |row| {
+                    taken += 1;
+                    let score = dot(&vectors[row.0 as usize], query);
+                    Ok(Some((score, score)))
+                },
+            )
             .unwrap();
         (ranking.best(k, 0).iter().map(|scored| scored.row).collect(), taken)
     }
@@ -343,6 +354,33 @@ mod tests {
             assert_eq!(found, best_of(&vectors, query, 10, |_| true));
             assert!(taken < 2500, "{taken} rows scored");
         }
+    }
+
+    #[test]
+    fn better_bounds_spare_scores_and_lose_nothing() {
+        let (vectors, list) = rows(3000);
+        let (mut plain, mut better) = (0, 0);
+        for query in &vectors[..20] {
+            let code = Query::new(query, &vec![0.0; query.len()]);
+            let mut shortlist = Shortlist::new(10, 4.0, false);
+            shortlist.scan(&list, &code, true, |_| true);
+            plain += scored(&mut shortlist.into_ranking(), &vectors, query, 10).1;
+            let mut shortlist = Shortlist::new(10, 4.0, false);
+            shortlist.scan(&list, &code, true, |_| true);
+            let (mut ranking, score) =
+                (shortlist.into_ranking(), |row: RowId| dot(&vectors[row.0 as usize], query));
+            // Of one row in eight nothing better is known.
+            let bound = |row: RowId| (!row.0.is_multiple_of(8)).then(|| score(row) + 0.01);
+            ranking
+                .settle(10, bound, |row| {
+                    better += 1;
+                    Ok(Some((score(row), score(row))))
+                })
+                .unwrap();
+            let found: Vec<RowId> = ranking.best(10, 0).iter().map(|scored| scored.row).collect();
+            assert_eq!(found, best_of(&vectors, query, 10, |_| true));
+        }
+        assert!(better * 3 < plain, "{better} rows scored, {plain} without");
     }
 
     #[test]
@@ -380,7 +418,7 @@ mod tests {
         let mut shortlist = Shortlist::new(2, 5.0, true);
         shortlist.scan(&list, &code, true, |_| true);
         let mut ranking = shortlist.into_ranking();
-        ranking.settle(2, |row| Ok((row.0 != 9).then_some((-9.0, -9.0)))).unwrap();
+        ranking.settle(2, |_| None, |row| Ok((row.0 != 9).then_some((-9.0, -9.0)))).unwrap();
         assert_eq!(ranking.best(2, 1000).len(), 59);
         assert_eq!(ranking.best(2, 3).len(), 5);
         assert_eq!(ranking.best(0, 3).len(), 0);

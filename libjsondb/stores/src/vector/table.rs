@@ -11,7 +11,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::clustering::{Finder, Index};
-use super::kernel::{Int8Rows, Matrix, dot, prefetch};
+use super::kernel::{Int8Rows, Matrix, dot, prefetch, prefetch_at};
 use super::keys::{self, BASE, ClusterId, KeyRange, ListKey, damaged};
 use super::list::List;
 use super::ranked::CentroidScores;
@@ -361,6 +361,11 @@ impl Table {
         let slots = self.lists.iter().zip(&self.centroids.ids);
         let names = slots.map(|(slot, cluster)| ListName::Cluster { stamp: slot.stamp, cluster: *cluster });
         names.filter(|name| CACHE.get().lists.get(name).is_some()).count()
+    }
+
+    /// Asks for the memory that says where a centroid's list lies, which [`Table::prefetch`] looks at next.
+    pub(super) fn prefetch_head(&self, index: usize) {
+        prefetch_at(self.lists[index].known().as_ptr());
     }
 
     /// Asks for the memory of a centroid and of its list, which come next; gives the list where it is in memory.

@@ -10,19 +10,20 @@ use super::row_set::RowSet;
 use super::{Filter, postings};
 use crate::Result;
 use crate::vector::entry;
+use crate::vector::flat::Flat;
 use crate::vector::keys::{self, RowId};
-use crate::vector::list::{Coded, List};
 
 /// Bytes of match sets kept in memory, of all stores of the process; as many again of the newest of each filter. A single set may be larger: 16 bytes
 /// for each block of vectors that it has rows of.
-const BYTES_MAX: u64 = 8 << 20;
+const BYTES_MAX: u64 = 16 << 20;
 /// What the cache counts of a set at the most: it keeps none that is as large as all its room.
 const WEIGHT_MAX: u64 = BYTES_MAX / 10 * 9;
 /// Match sets kept in memory, about.
 const SETS: usize = 256;
-/// Up to so many rows, and bytes, their codes are kept with them.
+/// Up to so many rows, and bytes of codes of one bit, their codes are kept with them; fine ones, too, up to so many bytes in all.
 const CODES_MAX: u64 = 32_768;
-const CODES_BYTES_MAX: u64 = BYTES_MAX / 2;
+const CODES_BYTES_MAX: u64 = BYTES_MAX / 4;
+const FINE_BYTES_MAX: u64 = BYTES_MAX / 2;
 
 /// All indexed rows that pass a filter, and perhaps some that were deleted or came since. Whoever finds a row in it looks whether it has
 /// an entry.
@@ -36,6 +37,9 @@ pub(in crate::vector) struct Matches {
     /// What was gathered for another version of the index.
     before: Mutex<Option<Arc<Codes>>>,
     has_codes: bool,
+    has_fine_codes: bool,
+    /// Words of a code.
+    words: usize,
     /// Bytes it takes, with codes.
     bytes: u64,
 }
@@ -44,7 +48,7 @@ pub(in crate::vector) struct Matches {
 #[derive(Debug)]
 struct Codes {
     base: Arc<[f32]>,
-    list: Arc<List>,
+    rows: Arc<Flat>,
 }
 
 impl Matches {
@@ -77,32 +81,42 @@ impl Matches {
     }
 
     fn new(rows: RowSet, seen: Seq, words: usize, before: Option<Arc<Codes>>) -> Self {
-        let codes = rows.len() * List::row_bytes(words) as u64;
-        let has_codes = rows.len() <= CODES_MAX && codes <= CODES_BYTES_MAX;
-        let bytes = rows.bytes() as u64 + if has_codes { codes } else { 0 };
-        Self { rows, seen, codes: OnceLock::new(), before: Mutex::new(before), has_codes, bytes }
+        let bytes_of_codes = |is_fine| rows.len() * Flat::row_bytes(words, is_fine) as u64;
+        let has_codes = rows.len() <= CODES_MAX && bytes_of_codes(false) <= CODES_BYTES_MAX;
+        let has_fine_codes = has_codes && bytes_of_codes(true) <= FINE_BYTES_MAX;
+        let bytes = rows.bytes() as u64 + if has_codes { bytes_of_codes(has_fine_codes) } else { 0 };
+        let (codes, before) = (OnceLock::new(), Mutex::new(before));
+        Self { rows, seen, codes, before, has_codes, has_fine_codes, words, bytes }
     }
 
-    /// The codes of all of the rows relative to `base` in one list; None when the rows are too many. Those that are not known yet are
-    /// asked of `gather`, which gives them in the order of the rows.
+    /// The codes of all of the rows relative to `base`; None when the rows are too many. Those that are not known yet `gather` adds in the order of the
+    /// rows.
     pub(in crate::vector) fn codes(
         &self,
         base: &Arc<[f32]>,
-        gather: impl FnOnce(&mut dyn Iterator<Item = RowId>) -> Result<List>,
-    ) -> Result<Option<Arc<List>>> {
+        gather: impl FnOnce(&mut Flat, &mut dyn Iterator<Item = RowId>) -> Result<()>,
+    ) -> Result<Option<Arc<Flat>>> {
         if !self.has_codes {
             return Ok(None);
         }
         if let Some(known) = self.codes.get() {
-            return Ok(Some(Arc::clone(&known.list)));
+            return Ok(Some(Arc::clone(&known.rows)));
         }
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let list = match before.filter(|before| before.base == *base) {
-            Some(before) => before.list_of(&self.rows, gather)?,
-            None => gather(&mut self.rows.rows())?,
-        };
-        let gathered = Arc::new(Codes { base: Arc::clone(base), list: Arc::new(list) });
-        Ok(Some(Arc::clone(&self.codes.get_or_init(|| gathered).list)))
+        let mut rows = Flat::new(self.words, self.has_fine_codes);
+        match before
+            .as_deref()
+            .filter(|before| before.base == *base && before.rows.is_fine() == rows.is_fine())
+        {
+            Some(Codes { rows: known, .. }) => {
+                let here: RowSet = (0..known.list().len()).map(|index| known.list().row(index)).collect();
+                gather(&mut rows, &mut self.rows.rows().filter(|row| !here.contains(*row)))?;
+                rows = known.merged(&rows, |row| self.rows.contains(row));
+            }
+            None => gather(&mut rows, &mut self.rows.rows())?,
+        }
+        let gathered = Arc::new(Codes { base: Arc::clone(base), rows: Arc::new(rows) });
+        Ok(Some(Arc::clone(&self.codes.get_or_init(|| gathered).rows)))
     }
 
     /// The codes, or those that they will be made from.
@@ -113,35 +127,6 @@ impl Matches {
 
     pub(in crate::vector) fn contains(&self, row: RowId) -> bool {
         self.rows.contains(row)
-    }
-}
-
-impl Codes {
-    /// The codes of other rows: those that are here, and the rest as `gather` gives them.
-    fn list_of(
-        &self,
-        rows: &RowSet,
-        gather: impl FnOnce(&mut dyn Iterator<Item = RowId>) -> Result<List>,
-    ) -> Result<List> {
-        let here: RowSet = (0..self.list.len()).map(|index| self.list.row(index)).collect();
-        let added = gather(&mut rows.rows().filter(|row| !here.contains(*row)))?;
-        let words = self.list.words();
-        let (mut list, mut code) = (List::new(words), vec![0; words]);
-        let mut push = |from: &List, index: usize| {
-            from.copy_code(index, &mut code);
-            let (row, factors) = (from.row(index), from.factors(index));
-            list.push(Coded { row, is_primary: true, factors, code: &code });
-        };
-        let mut next = 0;
-        for index in (0..self.list.len()).filter(|index| rows.contains(self.list.row(*index))) {
-            while next < added.len() && added.row(next) < self.list.row(index) {
-                push(&added, next);
-                next += 1;
-            }
-            push(&self.list, index);
-        }
-        (next..added.len()).for_each(|next| push(&added, next));
-        Ok(list)
     }
 }
 
@@ -227,6 +212,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::vector::list::Coded;
     use crate::vector::rabitq::Factors;
 
     fn put(t: &mut Transaction, store: StoreId, row: u64, payload: &str) {
@@ -316,14 +302,13 @@ mod tests {
         t.commit().unwrap();
     }
 
-    /// Codes that say which rows they are of, and when they were made.
-    fn coded(rows: impl Iterator<Item = RowId>, time: f32) -> List {
-        let mut list = List::new(6);
+    /// Adds codes that say which rows they are of, and when they were made.
+    fn code(codes: &mut Flat, rows: &mut dyn Iterator<Item = RowId>, time: f32) -> Result<()> {
         for row in rows {
             let factors = Factors { add: row.0 as f32, scale: time };
-            list.push(Coded { row, is_primary: true, factors, code: &[row.0; 6] });
+            codes.push(Coded { row, is_primary: true, factors, code: &[row.0; 6] }, &[0.0; 384], &[0.0; 384]);
         }
-        list
+        Ok(())
     }
 
     #[test]
@@ -333,14 +318,14 @@ mod tests {
         let store = t.store("v").unwrap().unwrap().0;
         let base: Arc<[f32]> = vec![0.0; 4].into();
         let matches = Matches::find(&mut t, store, (8, 75), &filter(json!({"n": 1})), 6).unwrap();
-        let gathered = matches.codes(&base, |rows| Ok(coded(rows, 1.0))).unwrap().unwrap();
-        let again = matches.codes(&base, |_| panic!("gathered twice")).unwrap().unwrap();
+        let gathered = matches.codes(&base, |codes, rows| code(codes, rows, 1.0)).unwrap().unwrap();
+        let again = matches.codes(&base, |_, _| panic!("gathered twice")).unwrap().unwrap();
         assert!(Arc::ptr_eq(&gathered, &again));
         assert!(matches.contains(RowId(1)) && !matches.contains(RowId(2)));
         for (count, words) in [(CODES_MAX + 1, 6), (CODES_MAX, 64)] {
             let rows: RowSet = (0..count).map(RowId).collect();
             let many = Matches::new(rows, t.snapshot(), words, None);
-            assert!(many.codes(&base, |_| panic!("too many")).unwrap().is_none());
+            assert!(many.codes(&base, |_, _| panic!("too many")).unwrap().is_none());
         }
     }
 
@@ -376,7 +361,8 @@ mod tests {
             let store = t.store("v").unwrap().unwrap().0;
             let wanted = filter(json!({"n": {"$gte": 3}}));
             let matches = Matches::find(&mut t, store, (9, stamp), &wanted, 6).unwrap();
-            let list = matches.codes(base, |rows| Ok(coded(rows, time))).unwrap().unwrap();
+            let codes = matches.codes(base, |codes, rows| code(codes, rows, time)).unwrap().unwrap();
+            let list = codes.list();
             (0..list.len())
                 .map(|index| {
                     let mut code = [0; 6];

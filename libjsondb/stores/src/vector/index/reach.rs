@@ -181,16 +181,20 @@ impl<L: Fn(&mut Transaction, usize) -> Result<Arc<List>>> Searched<'_, L> {
             }
             let mut ranking = shortlist.into_ranking();
             let (mut heap, metric) = (Heap::new(self.shape.dimension()), self.shape.config.metric);
-            ranking.settle(NEIGHBOURS, |row| {
-                if let Some(rank) = ranks_known.get(&row) {
-                    return Ok(Some((*rank, *rank)));
-                }
-                let Some(stored) = heap.read(t, self.shape.store, row)? else { return Ok(None) };
-                let rotated = self.shape.rotated_stored(stored);
-                let rank = dot(vector, &rotated) + metric.bias(dot(&rotated, &rotated));
-                ranks_known.insert(row, rank);
-                Ok(Some((rank, rank)))
-            })?;
+            ranking.settle(
+                NEIGHBOURS,
+                |_| None,
+                |row| {
+                    if let Some(rank) = ranks_known.get(&row) {
+                        return Ok(Some((*rank, *rank)));
+                    }
+                    let Some(stored) = heap.read(t, self.shape.store, row)? else { return Ok(None) };
+                    let rotated = self.shape.rotated_stored(stored);
+                    let rank = dot(vector, &rotated) + metric.bias(dot(&rotated, &rotated));
+                    ranks_known.insert(row, rank);
+                    Ok(Some((rank, rank)))
+                },
+            )?;
             let best: Vec<RowId> = ranking.best(NEIGHBOURS, 0).into_iter().map(|scored| scored.row).collect();
             let ranks = self.first_lists(t, &best, &order[..end])?;
             let last = ranks.iter().max().copied().unwrap_or(0);

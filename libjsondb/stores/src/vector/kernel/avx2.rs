@@ -17,6 +17,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     residual,
     quantize,
     estimate,
+    fine_product,
 };
 
 pub(super) fn is_available() -> bool {
@@ -168,8 +169,10 @@ fn int8_products(query: &[[u8; 4]], blocks: &[Block]) -> [__m256i; 2] {
     }
     let [p0, p1, p2, p3] = pairs;
     // The addition of neighbours takes halves in turn: 0, 1, 4, 5 of the rows, then 2, 3, 6, 7.
-    [(p0, p1), (p2, p3)]
-        .map(|(low, high)| _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(low, high)))
+    [
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(p0, p1)),
+        _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_hadd_epi32(p2, p3)),
+    ]
 }
 
 #[target_feature(enable = "avx2,fma")]
@@ -234,8 +237,10 @@ fn estimate(query: &[Planes], how: Scale, codes: Codes<'_>, out: &mut [f32]) {
             }
         }
         // The low halves of the 64-bit sums, which hold all of them.
-        let [low, high] =
-            sums.map(|sum| _mm256_permutevar8x32_epi32(sum, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6)));
+        let halves = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+        let [low, high] = sums;
+        let low = _mm256_permutevar8x32_epi32(low, halves);
+        let high = _mm256_permutevar8x32_epi32(high, halves);
         let sum = _mm256_slli_epi32::<1>(_mm256_blend_epi32::<0b1111_0000>(low, high));
         let product = _mm256_cvtepi32_ps(_mm256_sub_epi32(sum, _mm256_set1_epi32(how.sum)));
         let product = _mm256_mul_ps(_mm256_set1_ps(how.step), product);
@@ -248,8 +253,12 @@ fn estimate(query: &[Planes], how: Scale, codes: Codes<'_>, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn weighted_count(planes: &Planes, words: __m256i) -> __m256i {
-    let [ones, twos, fours, eights] =
-        planes.map(|plane| count_bytes(_mm256_and_si256(words, _mm256_set1_epi64x(plane as i64))));
+    let [ones, twos, fours, eights] = [
+        count_bytes(words, planes[0]),
+        count_bytes(words, planes[1]),
+        count_bytes(words, planes[2]),
+        count_bytes(words, planes[3]),
+    ];
     let double = |counts| _mm256_add_epi8(counts, counts);
     // At most 8 * 7 in a byte.
     let low = _mm256_add_epi8(ones, double(_mm256_add_epi8(twos, double(fours))));
@@ -258,13 +267,19 @@ fn weighted_count(planes: &Planes, words: __m256i) -> __m256i {
     _mm256_sub_epi64(_mm256_sad_epu8(low, zero), _mm256_sad_epu8(high, zero))
 }
 
-/// Ones in each byte, by looking up both its halves.
+/// Ones in each byte that the plane has, too, by looking up both its halves.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn count_bytes(words: __m256i) -> __m256i {
+fn count_bytes(words: __m256i, plane: u64) -> __m256i {
+    let words = _mm256_and_si256(words, _mm256_set1_epi64x(plane as i64));
     let counts = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
     let half = _mm256_set1_epi8(0x0f);
     let low = _mm256_shuffle_epi8(counts, _mm256_and_si256(words, half));
     let high = _mm256_shuffle_epi8(counts, _mm256_and_si256(_mm256_srli_epi16::<4>(words), half));
     _mm256_add_epi8(low, high)
+}
+
+#[target_feature(enable = "avx2,fma")]
+fn fine_product(query: &[f32], code: &[u8]) -> f32 {
+    scalar::fine_product(query, code)
 }

@@ -17,6 +17,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     residual,
     quantize,
     estimate,
+    fine_product,
 };
 
 /// Ice Lake, Zen 4 and later. What came before, or has a part of it, does as well with AVX2.
@@ -272,4 +273,9 @@ fn estimate(query: &[Planes], how: Scale, codes: Codes<'_>, out: &mut [f32]) {
         // SAFETY: 8 floats can be written there.
         unsafe { _mm256_storeu_ps(out.as_mut_ptr(), score) }
     }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn fine_product(query: &[f32], code: &[u8]) -> f32 {
+    scalar::fine_product(query, code)
 }

@@ -73,6 +73,7 @@ struct Kernels {
     residual: unsafe fn(&[f32], &[f32], &mut [f32]) -> Residual,
     quantize: unsafe fn(&[f32], f32, &mut [Planes]) -> i32,
     estimate: unsafe fn(&[Planes], Scale, Codes<'_>, &mut [f32]),
+    fine_product: unsafe fn(&[f32], &[u8]) -> f32,
 }
 
 fn kernels() -> &'static Kernels {
@@ -160,6 +161,16 @@ pub(super) fn estimate(query: &[Planes], how: Scale, codes: Codes<'_>, out: &mut
     unsafe { (kernels().estimate)(query, how, codes, out) }
 }
 
+/// What is taken from a number of 4 bits: so they lie about zero.
+pub(super) const FINE_MIDDLE: f32 = 7.5;
+
+/// Product of a query with a code of 4 bits per number: of 32 numbers, the first 16 are the low halves of 16 bytes.
+pub(super) fn fine_product(query: &[f32], code: &[u8]) -> f32 {
+    assert!(query.len().is_multiple_of(32) && code.len() * 2 == query.len());
+    // SAFETY: the table holds only what this processor has; the lengths were just checked.
+    unsafe { (kernels().fine_product)(query, code) }
+}
+
 /// Writes the numbers divided by their scale, which gives -127 to 127, plus 128. Gives the scale.
 fn int8_numbers(vector: &[f32], out: &mut [u8]) -> f32 {
     // SAFETY: the table holds only what this processor has.
@@ -175,14 +186,23 @@ fn int8_scores(rows: &Int8Rows, queries: &[Int8Query], out: &mut [f32]) {
 
 /// Asks for memory that is read soon, without waiting for it: what lies anywhere takes longer to come than to work on.
 pub(super) fn prefetch<T>(data: &[T]) {
+    prefetch_bytes(data.as_ptr().cast(), size_of_val(data));
+}
+
+/// As [`prefetch`], for a value that may not be there: nothing is read.
+pub(super) fn prefetch_at<T>(value: *const T) {
+    prefetch_bytes(value.cast(), size_of::<T>());
+}
+
+fn prefetch_bytes(start: *const i8, len: usize) {
     #[cfg(target_arch = "x86_64")]
-    for offset in (0..size_of_val(data)).step_by(64) {
+    for offset in (0..len).step_by(64) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: every such processor has it; it reads nothing, and the address is within `data`.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(data.as_ptr().cast::<i8>().add(offset)) }
+        // SAFETY: every such processor has it; it reads nothing, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(offset)) }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
+    let _ = (start, len);
 }
 
 fn floats(numbers: &[f32]) -> &[Float] {

@@ -17,6 +17,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     residual,
     quantize,
     estimate,
+    fine_product: scalar::fine_product,
 };
 
 pub(super) fn is_available() -> bool {
@@ -217,11 +218,22 @@ fn estimate(query: &[Planes], how: Scale, codes: Codes<'_>, out: &mut [f32]) {
 #[inline]
 #[target_feature(enable = "neon")]
 fn weighted_count(planes: &Planes, words: uint64x2_t) -> int64x2_t {
-    let [ones, twos, fours, eights] =
-        planes.map(|plane| vcntq_u8(vreinterpretq_u8_u64(vandq_u64(words, vdupq_n_u64(plane)))));
+    let [ones, twos, fours, eights] = [
+        count_bytes(words, planes[0]),
+        count_bytes(words, planes[1]),
+        count_bytes(words, planes[2]),
+        count_bytes(words, planes[3]),
+    ];
     // At most 8 * 7 in a byte.
     let low = vaddq_u8(ones, vaddq_u8(vshlq_n_u8::<1>(twos), vshlq_n_u8::<2>(fours)));
     let high = vshlq_n_u8::<3>(eights);
     let total = |bytes| vreinterpretq_s64_u64(vpaddlq_u32(vpaddlq_u16(vpaddlq_u8(bytes))));
     vsubq_s64(total(low), total(high))
+}
+
+/// Ones in each byte that the plane has, too.
+#[inline]
+#[target_feature(enable = "neon")]
+fn count_bytes(words: uint64x2_t, plane: u64) -> uint8x16_t {
+    vcntq_u8(vreinterpretq_u8_u64(vandq_u64(words, vdupq_n_u64(plane))))
 }

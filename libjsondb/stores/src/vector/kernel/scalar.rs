@@ -1,7 +1,7 @@
 //! The kernels without SIMD: what the others must agree with.
 
 use super::int8::{GROUP, Int8Query, Int8Rows};
-use super::{Codes, Float, Kernels, Planes, Residual, Scale};
+use super::{Codes, FINE_MIDDLE, Float, Kernels, Planes, Residual, Scale};
 
 pub(super) static KERNELS: Kernels = Kernels {
     #[cfg(test)]
@@ -14,6 +14,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     residual,
     quantize,
     estimate,
+    fine_product,
 };
 
 /// Independent sums, so that the compiler can add several at once.
@@ -132,4 +133,19 @@ fn estimate(query: &[Planes], how: Scale, codes: Codes<'_>, out: &mut [f32]) {
                 (how.base + codes.add[row]) + codes.scale[row] * (how.step * (2 * sum - how.sum) as f32);
         }
     }
+}
+
+/// Inlined into the other forms, where the compiler makes the most of what the processor has.
+#[inline(always)]
+pub(super) fn fine_product(query: &[f32], code: &[u8]) -> f32 {
+    let mut sums = [0f32; LANES];
+    for (numbers, code) in query.as_chunks::<{ 2 * LANES }>().0.iter().zip(code.as_chunks::<LANES>().0) {
+        for lane in 0..LANES {
+            sums[lane] += numbers[lane] * (f32::from(code[lane] & 15) - FINE_MIDDLE);
+        }
+        for lane in 0..LANES {
+            sums[lane] += numbers[LANES + lane] * (f32::from(code[lane] >> 4) - FINE_MIDDLE);
+        }
+    }
+    sums.iter().sum()
 }

@@ -198,6 +198,29 @@ fn bits_and_estimates_are_the_same_in_every_form() {
 }
 
 #[test]
+fn fine_products_are_the_same_in_every_form() {
+    for dimension in (1..=24).map(|words| words * 64) {
+        let query = numbers(dimension, 8);
+        let code: Vec<u8> = (0..dimension / 2).map(|at| (at * 37 + at / 16) as u8).collect();
+        let level = |at: usize| {
+            let byte = code[at / 32 * 16 + at % 16];
+            f64::from(if at % 32 < 16 { byte & 15 } else { byte >> 4 }) - 7.5
+        };
+        let expected: f64 = query.iter().enumerate().map(|(at, number)| f64::from(*number) * level(at)).sum();
+        for kernels in available() {
+            // SAFETY: only forms that this machine has; the lengths fit.
+            let found = unsafe { (kernels.fine_product)(&query, &code) };
+            let name = kernels.name;
+            assert!(
+                (f64::from(found) - expected).abs() < 8.0 * dimension as f64 * TOLERANCE,
+                "{name} {dimension}"
+            );
+            assert_eq!(found.to_bits(), fine_product(&query, &code).to_bits(), "{name} {dimension}");
+        }
+    }
+}
+
+#[test]
 fn numbers_that_are_none_do_no_harm() {
     let strange: Vec<f32> =
         [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-45, -0.0, 1.0].repeat(8);

@@ -63,7 +63,8 @@ pub(in crate::vector) struct Query {
     pub(in crate::vector) error: f32,
     /// Distance of query and centroid.
     pub(in crate::vector) distance: f32,
-    residual: Vec<f32>,
+    /// Query less centroid.
+    pub(super) residual: Vec<f32>,
     planes: Vec<Planes>,
     step: f32,
     sum: i32,
