@@ -6,13 +6,16 @@ Chroma and sop4py are stood in for (stand_ins/), by modules with the calls and t
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
+from conftest import environment
 from sop import (
     Context,
     Database,
@@ -193,6 +196,22 @@ def test_progress_counts_rows_and_may_stop_it(ctx: Context, db: Database, tmp_pa
     told: list[tuple[int, int]] = []
     from_sqlite(db, source, verify=True, progress=lambda *now: told.append(now))
     assert told == [(done, 5000) for done in (1000, 2000, 2500, 3500, 4500, 5000)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the signal is that of POSIX")
+def test_an_import_that_is_killed_stores_nothing(ctx: Context, db: Database, tmp_path: Path) -> None:
+    rows = ",".join(f"({number})" for number in range(50_000))
+    source = made(tmp_path / "a.db", "CREATE TABLE t (x)", f"INSERT INTO t VALUES {rows}")
+    program = (
+        "import os, sys, sop, sop.migrate\n"
+        "db = sop.Database(sop.Context(), sys.argv[2])\n"
+        "kill = lambda done, total: done == total and os.kill(os.getpid(), 9)\n"
+        "sop.migrate.from_sqlite(db, sys.argv[1], progress=kill)\n"
+    )
+    command = [sys.executable, "-c", program, str(source), db.storage_path]
+    assert subprocess.run(command, env=environment(), timeout=300).returncode == -9
+    assert names(ctx, db) == []
+    assert from_sqlite(db, source, verify=True).stores[0].items == 50_000
 
 
 @pytest.mark.parametrize(
