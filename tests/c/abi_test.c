@@ -433,7 +433,7 @@ static void test_stores(const char *folder)
     CHECK(dimension == 2, "%" PRId64 " numbers", dimension);
     float rows[4] = {7, 7, 7, 7};
     EXPECT(0, sop_vector_get_arrays(0, vectors, TEXT("[\"b\", \"a\"]"), 2, 2, &text, rows));
-    has(text, "[{\"ID\":\"a\",\"Payload\":{\"n\":1},\"CentroidID\":0}]");
+    has(text, "[{\"ID\":\"a\",\"Payload\":{\"n\": 1},\"CentroidID\":0}]");
     CHECK(rows[0] == 1 && rows[1] == 0 && rows[2] == 7, "the row found is %f %f", rows[0], rows[1]);
     EXPECT(SOP_ERROR_CODE_DIMENSION_MISMATCH,
            sop_vector_get_arrays(0, vectors, TEXT("[\"a\"]"), 1, 3, &text, rows));
