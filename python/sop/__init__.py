@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING, Any, List
+
 from ._library import VERSION
 from .btree import Btree, BtreeOptions, Item, PagingDirection, PagingInfo, ValueDataSize
 from .context import Context
@@ -42,6 +45,9 @@ from .transaction import (
 )
 
 from . import ai, btree  # isort: skip
+
+if TYPE_CHECKING:
+    from . import aio, frames
 
 __version__ = VERSION
 
@@ -84,6 +90,19 @@ __all__ = [
     "ValidationError",
     "ValueDataSize",
     "ai",
+    "aio",
     "btree",
+    "frames",
     "run",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: most programs need neither asyncio nor tables.
+    if name in ("aio", "frames"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return [*__all__, "__version__"]

@@ -9,6 +9,16 @@ from typing import Any, Iterable, Sequence
 # Rows of a table of items, and characters of a cell.
 ROWS_MAX = 10
 _CELL_MAX = 200
+# Numbers of a vector that are shown.
+_NUMBERS_MAX = 8
+
+
+def shortened(vector: Any) -> str:
+    """The first numbers of a vector, and how many there are."""
+    if not isinstance(vector, list) or len(vector) <= _NUMBERS_MAX:
+        return repr(vector)
+    first = ", ".join(repr(number) for number in vector[:_NUMBERS_MAX])
+    return f"[{first}, ... {len(vector)} numbers]"
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -339,7 +339,7 @@ class Btree(Opened, Generic[TK, TV]):
         return [item for part in parts for item in self._get_some(ctx, given[part])]
 
     @raises_btree_errors
-    def _get_some(self, ctx: Context, keys: List[Any]) -> List[Item[TK, TV]]:
+    def _get_some(self, ctx: Context | None, keys: List[Any]) -> List[Item[TK, TV]]:
         if fast is not None:
             found = fast.btree_values(*self._of(ctx), keys)
             if found is not None:
@@ -376,6 +376,18 @@ class Btree(Opened, Generic[TK, TV]):
         Not checked at commit: that others added or removed items is no conflict.
         """
         return call_count(native.sop_btree_count, *self._of(ctx))
+
+    def __len__(self) -> int:
+        return self.count()
+
+    def __bool__(self) -> bool:
+        return True  # a B-tree is there, empty or not; asking for its length would read
+
+    def __contains__(self, key: object) -> bool:
+        return self._get_some(None, [_key(key)])[0].id != _NIL
+
+    def __iter__(self) -> Iterator[TK]:
+        return self.keys(self._transaction.ctx)
 
     def is_unique(self) -> bool:
         """True when a key can be there only once."""

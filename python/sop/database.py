@@ -181,7 +181,7 @@ class Database:
         options: btree.BtreeOptions | None = None,
         index_spec: btree.IndexSpecification | None = None,
         durability: int = Durability.Full,
-    ) -> Map:
+    ) -> Map[Any, Any]:
         """The unique B-tree `name` as a `Map`: the fastest calls, each a transaction of its own.
 
         It is made when there is none. Without options and index_spec an existing one is opened as it is.
@@ -212,7 +212,7 @@ class Database:
         options: btree.BtreeOptions | None,
         index_spec: btree.IndexSpecification | None,
         durability: int,
-    ) -> Map:
+    ) -> Map[Any, Any]:
         opened = self._folder.open(context_id(ctx))
 
         def begin(writing: bool) -> Transaction:

@@ -79,10 +79,11 @@ class StoreNotFoundError(Error):
     code = 30
 
 
-class ItemNotFoundError(Error):
+class ItemNotFoundError(Error, KeyError):
     """No vector has this id, or no model this category and name."""
 
     code = 31
+    __str__ = Exception.__str__  # that of a KeyError is a repr
 
 
 class ValidationError(Error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import multiprocessing
 import pickle
@@ -15,7 +16,7 @@ import sop
 from redis_server import RedisServer
 from sop import Context, Database, Durability, Error, Map, Redis, RedisError, StorageError, btree
 from sop.ai import Item, Model, UsageMode, VectorDatabase, VectorStore
-from sop.ai.langchain import SOPByteStore
+from sop.ai.langchain import SOPByteStore, SOPCache, SOPVectorStore
 
 
 def again(thing: Any) -> Any:
@@ -171,6 +172,22 @@ def test_reprs_say_what_it_is_and_never_raise(ctx: Context, tmp_path: Path) -> N
     assert repr(mine).endswith(", cancelled>")
 
 
+def test_the_adapters_of_langchain_say_what_they_are(ctx: Context, db: Database) -> None:
+    texts = SOPVectorStore(ctx, db, "notes", None)
+    assert repr(texts) == f"<sop.ai.SOPVectorStore 'notes' of {db!r}>"
+    with db.begin_transaction(ctx) as t:
+        assert repr(texts.with_transaction(t)).endswith(" in a transaction>")
+    for made in (SOPByteStore, SOPCache):
+        assert repr(made(ctx, db, "m")) == f"<sop.ai.langchain.{made.__name__} on <sop.Map 'm' of {db!r}>>"
+
+
+def test_a_long_vector_shows_its_first_numbers() -> None:
+    assert repr(Item("a", [0.5], {"n": 1})) == "Item(id='a', vector=[0.5], payload={'n': 1}, centroid_id=0)"
+    shown = repr(Item("a", [0.5] * 768, None, 7))
+    assert shown == f"Item(id='a', vector=[{'0.5, ' * 8}... 768 numbers], payload=None, centroid_id=7)"
+    assert repr(Item("a", None)).startswith("Item(id='a', vector=None")  # type: ignore[arg-type]
+
+
 def test_notebooks_show_tables_in_which_data_is_text(ctx: Context, tmp_path: Path) -> None:
     db = VectorDatabase(ctx, tmp_path / "<db>")
     assert "<table>" not in db._repr_html_() and "&lt;db&gt;" in db._repr_html_()
@@ -190,6 +207,18 @@ def test_notebooks_show_tables_in_which_data_is_text(ctx: Context, tmp_path: Pat
     assert "<td>&lt;x&gt;</td><td>1.0</td>" in hits._repr_html_()
     assert "<td>intact</td><td>True</td>" in db.verify(ctx)._repr_html_()
     assert "<td>count</td><td>1</td>" in vectors.stats(ctx)._repr_html_()
+    assert "v: 1 vectors of 1 numbers" in vectors._repr_html_()
+    assert "<td>&lt;x&gt;</td><td>[1.0]</td>" in vectors._repr_html_()
+    models = db.open_model_store(ctx, "m")
+    models.save(ctx, "c", "<m>", Model("one", is_active=True))
+    models.save(ctx, "c", "<m>", Model("two"))
+    assert "<td>c</td><td>&lt;m&gt;</td><td>2</td><td>1</td>" in models._repr_html_()
+    with db.begin_transaction(ctx) as t:
+        for inside in (vectors.with_transaction(t), db.open_model_store(ctx, t, "m")):
+            assert inside._repr_html_().endswith("in a transaction&gt;")
+    models.close()
+    vectors.close()
+    assert "<table>" not in models._repr_html_() + vectors._repr_html_()
     db.close()
     assert "was closed" in numbers._repr_html_()
 
@@ -203,6 +232,77 @@ def test_looking_at_a_map_in_a_notebook_meets_no_writer(ctx: Context, db: Databa
         numbers[1] = 2
         inside[2] = 2
     assert dict(numbers) == {1: 2, 2: 2}
+
+
+# Looking around
+
+
+def test_help_of_a_map_is_that_of_its_class(ctx: Context, db: Database) -> None:
+    """`get`, `page`, `put` and `modify` of a map are functions of the library."""
+    numbers = db.open_map(ctx, "n")
+    for name in dir(Map):
+        if name[0] != "_" and callable(getattr(Map, name)):
+            of_class, of_map = getattr(Map, name), getattr(numbers, name)
+            parameters = list(inspect.signature(of_class).parameters.values())[1:]
+            plain = [one.replace(annotation=one.empty) for one in parameters]
+            found = inspect.signature(of_map).parameters.values()
+            assert [one.replace(annotation=one.empty) for one in found] == plain, name
+            assert inspect.getdoc(of_map) == inspect.getdoc(of_class), name
+
+
+def test_what_is_there_is_found_by_completion() -> None:
+    assert sop.aio.Database and sop.frames.to_pandas
+    for module in (sop, sop.ai):
+        assert set(module.__all__) <= set(dir(module))
+        assert all(getattr(module, name) is not None for name in dir(module))
+        with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+            module.nothing  # noqa: B018
+
+
+def test_every_public_class_and_call_has_a_docstring() -> None:
+    for module in (sop, sop.ai, sop.frames, sop.aio, sop.maintenance, sop.ai.langchain):
+        for name in module.__all__:
+            thing = getattr(module, name)
+            if isinstance(thing, type) and thing.__module__.startswith("sop"):
+                assert thing.__doc__, name
+                for call, member in vars(thing).items():
+                    if call[0] != "_" and inspect.isroutine(member):
+                        assert inspect.getdoc(getattr(thing, call)), f"{name}.{call}"
+
+
+def test_stores_are_collections(ctx: Context, db: Database) -> None:
+    with db.begin_transaction(ctx) as t:
+        tree = btree.Btree.new(ctx, btree.BtreeOptions("b"), t)
+        assert tree and len(tree) == 0 and list(tree) == [] and 1 not in tree
+        tree.add(ctx, [btree.Item(2, "two"), btree.Item(1, None), btree.Item(2, "again")])
+        assert len(tree) == 3 and 1 in tree and 2 in tree and 3 not in tree and list(tree) == [1, 2, 2]
+        tree.find(ctx, 1)
+        assert 2 in tree and tree.get_current_key(ctx) == 1
+        with pytest.raises(sop.BtreeError):
+            object() in tree  # noqa: B015
+        vectors = db.open_vector_store(ctx, t, "v")
+        vectors.upsert(ctx, Item("x", [1.0]))
+        assert vectors["x"] == vectors.get(ctx, "x")
+        with pytest.raises(KeyError) as raised:
+            vectors["y"]
+        assert isinstance(raised.value, sop.ItemNotFoundError) and str(raised.value) == "item not found: y"
+
+
+def test_errors_pickle_with_what_they_carry(ctx: Context, db: Database) -> None:
+    """As a process of a pool hands them over."""
+    vectors = VectorDatabase(ctx, db.storage_path).open(ctx, "v")
+    with db.begin_transaction(ctx) as t:
+        for call in (
+            lambda: vectors.get(ctx, "y"),
+            lambda: db.open_btree(ctx, "none", t),
+            lambda: vectors.get(ctx, 5),
+        ):
+            with pytest.raises(Error) as raised:
+                call()
+            copied = again(raised.value)
+            assert type(copied) is type(raised.value) and str(copied) == str(raised.value)
+            assert (copied.code, copied.retryable) == (raised.value.code, raised.value.retryable)
+            assert copied.details == raised.value.details
 
 
 # Logging

@@ -52,16 +52,19 @@ pub(super) struct Definition<T: 'static> {
 unsafe impl<T> Sync for Definition<T> {}
 
 impl<T> Definition<T> {
-    pub(super) const fn new(name: &'static CStr, method: Builtin) -> Self {
-        let def =
-            MethodDef { name: name.as_ptr(), method, flags: FASTCALL | KEYWORDS, doc: std::ptr::null() };
+    pub(super) const fn new(name: &'static CStr, doc: &'static CStr, method: Builtin) -> Self {
+        let def = MethodDef { name: name.as_ptr(), method, flags: FASTCALL | KEYWORDS, doc: doc.as_ptr() };
         Self { def, state: std::marker::PhantomData }
     }
 }
 
-/// A Python function from a definition's name and a body `fn(&Bound<T>, &Arguments) -> Outcome`.
+/// A Python function from a definition's name and a body `fn(&Bound<T>, &Arguments) -> Outcome`. One that users call themselves has a docstring
+/// that begins with its signature.
 macro_rules! builtin {
     ($definition:ident, $name:literal, $state:ty, $body:path) => {
+        $crate::cpython::function::builtin!($definition, $name, $state, $body, c"");
+    };
+    ($definition:ident, $name:literal, $state:ty, $body:path, $doc:expr) => {
         pub(super) static $definition: $crate::cpython::function::Definition<$state> = {
             unsafe extern "C" fn called(
                 this: $crate::cpython::api::Py,
@@ -72,7 +75,7 @@ macro_rules! builtin {
                 // SAFETY: Python calls it with what it was made with, and arguments that live through the call.
                 unsafe { $crate::cpython::function::run::<$state>(this, arguments, count, names, $body) }
             }
-            $crate::cpython::function::Definition::new($name, called)
+            $crate::cpython::function::Definition::new($name, $doc, called)
         };
     };
 }

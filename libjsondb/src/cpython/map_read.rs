@@ -16,11 +16,25 @@ use super::map::{As, key_object, truth};
 use super::owned::Owned;
 use crate::strings::invalid;
 
-builtin!(GET, c"get", Arc<Map>, get);
+builtin!(
+    GET,
+    c"get",
+    Arc<Map>,
+    get,
+    c"get(key, default=None, raw=False)\n--\n\nThe value of a key, or the default."
+);
 builtin!(CONTAINS, c"contains", Arc<Map>, contains);
 builtin!(GET_MANY, c"get_many", Arc<Map>, get_many);
 builtin!(COUNT, c"count", Arc<Map>, count);
-builtin!(PAGE, c"page", Arc<Map>, page);
+builtin!(
+    PAGE,
+    c"page",
+    Arc<Map>,
+    page,
+    c"page(start, count, reverse=False, raw=False)\n--\n\n\
+      The first `count` (key, value) with start <= key; with `reverse` the last ones with key < start.\n\n\
+      `start` None is the end that the page begins at."
+);
 
 /// `get(key, default=None, raw=False)`
 fn get(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {

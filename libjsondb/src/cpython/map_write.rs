@@ -16,12 +16,27 @@ use super::key::{self, Rest};
 use super::owned::Owned;
 use crate::strings::invalid;
 
-builtin!(PUT, c"put", Arc<Map>, put);
+builtin!(
+    PUT,
+    c"put",
+    Arc<Map>,
+    put,
+    c"put(key, value)\n--\n\nSets the value of a key. `m[key] = value` is the same."
+);
 builtin!(PUT_MANY, c"put_many", Arc<Map>, put_many);
 builtin!(REMOVE, c"remove", Arc<Map>, remove);
 builtin!(POP, c"pop", Arc<Map>, pop);
 builtin!(REMOVE_MANY, c"remove_many", Arc<Map>, remove_many);
-builtin!(MODIFY, c"modify", Arc<Map>, modify);
+builtin!(
+    MODIFY,
+    c"modify",
+    Arc<Map>,
+    modify,
+    c"modify(key, function, default=None)\n--\n\n\
+      Sets the value of a key to `function(value)`, and gives it; `default` stands for no value.\n\n\
+      No change of others is lost: when one comes in between, `function` is called again with the newer\n\
+      value. Inside a transaction the commit tells."
+);
 
 /// `put(key, value)`
 fn put(bound: &Bound<Arc<Map>>, arguments: &Arguments<'_>) -> Outcome {

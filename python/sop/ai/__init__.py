@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, List
 
 from ..database import Database
 from ..transaction import DBType
@@ -40,3 +40,7 @@ def __getattr__(name: str) -> Any:
 
         return SOPVectorStore
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> List[str]:
+    return __all__

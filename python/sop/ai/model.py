@@ -9,9 +9,11 @@ import json
 import os
 import uuid
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any, BinaryIO, Dict, List, Mapping, Optional, Sequence, Tuple, cast
 
 from .. import _json
+from .._display import ROWS_MAX, table
 from .._folder import Folder
 from .._library import Handle, Opened, call, call_handle, call_json, call_number, call_text, native
 from .._progress import Progress, check
@@ -103,6 +105,17 @@ class ModelStore(Opened):
     def __repr__(self) -> str:
         inside = "" if self._transaction is None else " in a transaction"
         return f"<sop.ai.ModelStore {self._name!r} of {self._folder.path!r}{inside}>"
+
+    def _repr_html_(self) -> str:
+        if self._transaction is not None:
+            return escape(repr(self))  # what it looked at would count as read
+        try:
+            names = [(kind, name) for kind in self.categories(None) for name in self.list(None, kind)]
+            shown = [(*place, self.versions(None, *place)) for place in names[:ROWS_MAX]]
+        except Error as error:
+            return escape(f"{self!r}: {error}")
+        rows = [(kind, name, len(known), _active(known)) for kind, name, known in shown]
+        return table(f"{self._name}: {len(names)} models", ("category", "name", "versions", "active"), rows)
 
     @staticmethod
     def open_btree_store(ctx: Context, trans: Transaction) -> ModelStore:
@@ -225,7 +238,7 @@ class ModelStore(Opened):
         text = call_text(native.sop_model_get, *self._of(ctx), *_texts(category, name), number)
         return cast(Dict[str, Any], json.loads(text or "{}"))
 
-    def versions(self, ctx: Context, category: str, name: str) -> List[ModelVersion]:
+    def versions(self, ctx: Context | None, category: str, name: str) -> List[ModelVersion]:
         """What is known of all versions, the oldest first; none for a model that does not exist."""
         found = call_json(native.sop_model_versions, *self._of(ctx), *_texts(category, name))
         return [_version(version) for version in found]
@@ -242,13 +255,13 @@ class ModelStore(Opened):
         """Removes a version with its artefact, or all of them. An unknown one is no error."""
         call(native.sop_model_delete, *self._of(ctx), *_texts(category, name), _number(version))
 
-    def list(self, ctx: Context, category: str) -> List[str]:
+    def list(self, ctx: Context | None, category: str) -> List[str]:
         """The names in a category, in order."""
         text = _json.encode_text(category, "the category")
         names: List[str] = call_json(native.sop_model_list, *self._of(ctx), text, len(text))
         return names
 
-    def categories(self, ctx: Context) -> Sequence[str]:
+    def categories(self, ctx: Context | None) -> Sequence[str]:
         """The categories that have models, in order."""
         names: Sequence[str] = call_json(native.sop_model_categories, *self._of(ctx))
         return names
@@ -349,8 +362,12 @@ class ModelStore(Opened):
     def _of_names(self, ctx: Context, category: str, name: str) -> tuple[Context, Handle, Any]:
         return ctx, self._handle, _texts(category, name)
 
-    def _of(self, ctx: Context) -> tuple[int, int]:
+    def _of(self, ctx: Context | None) -> tuple[int, int]:
         return context_id(ctx), self._handle.value
+
+
+def _active(versions: Sequence[ModelVersion]) -> str:
+    return ", ".join(str(version.version) for version in versions if version.is_active)
 
 
 def _texts(category: str, name: str) -> tuple[bytes, int, bytes, int]:

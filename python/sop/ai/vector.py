@@ -9,10 +9,12 @@ import uuid
 from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
+from html import escape
+from itertools import islice
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Tuple, TypeVar
 
 from .. import _json, retry
-from .._display import Report, table
+from .._display import ROWS_MAX, Report, shortened, table
 from .._folder import Folder
 from .._library import (
     Handle,
@@ -28,7 +30,7 @@ from .._library import (
 from .._progress import Progress, check, run, steps
 from ..btree import fast
 from ..context import Context, context_id
-from ..errors import ValidationError
+from ..errors import Error, ValidationError
 from ..transaction import NIL, Transaction, TransactionMode, TransactionOptions, transaction_handle, whole
 from ._arguments import RECALL, count_of, encoded, ids_of, payload_rows, query_options
 from ._arrays import EmptyMatrix, FloatMatrix, float_matrix, installed_numpy
@@ -72,6 +74,11 @@ class Item:
     vector: List[float]
     payload: Any = None
     centroid_id: int = 0
+
+    def __repr__(self) -> str:
+        fields = {**self.__dict__, "payload": repr(self.payload), "id": repr(self.id)}
+        fields["vector"] = shortened(self.vector)
+        return f"Item({', '.join(f'{name}={value}' for name, value in fields.items())})"
 
 
 @dataclass
@@ -166,6 +173,17 @@ class VectorStore(Opened):
         inside = "" if self._transaction is None else " in a transaction"
         return f"<sop.ai.VectorStore {self._options['name']!r} of {self._folder.path!r}{inside}>"
 
+    def _repr_html_(self) -> str:
+        if self._transaction is not None:
+            return escape(repr(self))  # what it looked at would count as read
+        try:
+            title = f"{self._options['name']}: {len(self)} vectors of {self.dimension()} numbers"
+            items = islice(self.items(Context()), ROWS_MAX)
+            rows = [(item.id, shortened(item.vector), item.payload) for item in items]
+        except Error as error:
+            return escape(f"{self!r}: {error}")
+        return table(title, ("id", "vector", "payload"), rows)
+
     def with_transaction(self, trans: Transaction) -> VectorStore:
         """The same store inside a transaction."""
         transaction_handle(trans, self._folder.path)  # None would be a store that commits by itself
@@ -243,7 +261,7 @@ class VectorStore(Opened):
 
     # Reading
 
-    def get(self, ctx: Context, id: str) -> Item:
+    def get(self, ctx: Context | None, id: str) -> Item:
         """The vector and payload of an id, or ItemNotFoundError."""
         name = _json.encode_text(id, "the id of a vector")
         return _item(call_json(native.sop_vector_get, *self._of(ctx), name, len(name)))
@@ -301,6 +319,9 @@ class VectorStore(Opened):
 
     def __bool__(self) -> bool:
         return True  # a store is there, empty or not; asking for its length would read
+
+    def __getitem__(self, id: str) -> Item:
+        return self.get(None, id)
 
     def __contains__(self, id: object) -> bool:
         return isinstance(id, str) and self._get_some(None, [id])[0] is not None

@@ -21,6 +21,9 @@ class SOPCache(BaseCache):
     def __init__(self, ctx: Context, db: Database, name: str = "langchain_cache") -> None:
         self._map = db.open_map(ctx, name)
 
+    def __repr__(self) -> str:
+        return f"<sop.ai.langchain.SOPCache on {self._map!r}>"
+
     def lookup(self, prompt: str, llm_string: str) -> Optional[Sequence[Generation]]:
         """The answers to a prompt of a model, or None."""
         stored = self._map.get(_key(prompt, llm_string))

@@ -21,6 +21,9 @@ class SOPByteStore(ByteStore):
     def __init__(self, ctx: Context, db: Database, name: str = "langchain_bytes") -> None:
         self._map = db.open_map(ctx, name)
 
+    def __repr__(self) -> str:
+        return f"<sop.ai.langchain.SOPByteStore on {self._map!r}>"
+
     def mget(self, keys: Sequence[str]) -> List[Optional[bytes]]:
         """The values of keys, None for one that is not there."""
         return [None if text is None else base64.b64decode(text) for text in self._map.get_many(keys)]

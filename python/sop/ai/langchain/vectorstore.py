@@ -59,6 +59,10 @@ class SOPVectorStore(LangChainVectorStore):
         self.metric = metric
         self._transaction: Transaction | None = None
 
+    def __repr__(self) -> str:
+        inside = "" if self._transaction is None else " in a transaction"
+        return f"<sop.ai.SOPVectorStore {self.collection_name!r} of {self.db!r}{inside}>"
+
     @property
     def embeddings(self) -> Any:
         """The embedding model."""
