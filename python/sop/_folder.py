@@ -14,8 +14,6 @@ from .errors import ValidationError
 MIN_HASH_MOD_VALUE = 250
 MAX_HASH_MOD_VALUE = 750_000
 MIN_MEMORY_LIMIT = 16 << 20
-# Data and parity shards together.
-MAX_SHARDS = 255
 
 # Databases that transactions made from options leave open, so that the next one finds them open.
 _SHARED_MAX = 16
@@ -165,8 +163,6 @@ def _coding(name: Any, settings: Any) -> Dict[str, Any]:
     for field, count in counts:
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise ValidationError(f"{where}: {field} must be an int of at least 1, not {count!r}")
-    if data + parity > MAX_SHARDS:
-        raise ValidationError(f"{where}: data and parity shards are at most {MAX_SHARDS} together")
     if not isinstance(drives, (list, tuple)) or len(drives) != data + parity:
         raise ValidationError(
             f"{where}: base_folder_paths_across_drives must be a list of {data + parity} folders, one for "

@@ -102,7 +102,6 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
         ErasureCodingConfig(1, 1, ["a", ""], True),
         ErasureCodingConfig(1, 1, "ab", True),
         ErasureCodingConfig(True, 1, ["a", "b"], True),
-        ErasureCodingConfig(200, 56, [str(number) for number in range(256)], True),
         {"data_shards_count": 1},
         {**ErasureCodingConfig(1, 1, ["a", "b"], True).__dict__, "typo": 1},
         None,
@@ -112,6 +111,18 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
 def test_wrong_settings_are_refused_when_the_database_is_made(ctx: Context, settings: Any) -> None:
     with pytest.raises(ValidationError, match="erasure_config"):
         Database(ctx, storage_path="x", erasure_config={"": settings})
+
+
+def test_as_many_shards_as_the_engine_can_name(ctx: Context, tmp_path: Path) -> None:
+    def use(data: int, parity: int) -> None:
+        place = Place(tmp_path / f"{data}", data, parity)
+        with place.open(ctx) as db:
+            fill(ctx, db, stop=1)
+
+    with pytest.raises(ValidationError, match="256 in all"):
+        use(200, 57)
+    assert not (tmp_path / "200").exists(), "nothing was made"
+    use(254, 2)
 
 
 def test_a_folder_is_not_given_twice(ctx: Context, tmp_path: Path) -> None:

@@ -10,9 +10,6 @@ use crate::names::{StoreKind, engine_name};
 use crate::report::{RedundancyStatus, Repair, Scrub};
 use crate::{CancelToken, Database, Error, ErrorCode, Result};
 
-/// Data and parity shards of a set together.
-const SHARDS_MAX: usize = 255;
-
 /// Settings by the name of a store; "" is for all that have none of their own.
 pub type ErasureConfig = BTreeMap<String, ErasureSettings>;
 
@@ -63,42 +60,21 @@ pub(crate) fn found(folders: &[PathBuf], drives: &[PathBuf]) -> Result<Vec<Codin
 
 impl ErasureSettings {
     fn coding(&self, store: &str) -> Result<Coding> {
-        let (data, parity) = (self.data_shards_count, self.parity_shards_count);
-        let fail =
-            |what: String| Error::new(ErrorCode::Validation, format!("erasure_config of {store:?}: {what}"));
-        if data == 0 || parity == 0 {
-            return Err(fail("data_shards_count and parity_shards_count are at least 1".into()));
-        }
-        let shards = data.saturating_add(parity);
-        if shards > SHARDS_MAX {
-            return Err(fail(format!(
-                "data and parity shards are at most {SHARDS_MAX} together, not {shards}"
-            )));
-        }
+        let fail = |what: &str| Error::new(ErrorCode::Validation, format!("erasure_config: {what}"));
         let drives = &self.base_folder_paths_across_drives;
-        if drives.len() != shards {
-            let what = format!(
-                "base_folder_paths_across_drives has {} folders, and needs {shards}: one for each data and parity shard",
-                drives.len()
-            );
-            return Err(fail(what));
-        }
         if drives.iter().any(|drive| drive.is_empty() || drive.contains('\0')) {
-            return Err(fail("the path of a drive is empty, or has a NUL character".into()));
+            return Err(fail("the path of a drive is empty, or has a NUL character"));
         }
-        if (1..drives.len()).any(|end| drives[..end].contains(&drives[end])) {
-            return Err(fail("two drives have the same folder, so losing one would lose both".into()));
-        }
-        let aliases = aliases(store)?;
-        let drives = drives.iter().map(PathBuf::from).collect();
-        Ok(Coding {
+        let coding = Coding {
             store: store.to_owned(),
-            aliases,
-            data,
-            parity,
-            drives,
+            aliases: aliases(store)?,
+            data: self.data_shards_count,
+            parity: self.parity_shards_count,
+            drives: drives.iter().map(PathBuf::from).collect(),
             repair: self.repair_corrupted_shards,
-        })
+        };
+        coding.check().map_err(|error| fail(error.message()))?;
+        Ok(coding)
     }
 }
 

@@ -11,6 +11,9 @@ use super::shard::{HEADER_LEN, TRAILER_LEN, UNIT_CRC_LEN};
 /// Bytes of a unit, of sets that are made by this version. (The tests of this crate cut small segments into many stripes.)
 pub(crate) const UNIT_BYTES: u32 = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 
+/// The code takes bytes in pieces of so many: a unit is a multiple of it, and so is all parity.
+pub(crate) const PIECE_BYTES: usize = 64;
+
 /// Of each shard so much is read at once where all of a segment is read.
 const TOGETHER_BYTES: u64 = 1 << 20;
 
@@ -46,9 +49,18 @@ impl Layout {
         if shard < self.data {
             rest.saturating_sub(shard as u64 * self.unit).min(self.unit)
         } else {
-            // The code wants an even one.
-            rest.min(self.unit).next_multiple_of(2)
+            rest.min(self.unit).next_multiple_of(PIECE_BYTES as u64)
         }
+    }
+
+    /// How many of the first shards hold some of the data of a segment of `len` bytes: of a short one the others are known to be empty.
+    pub(crate) fn used(&self, len: u64) -> usize {
+        self.data.min(len.div_ceil(self.unit) as usize)
+    }
+
+    /// Length of all units of a stripe as the code sees them: what is shorter ends in zeros.
+    pub(crate) fn coded_len(&self, stripe: u64, len: u64) -> u64 {
+        self.unit_len(self.data, stripe, len)
     }
 
     /// Stripes that are read, and coded, together: as many full ones as make up about a MiB of each shard; a shorter one alone.
@@ -94,8 +106,8 @@ mod tests {
     #[test]
     fn every_byte_lies_on_one_shard_and_units_do_not_overlap() {
         for (data, parity) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
-            let layout = Layout { data, parity, unit: 8 };
-            for len in 0..100 {
+            let layout = Layout { data, parity, unit: 64 };
+            for len in (0..800).step_by(7) {
                 let mut sum = 0;
                 for shard in 0..layout.shards() {
                     let mut end = HEADER_LEN;

@@ -16,11 +16,14 @@ mod set;
 mod sets;
 mod shard;
 mod status;
+mod stripes;
 #[cfg(test)]
 mod tests;
 mod writer;
 
 use std::path::PathBuf;
+
+use crate::{Error, ErrorKind, Result, os};
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use drive::{Drive, DriveRecord};
@@ -44,13 +47,48 @@ pub struct Coding {
     pub store: String,
     /// The engine's names of the stores it is for. None: `store` itself.
     pub aliases: Vec<String>,
-    /// Number of drives whose bytes are needed to read: 1 to 255.
+    /// Number of drives whose bytes are needed to read: 1 or more.
     pub data: usize,
-    /// Number of drives that may be lost: 1 to 255; with `data` at most 256.
+    /// Number of drives that may be lost: 1 or more, with `data` at most [`Coding::SHARDS_MAX`].
     pub parity: usize,
     /// A folder on each drive: `data + parity` of them, in any order after the first time. A drive that took the place of another one is an
     /// empty folder.
     pub drives: Vec<PathBuf>,
     /// Whether reads write anew what they find missing or damaged.
     pub repair: bool,
+}
+
+impl Coding {
+    /// Data and parity together: a shard's index takes a byte.
+    pub const SHARDS_MAX: usize = 256;
+
+    /// Fails when it cannot be right, whatever is on the drives.
+    pub fn check(&self) -> Result<()> {
+        let name = self.name();
+        let (data, parity, drives) = (self.data, self.parity, self.drives.len());
+        let fail = |what: String| {
+            Err(Error::new(ErrorKind::Invalid, format!("the erasure coding of {name} {what}")))
+        };
+        if data == 0 || parity == 0 || data.saturating_add(parity) > Coding::SHARDS_MAX {
+            return fail(format!(
+                "has {data} data and {parity} parity shards: give at least 1 of each, {} in all at most",
+                Coding::SHARDS_MAX
+            ));
+        }
+        if drives != data + parity {
+            return fail(format!("takes {data} + {parity} drives, not {drives}: give a folder for each"));
+        }
+        let places: Vec<PathBuf> = self.drives.iter().map(|path| os::canonical_or_absolute(path)).collect();
+        match places.iter().enumerate().find(|(index, place)| places[..*index].contains(place)) {
+            Some((_, twice)) => {
+                fail(format!("has {} twice, so losing one drive would lose both", twice.display()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// For messages.
+    fn name(&self) -> String {
+        set::describe(&self.store)
+    }
 }

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use super::codec::{self, Encoder};
 use super::segment::{CodedSegment, Troubles};
 use super::shard::UNIT_CRC_LEN;
+use super::stripes::{self, Units};
 use crate::os::{self, File};
 use crate::{Error, ErrorKind, Result};
 
@@ -26,6 +27,8 @@ pub(crate) struct Rebuilt {
 struct Target {
     index: usize,
     staged: File,
+    /// Set when something on its drive failed: the others go on.
+    failed: OnceLock<Error>,
 }
 
 /// Writes the `wanted` shards of a sealed segment anew. Fails when too few of the others are left; a drive that fails is only noted. `advance` is told the
@@ -35,149 +38,161 @@ pub(crate) fn rebuild(
     wanted: &BTreeSet<usize>,
     advance: &mut dyn FnMut(u64) -> Result<()>,
 ) -> Result<Rebuilt> {
-    let mut work = Rebuilding { segment, targets: Vec::new(), rebuilt: Rebuilt::default() };
-    let done = work.run(wanted, advance);
-    // Of those that got their names nothing is left here.
-    for target in &work.targets {
+    let (mut targets, mut rebuilt) = (Vec::new(), Rebuilt::default());
+    for index in wanted {
+        match begin(segment, *index) {
+            Ok(target) => targets.push(target),
+            Err(error) => rebuilt.failed.push((*index, error)),
+        }
+    }
+    let done = write(segment, wanted, &targets, &mut rebuilt, advance);
+    for target in targets.iter().filter(|target| !rebuilt.shards.contains(&target.index)) {
         let _ = os::remove(target.staged.path());
     }
-    done.map(|()| work.rebuilt)
+    done.map(|()| rebuilt)
+}
+
+fn write(
+    segment: &CodedSegment,
+    wanted: &BTreeSet<usize>,
+    targets: &[Target],
+    rebuilt: &mut Rebuilt,
+    advance: &mut dyn FnMut(u64) -> Result<()>,
+) -> Result<()> {
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let (len, layout) = (segment.len()?, segment.layout());
+    let work = Rebuilding { segment, len, wanted, targets, damaged: Mutex::default() };
+    let buffers = || Ok(Buffers::default());
+    stripes::each(layout, len, buffers, |own, stripes| work.write(&stripes, own), advance)?;
+    rebuilt.damaged = work.damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let ended = os::at_once(targets, |target| target.end(segment, len));
+    for (target, ended) in targets.iter().zip(ended) {
+        match ended {
+            Ok(()) => {
+                rebuilt.shards.insert(target.index);
+                rebuilt.bytes += layout.shard_len(target.index, len);
+            }
+            Err(error) => rebuilt.failed.push((target.index, error)),
+        }
+    }
+    Ok(())
+}
+
+fn begin(segment: &CodedSegment, index: usize) -> Result<Target> {
+    let owner = segment.set.owner;
+    let Some(drive) = segment.set.drives.get(index) else {
+        return Err(Error::missing(&segment.path(index)));
+    };
+    if !drive.is_here() {
+        drive.adopt(&format!("{owner:016x}-DRIVE"))?;
+    }
+    os::create_folder(&drive.staging())?;
+    let staged = drive.staging().join(format!("{owner:016x}-{:016x}", crate::random_u64()));
+    let staged = File::create_new(&staged)?;
+    staged.write_all_at(&segment.shard(index).encode_header(segment.layout()), 0)?;
+    Ok(Target { index, staged, failed: OnceLock::new() })
+}
+
+impl Target {
+    /// Gives it its name, durably.
+    fn end(&self, segment: &CodedSegment, len: u64) -> Result<()> {
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
+        }
+        let trailer = segment.shard(self.index).encode_trailer(len);
+        self.staged.write_all_at(&trailer, segment.layout().trailer_at(self.index, len))?;
+        self.staged.sync()?;
+        os::rename(self.staged.path(), &segment.path(self.index))?;
+        os::sync_folder(&segment.set.drives[self.index].folder)?;
+        segment.reopen(self.index);
+        Ok(())
+    }
+}
+
+/// What a thread keeps from one group of stripes to the next.
+#[derive(Default)]
+struct Buffers {
+    units: Units,
+    stored: Vec<u8>,
 }
 
 struct Rebuilding<'a> {
     segment: &'a CodedSegment,
-    targets: Vec<Target>,
-    rebuilt: Rebuilt,
+    len: u64,
+    wanted: &'a BTreeSet<usize>,
+    targets: &'a [Target],
+    damaged: Mutex<Troubles>,
 }
 
 impl Rebuilding<'_> {
-    fn run(&mut self, wanted: &BTreeSet<usize>, advance: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
-        for index in wanted {
-            match self.begin(*index) {
-                Ok(target) => self.targets.push(target),
-                Err(error) => self.rebuilt.failed.push((*index, error)),
+    /// Writes some stripes of the targets that did not fail; gives the bytes read and written.
+    fn write(&self, stripes: &Range<u64>, buffers: &mut Buffers) -> Result<u64> {
+        let targets: Vec<&Target> =
+            self.targets.iter().filter(|target| target.failed.get().is_none()).collect();
+        if targets.is_empty() {
+            return Ok(0);
+        }
+        let Buffers { units, stored } = buffers;
+        match self.read(stripes, units) {
+            Err(error) if error.kind() == ErrorKind::DrivesLost && stripes.end - stripes.start > 1 => {
+                // Too few shards are right in all of these stripes; there may be enough in each.
+                return stripes.clone().map(|stripe| self.write(&(stripe..stripe + 1), buffers)).sum();
+            }
+            read => read?,
+        }
+        let indices: Vec<usize> = targets.iter().map(|target| target.index).collect();
+        let restorer = self.segment.set.restorer(units.shards(), &indices)?;
+        for (place, target) in targets.iter().enumerate() {
+            let restore = |at, out: &mut [u8]| restorer.restore(place, units.of_stripe(at, out.len()), out);
+            if let Err(error) = self.write_target(target, stripes, restore, stored) {
+                let _ = target.failed.set(error);
             }
         }
-        if self.targets.is_empty() {
+        let shards = (units.shards().len() + targets.len()) as u64;
+        Ok((stripes.end - stripes.start) * shards * self.segment.layout().coded_len(stripes.start, self.len))
+    }
+
+    /// Reads what is needed, from what is not wanted.
+    fn read(&self, stripes: &Range<u64>, units: &mut Units) -> Result<()> {
+        let mut met = Troubles::default();
+        let read = self.segment.read_enough(
+            stripes,
+            self.len,
+            &|index| !self.wanted.contains(&index),
+            &mut met,
+            units,
+        );
+        let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
+        met.iter().try_for_each(|(index, error)| damaged.add(index, error.clone()))?;
+        read
+    }
+
+    /// Writes the units of a shard that `restore` fills in, by their place among the stripes.
+    fn write_target(
+        &self,
+        target: &Target,
+        stripes: &Range<u64>,
+        restore: impl Fn(usize, &mut [u8]),
+        stored: &mut Vec<u8>,
+    ) -> Result<()> {
+        let (layout, name) = (self.segment.layout(), self.segment.shard(target.index));
+        let unit_len = layout.unit_len(target.index, stripes.start, self.len) as usize;
+        if unit_len == 0 {
             return Ok(());
         }
-        let (segment, layout) = (self.segment, *self.segment.layout());
-        let len = segment.len()?;
-        let mut encoder = Encoder::new(layout)?;
-        let mut next = 0;
-        while next < layout.stripes(len) {
-            let mut stripes = layout.together(next, len);
-            let mut read = self.read(&stripes, len, wanted);
-            if read.as_ref().is_err_and(|error| error.kind() == ErrorKind::DrivesLost) {
-                // Too few shards are right in all of these stripes; there may be enough in each.
-                stripes = next..next + 1;
-                read = self.read(&stripes, len, wanted);
-            }
-            self.write(&stripes, len, &read?, &mut encoder)?;
-            next = stripes.end;
-            let (count, shards) = (stripes.end - stripes.start, layout.data + self.targets.len());
-            advance(count * shards as u64 * layout.unit)?;
+        let coded_len = layout.coded_len(stripes.start, self.len) as usize;
+        let mut end = 0;
+        for (place, stripe) in stripes.clone().enumerate() {
+            stored.resize(stored.len().max(end + coded_len + UNIT_CRC_LEN as usize), 0);
+            restore(place, &mut stored[end..end + coded_len]);
+            let crc = name.unit_crc(stripe, &stored[end..end + unit_len]);
+            end += unit_len;
+            stored[end..end + crc.len()].copy_from_slice(&crc);
+            end += crc.len();
         }
-        for target in std::mem::take(&mut self.targets) {
-            match self.end(&target, len) {
-                Ok(()) => {
-                    self.rebuilt.shards.insert(target.index);
-                    self.rebuilt.bytes += layout.shard_len(target.index, len);
-                }
-                Err(error) => self.fail(target, error),
-            }
-        }
-        Ok(())
-    }
-
-    fn begin(&self, index: usize) -> Result<Target> {
-        let (segment, owner) = (self.segment, self.segment.set.owner);
-        let Some(drive) = segment.set.drives.get(index) else {
-            return Err(Error::missing(&segment.path(index)));
-        };
-        if !drive.is_here() {
-            drive.adopt(&format!("{owner:016x}-DRIVE"))?;
-        }
-        os::create_folder(&drive.staging())?;
-        let staged = drive.staging().join(format!("{owner:016x}-{:016x}", crate::random_u64()));
-        let staged = File::create_new(&staged)?;
-        staged.write_all_at(&segment.shard(index).encode_header(segment.layout()), 0)?;
-        Ok(Target { index, staged })
-    }
-
-    /// The data of some stripes, by shard, from what is not wanted.
-    fn read(
-        &mut self,
-        stripes: &Range<u64>,
-        len: u64,
-        wanted: &BTreeSet<usize>,
-    ) -> Result<Vec<Option<Vec<u8>>>> {
-        let (segment, damaged) = (self.segment, &mut self.rebuilt.damaged);
-        let mut units = segment.read_stripes(stripes, len, &|index| !wanted.contains(&index), damaged)?;
-        codec::decode(segment.layout(), &mut units)?;
-        Ok(units)
-    }
-
-    fn write(
-        &mut self,
-        stripes: &Range<u64>,
-        len: u64,
-        units: &[Option<Vec<u8>>],
-        encoder: &mut Encoder,
-    ) -> Result<()> {
-        let layout = *self.segment.layout();
-        let count = (stripes.end - stripes.start) as usize;
-        let units = units.iter().take(layout.data).enumerate().map(|(index, units)| {
-            let len = layout.unit_len(index, stripes.start, len) as usize * count;
-            units.as_deref().and_then(|units| units.get(..len)).unwrap_or_default()
-        });
-        for (index, units) in units.clone().enumerate() {
-            self.write_units(index, stripes, units);
-        }
-        if self.targets.iter().any(|target| target.index >= layout.data) {
-            encoder.encode(units, |index, units| {
-                self.write_units(layout.data + index, stripes, units);
-                Ok(())
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Writes the units of a shard, if it is one of those wanted.
-    fn write_units(&mut self, index: usize, stripes: &Range<u64>, units: &[u8]) {
-        let Some(place) = self.targets.iter().position(|target| target.index == index) else { return };
-        let unit_len = units.len() / (stripes.end - stripes.start) as usize;
-        if unit_len == 0 {
-            return;
-        }
-        let name = self.segment.shard(index);
-        let mut stored = Vec::with_capacity(units.len() + units.len() / unit_len * UNIT_CRC_LEN as usize);
-        for (unit, stripe) in units.chunks(unit_len).zip(stripes.clone()) {
-            stored.extend_from_slice(unit);
-            stored.extend_from_slice(&name.unit_crc(stripe, unit));
-        }
-        let at = self.segment.layout().unit_at(stripes.start);
-        if let Err(error) = self.targets[place].staged.write_all_at(&stored, at) {
-            let target = self.targets.remove(place);
-            self.fail(target, error);
-        }
-    }
-
-    /// Gives it its name, durably.
-    fn end(&self, target: &Target, len: u64) -> Result<()> {
-        let (segment, index) = (self.segment, target.index);
-        let trailer = segment.shard(index).encode_trailer(len);
-        target.staged.write_all_at(&trailer, segment.layout().trailer_at(index, len))?;
-        target.staged.sync()?;
-        os::rename(target.staged.path(), &segment.path(index))?;
-        os::sync_folder(&segment.set.drives[index].folder)?;
-        segment.reopen(index);
-        Ok(())
-    }
-
-    fn fail(&mut self, target: Target, error: Error) {
-        let _ = os::remove(target.staged.path());
-        self.rebuilt.failed.push((target.index, error));
+        target.staged.write_all_at(&stored[..end], layout.unit_at(stripes.start))
     }
 }
 
@@ -189,10 +204,9 @@ pub(super) fn after_read(segment: &CodedSegment, troubles: &Troubles) {
         return;
     }
     if let Ok(rebuilt) = rebuild(segment, &wanted, &mut |_| Ok(())) {
-        let others = (0..segment.layout().shards()).filter(|index| !rebuilt.shards.contains(index));
-        let left = others.filter(|index| os::exists(&segment.path(*index)).unwrap_or(true)).count();
+        let is_here = |index| os::exists(&segment.path(index)).unwrap_or(true);
         // Nothing keeps the segment for this read: when it was removed meanwhile, nobody else removes these.
-        if left + rebuilt.shards.len() < segment.layout().data {
+        if segment.spare(is_here).is_none() {
             for index in &rebuilt.shards {
                 let _ = os::remove(&segment.path(*index));
             }

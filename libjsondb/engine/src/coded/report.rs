@@ -38,7 +38,7 @@ pub struct DriveReport {
 /// Segments of a set by what they can still lose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SegmentsAtRisk {
-    /// At `n`: how many of them can lose `n` more shards. The last ones, at `parity`, have all shards.
+    /// At `n`: how many of them can lose `n` more shards, whichever. The last ones, at `parity`, have all that hold data or parity.
     pub by_spare: Vec<u64>,
     /// How many have too few shards to be read.
     pub lost: u64,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::codec::Encoder;
 use super::rebuild::rebuild;
 use super::report::{Repair, RepairScope, Scrub, ShardFinding};
 use super::segment::{CodedSegment, Troubles};
+use super::stripes::{self, Units};
 use crate::database::{Hold, Inner};
 use crate::segment::SegmentId;
 use crate::{Database, Error, ErrorKind, Mode, Progress, Result};
@@ -131,71 +133,80 @@ fn read_all(segment: &CodedSegment, progress: &mut Progress<'_>) -> Result<Read>
         Err(error) => return Err(error),
     };
     progress.expect((0..layout.shards()).map(|index| layout.shard_len(index, len)).sum());
-    let mut encoder = Encoder::new(layout)?;
-    let mut next = 0;
-    while next < layout.stripes(len) {
-        let stripes = layout.together(next, len);
-        next = stripes.end;
-        if read_together(segment, &stripes, len, &mut encoder, &mut read)? < layout.data {
-            // Too few shards are right in all of these stripes; there may be enough in each.
-            for stripe in stripes.clone() {
-                read.is_lost |= !is_enough(segment, stripe, len)?;
-            }
-        }
-        let units = (0..layout.shards()).map(|index| layout.unit_len(index, stripes.start, len));
-        let bytes = units.sum::<u64>() * (stripes.end - stripes.start);
-        read.bytes += bytes;
-        progress.advance(bytes)?;
-    }
-    Ok(read)
+    let found = Mutex::new(read);
+    let state = || Ok((Encoder::new(layout)?, Units::default()));
+    let work = |(encoder, units): &mut (Encoder, Units), stripes| {
+        let together = read_together(segment, &stripes, len, encoder, units)?;
+        let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.is_lost |= together.is_lost;
+        found.bytes += together.bytes;
+        together.troubles.iter().try_for_each(|(index, error)| found.troubles.add(index, error.clone()))?;
+        Ok(together.bytes)
+    };
+    stripes::each(&layout, len, state, work, &mut |bytes| progress.advance(bytes))?;
+    Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Reads and checks all units of some stripes; gives how many shards have them.
+/// Reads and checks all units of some stripes.
 fn read_together(
     segment: &CodedSegment,
     stripes: &Range<u64>,
     len: u64,
     encoder: &mut Encoder,
-    read: &mut Read,
-) -> Result<usize> {
-    let layout = segment.layout();
-    let mut units = Vec::with_capacity(layout.shards());
+    units: &mut Units,
+) -> Result<Read> {
+    let (layout, count) = (segment.layout(), stripes.end - stripes.start);
+    let mut read = Read::default();
+    units.clear();
     for index in 0..layout.shards() {
-        match segment.read_units(index, stripes, len) {
-            Ok(unit) => units.push(unit),
-            Err(error) => read.troubles.add(index, error)?,
+        read.bytes += layout.unit_len(index, stripes.start, len) * count;
+        if let Err(error) = units.read(segment, index, stripes, len) {
+            read.troubles.add(index, error)?;
         }
     }
-    if units.len() == layout.shards() {
-        check_parity(segment, &units, encoder, &mut read.troubles)?;
+    if units.shards().len() == layout.shards() {
+        check_parity(segment, stripes, len, units, encoder, &mut read.troubles)?;
     }
-    Ok(units.len())
+    if units.shards().len() < layout.data {
+        // Too few shards are right in all of these stripes; there may be enough in each.
+        for stripe in stripes.clone() {
+            read.is_lost |= !is_enough(segment, stripe, len, units)?;
+        }
+    }
+    Ok(read)
 }
 
 /// Whether a stripe can be read.
-fn is_enough(segment: &CodedSegment, stripe: u64, len: u64) -> Result<bool> {
-    match segment.read_stripes(&(stripe..stripe + 1), len, &|_| true, &mut Troubles::default()) {
+fn is_enough(segment: &CodedSegment, stripe: u64, len: u64, units: &mut Units) -> Result<bool> {
+    match segment.read_enough(&(stripe..stripe + 1), len, &|_| true, &mut Troubles::default(), units) {
         Err(error) if error.kind() == ErrorKind::DrivesLost => Ok(false),
-        read => read.map(|_| true),
+        read => read.map(|()| true),
     }
 }
 
 /// The units of a stripe are each as they were written: so they fit together, or were written wrong.
 fn check_parity(
     segment: &CodedSegment,
-    units: &[Vec<u8>],
+    stripes: &Range<u64>,
+    len: u64,
+    units: &Units,
     encoder: &mut Encoder,
     troubles: &mut Troubles,
 ) -> Result<()> {
-    let (data, parity) = units.split_at(segment.layout().data);
-    encoder.encode(data.iter().map(Vec::as_slice), |index, unit| {
-        if parity.get(index).is_some_and(|found| found != unit) {
-            let index = segment.layout().data + index;
-            troubles
-                .add(index, Error::corrupt(&segment.path(index), 0, "the parity does not fit the data"))?;
-        }
-        Ok(())
-    })
+    let layout = segment.layout();
+    for place in 0..(stripes.end - stripes.start) as usize {
+        let units = units.of_stripe(place, layout.coded_len(stripes.start, len) as usize);
+        let mut parity = units.clone().skip(layout.data);
+        encoder.encode(units.take(layout.data), |index, unit| {
+            if parity.next().is_some_and(|found| found != unit) {
+                let path = segment.path(layout.data + index);
+                troubles
+                    .add(layout.data + index, Error::corrupt(&path, 0, "the parity does not fit the data"))?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 fn repair_segment(

@@ -4,17 +4,17 @@
 //! nothing to read, the units that it touches are read whole, with their own checksums, and what is missing is restored from the rest of its
 //! stripe.
 
-use std::ops::Range;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use arc_swap::ArcSwapOption;
 
-use super::codec;
 use super::layout::Layout;
 use super::rebuild;
 use super::set::{AfterReads, Set};
-use super::shard::{HEADER_LEN, ShardName, TRAILER_LEN, UNIT_CRC_LEN};
+use super::shard::{HEADER_LEN, ShardName, TRAILER_LEN};
+use super::stripes::Units;
 use crate::os::File;
 use crate::segment::SegmentId;
 use crate::{Error, ErrorKind, Result};
@@ -107,16 +107,24 @@ impl CodedSegment {
 
     /// Opens what it is read by, to stay open. False when nobody can read it, as files are not there.
     pub(crate) fn hold(&self) -> Result<bool> {
-        let mut missing = 0;
+        let mut missing = BTreeSet::new();
         for index in 0..self.layout().shards() {
             match self.file(index) {
                 Err(error) if error.kind() == ErrorKind::Exhausted => return Err(error),
-                Err(error) if error.is_missing_file() => missing += 1,
+                Err(error) if error.is_missing_file() => drop(missing.insert(index)),
                 // Damage is told when it is read.
                 _ => {}
             }
         }
-        Ok(missing <= self.layout().parity)
+        Ok(self.spare(|index| !missing.contains(&index)).is_some())
+    }
+
+    /// How many of the shards that are `here` may still be lost; None: too few are here. Those without data are not needed.
+    pub(crate) fn spare(&self, here: impl Fn(usize) -> bool) -> Option<usize> {
+        let layout = self.layout();
+        let used = if (0..layout.shards()).all(&here) { layout.data } else { layout.used(self.len().ok()?) };
+        let left = (0..used).chain(layout.data..layout.shards()).filter(|index| here(*index)).count();
+        left.checked_sub(used)
     }
 
     /// Has the file of a shard opened by its name when it is read next.
@@ -289,78 +297,24 @@ impl CodedSegment {
         if let Some(restored) = restored {
             return Ok(restored);
         }
-        match self.read_unit(index, stripe, len) {
-            Ok(bytes) => return Ok(bytes.into()),
+        let (alone, mut stored) = (stripe..stripe + 1, Vec::new());
+        let unit_len = self.layout().unit_len(index, stripe, len) as usize;
+        match self.read_units(index, &alone, len, &mut stored) {
+            Ok(()) => {
+                stored.truncate(unit_len);
+                return Ok(stored.into());
+            }
             Err(error) => troubles.add(index, error)?,
         }
-        let alone = stripe..stripe + 1;
-        let mut units = self.read_stripes(&alone, len, &|other| other != index, troubles)?;
-        codec::decode(self.layout(), &mut units)?;
-        let mut bytes = units.get_mut(index).and_then(Option::take).unwrap_or_default();
-        bytes.truncate(self.layout().unit_len(index, stripe, len) as usize);
+        let mut units = Units::default();
+        self.read_enough(&alone, len, &|other| other != index, troubles, &mut units)?;
+        let mut bytes = vec![0; self.layout().coded_len(stripe, len) as usize];
+        let restorer = self.set.restorer(units.shards(), &[index])?;
+        restorer.restore(0, units.of_stripe(0, bytes.len()), &mut bytes);
+        bytes.truncate(unit_len);
         let bytes: Arc<[u8]> = bytes.into();
         self.set.keep_restored(self.id, unit, Arc::clone(&bytes));
         Ok(bytes)
-    }
-
-    /// A unit of a shard, checked by its own checksum.
-    fn read_unit(&self, index: usize, stripe: u64, len: u64) -> Result<Vec<u8>> {
-        self.read_units(index, &(stripe..stripe + 1), len)
-    }
-
-    /// The units that a shard has of some stripes, one behind the other, each checked by its own checksum. Several stripes are full ones.
-    pub(super) fn read_units(&self, index: usize, stripes: &Range<u64>, len: u64) -> Result<Vec<u8>> {
-        let (layout, name) = (self.layout(), self.shard(index));
-        let unit_len = layout.unit_len(index, stripes.start, len);
-        if unit_len == 0 {
-            return Ok(Vec::new());
-        }
-        let stride = (unit_len + UNIT_CRC_LEN) as usize;
-        let (file, at) = (self.file(index)?, layout.unit_at(stripes.start));
-        let mut stored = vec![0; stride * (stripes.end - stripes.start) as usize];
-        file.read_exact_at(&mut stored, at)?;
-        for (place, stripe) in stripes.clone().enumerate() {
-            let unit = place * stride..(place + 1) * stride;
-            if !name.is_unit(stripe, stored.get(unit.clone()).unwrap_or_default()) {
-                let at = at + unit.start as u64;
-                return Err(Error::corrupt(file.path(), at, "checksum of a unit of the shard"));
-            }
-            // Over the checksums before it.
-            stored.copy_within(unit.start..unit.end - UNIT_CRC_LEN as usize, place * unit_len as usize);
-        }
-        stored.truncate(unit_len as usize * (stripes.end - stripes.start) as usize);
-        Ok(stored)
-    }
-
-    /// As many units of some stripes as are needed to know all of them, of those shards that are asked for: each as long as the code sees it. Notes
-    /// what it could not read; fails when that leaves too few.
-    pub(super) fn read_stripes(
-        &self,
-        stripes: &Range<u64>,
-        len: u64,
-        asked: &dyn Fn(usize) -> bool,
-        troubles: &mut Troubles,
-    ) -> Result<Vec<Option<Vec<u8>>>> {
-        let layout = self.layout();
-        let coded_len = layout.unit_len(layout.data, stripes.start, len) * (stripes.end - stripes.start);
-        let mut units: Vec<Option<Vec<u8>>> = vec![None; layout.shards()];
-        let mut good = 0;
-        for (index, unit) in units.iter_mut().enumerate() {
-            // What lies behind the end of the segment is known without reading.
-            let is_known = layout.unit_len(index, stripes.start, len) == 0;
-            if good == layout.data || !(asked(index) || is_known) {
-                continue;
-            }
-            match self.read_units(index, stripes, len) {
-                Ok(mut bytes) => {
-                    bytes.resize(coded_len as usize, 0);
-                    *unit = Some(bytes);
-                    good += 1;
-                }
-                Err(error) => troubles.add(index, error)?,
-            }
-        }
-        if good < layout.data { Err(self.lost(troubles)) } else { Ok(units) }
     }
 
     /// Why nothing more can be read.

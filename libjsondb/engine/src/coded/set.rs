@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::codec::Restorer;
 use super::drive::Drive;
 use super::layout::Layout;
 use super::shard::ShardName;
@@ -71,6 +72,11 @@ impl SetRecord {
     }
 }
 
+/// The stores that a set is for, in messages.
+pub(super) fn describe(store: &str) -> String {
+    if store.is_empty() { "all stores".to_owned() } else { format!("store {store:?}") }
+}
+
 #[derive(Clone)]
 struct Bytes;
 
@@ -99,6 +105,8 @@ pub(crate) struct Set {
     pub(crate) owner: u64,
     /// Units that could not be read and were restored from others.
     restored: Cache<(SegmentId, u64), Arc<[u8]>, Bytes>,
+    /// The last one that was used: as a rule the same drives are missing again.
+    restorer: Mutex<Option<Arc<Restorer>>>,
     /// Shards that were written anew after a read, or could not be: once is enough.
     tried: Mutex<HashSet<ShardName>>,
 }
@@ -107,7 +115,15 @@ impl Set {
     pub(crate) fn new(record: SetRecord, drives: Vec<Drive>, after_reads: AfterReads, owner: u64) -> Set {
         let units = RESTORED_BYTES / record.layout.unit.max(1);
         let restored = Cache::with_weighter(units as usize, RESTORED_BYTES, Bytes);
-        Set { record, drives, after_reads, owner, restored, tried: Mutex::default() }
+        Set {
+            record,
+            drives,
+            after_reads,
+            owner,
+            restored,
+            restorer: Mutex::default(),
+            tried: Mutex::default(),
+        }
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -121,6 +137,18 @@ impl Set {
 
     pub(crate) fn keep_restored(&self, segment: SegmentId, unit: u64, bytes: Arc<[u8]>) {
         self.restored.insert((segment, unit), bytes);
+    }
+
+    /// How the `wanted` shards follow from the `sources`.
+    pub(crate) fn restorer(&self, sources: &[usize], wanted: &[usize]) -> Result<Arc<Restorer>> {
+        let mut last = self.restorer.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.as_ref().filter(|last| last.is_for(sources, wanted)) {
+            Some(known) => Ok(Arc::clone(known)),
+            None => {
+                let made = Arc::new(Restorer::new(self.layout(), sources, wanted)?);
+                Ok(Arc::clone(last.insert(made)))
+            }
+        }
     }
 
     /// True the first time it is asked for a shard.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Coding;
 use super::drive::{Drive, Found, look};
 use super::layout::{Layout, UNIT_BYTES};
-use super::set::{AfterReads, Set, SetRecord};
+use super::set::{AfterReads, Set, SetRecord, describe};
 use crate::catalog;
 use crate::folder;
 use crate::log::LogFolder;
@@ -19,9 +19,6 @@ use crate::{Error, ErrorKind, Result, StoreId};
 
 /// Number of what is not coded.
 pub(crate) const NOT_CODED: u8 = 0;
-/// A shard's index, and the number of shards that may be lost, take a byte.
-const SHARDS_MAX: usize = 256;
-
 /// Whether what is missing may be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -118,41 +115,12 @@ fn invalid(what: String) -> Error {
 /// Fails when the codings cannot be right, whatever is on the drives.
 fn check(codings: &[Coding]) -> Result<()> {
     for (index, coding) in codings.iter().enumerate() {
-        let name = describe(&coding.store);
-        let (data, parity, drives) = (coding.data, coding.parity, coding.drives.len());
-        if data == 0 || parity == 0 || data.saturating_add(parity) > SHARDS_MAX {
-            let what = format!(
-                "the erasure coding of {name} has {data} data and {parity} parity shards: give at least 1 of each, {SHARDS_MAX} \
-                 in all at most"
-            );
-            return Err(invalid(what));
-        }
-        if drives != data + parity {
-            let what = format!(
-                "the erasure coding of {name} takes {data} + {parity} drives, not {drives}: give a folder for each"
-            );
-            return Err(invalid(what));
-        }
-        let places: Vec<PathBuf> = coding.drives.iter().map(|path| place_of(path)).collect::<Result<_>>()?;
-        if let Some(twice) = places.iter().enumerate().find(|(index, place)| places[..*index].contains(place))
-        {
-            let what = format!("{} is given twice for the erasure coding of {name}", twice.1.display());
-            return Err(invalid(what));
-        }
+        coding.check()?;
         if codings[..index].iter().any(|other| other.store == coding.store) {
-            return Err(invalid(format!("the erasure coding of {name} is given twice")));
+            return Err(invalid(format!("the erasure coding of {} is given twice", coding.name())));
         }
     }
     Ok(())
-}
-
-fn describe(store: &str) -> String {
-    if store.is_empty() { "all stores".to_owned() } else { format!("store {store:?}") }
-}
-
-/// The folder without links, where it is there; absolute in any case.
-fn place_of(path: &Path) -> Result<PathBuf> {
-    if os::is_folder(path) { os::canonical(path) } else { os::absolute(path) }
 }
 
 fn not_given(folder: &Path, record: &SetRecord) -> Error {
@@ -274,7 +242,7 @@ impl Opening<'_> {
             let path =
                 roles.iter().position(|role| *role == index).and_then(|place| coding.drives.get(place));
             let path = path.ok_or_else(|| Error::new(ErrorKind::Internal, "a drive has no role"))?;
-            drives.push(Drive::new(&place_of(path)?, record, self.database, index));
+            drives.push(Drive::new(&os::canonical_or_absolute(path), record, self.database, index));
         }
         Ok(drives)
     }

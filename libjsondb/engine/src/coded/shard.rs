@@ -9,7 +9,7 @@ use crate::segment::SegmentId;
 
 const HEADER_MAGIC: &[u8; 8] = b"SOPSHARD";
 const TRAILER_MAGIC: &[u8; 8] = b"SOPSHEND";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// magic 8, version 4, segment 16, index 1, data 1, parity 1, 0 1, unit 4, CRC 4.
 pub(crate) const HEADER_LEN: u64 = 40;
 /// magic 8, length of the segment 8, CRC 4.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::drive::Drive;
 use super::report::{DriveReport, DriveState, DriveStatus, SegmentsAtRisk, SetReport};
+use super::segment::CodedSegment;
 use super::set::Set;
 use super::shard::ShardName;
 use crate::database::Hold;
@@ -13,7 +14,7 @@ use crate::segment::SegmentId;
 use crate::{Database, Mode, Result};
 
 impl Database {
-    /// What a listing shows of all drives.
+    /// What a listing shows of all drives; of segments that lack shards also how long they are.
     pub fn drive_status(&self) -> Result<DriveStatus> {
         let snapshot = self.inner.newest_snapshot(Mode::Read, Hold::Pinned)?;
         let in_use = snapshot.segments();
@@ -27,11 +28,12 @@ fn report(set: &Arc<Set>, in_use: &BTreeSet<SegmentId>) -> SetReport {
     let layout = set.layout();
     let segments: Vec<SegmentId> =
         in_use.iter().copied().filter(|id| id.set() == set.record.number).collect();
-    let mut found: BTreeMap<SegmentId, usize> = segments.iter().map(|id| (*id, 0)).collect();
+    let mut found: Found = segments.iter().map(|id| (*id, BTreeSet::new())).collect();
     let drives = set.drives.iter().enumerate().map(|(index, drive)| look(drive, index, &mut found)).collect();
     let mut at_risk = SegmentsAtRisk { by_spare: vec![0; layout.parity + 1], lost: 0 };
-    for shards in found.values() {
-        match shards.checked_sub(layout.data).and_then(|spare| at_risk.by_spare.get_mut(spare)) {
+    for (id, shards) in &found {
+        let spare = CodedSegment::new(set, *id).spare(|index| shards.contains(&index));
+        match spare.and_then(|spare| at_risk.by_spare.get_mut(spare)) {
             Some(count) => *count += 1,
             None => at_risk.lost += 1,
         }
@@ -47,8 +49,11 @@ fn report(set: &Arc<Set>, in_use: &BTreeSet<SegmentId>) -> SetReport {
     }
 }
 
-/// Looks at a drive; counts its shards in `found`.
-fn look(drive: &Drive, index: usize, found: &mut BTreeMap<SegmentId, usize>) -> DriveReport {
+/// The indices of the shards that are there, of the segments in use.
+type Found = BTreeMap<SegmentId, BTreeSet<usize>>;
+
+/// Looks at a drive; adds its shards to `found`.
+fn look(drive: &Drive, index: usize, found: &mut Found) -> DriveReport {
     let needed = found.len() as u64;
     let mut report = DriveReport {
         path: drive.path.clone(),
@@ -69,7 +74,7 @@ fn look(drive: &Drive, index: usize, found: &mut BTreeMap<SegmentId, usize>) -> 
             continue;
         };
         if let Some(shards) = found.get_mut(&name.segment) {
-            *shards += 1;
+            shards.insert(index);
             report.shards += 1;
             report.bytes += len;
         }

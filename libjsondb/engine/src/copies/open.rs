@@ -185,6 +185,22 @@ fn find(places: &Places, owner: u64, access: Access) -> Result<Option<Copies>> {
     Ok(Some(Copies::new(known.database, all, View::empty(), access)))
 }
 
+/// The first of the copies whose log is the newest; None when that is the one in `folder`, or there are none. Changes nothing.
+pub(crate) fn newest_folder(folder: &Path, options: &Options) -> Result<Option<PathBuf>> {
+    let places = Places::new(folder, options)?;
+    let mut newest: Option<(u64, Uuid, usize)> = None;
+    for (index, place) in places.folders.iter().chain(&places.drives).enumerate() {
+        let Ok(Some(label)) = Label::read(&place.path) else { continue };
+        let Some(number) = epoch::active(&place.path.join("log")).unwrap_or_default().pop() else { continue };
+        let is_first =
+            newest.is_none_or(|(newest, database, _)| number > newest && label.database == database);
+        newest = if is_first { Some((number, label.database, index)) } else { newest };
+    }
+    let elsewhere = newest.filter(|(_, _, index)| *index > 0);
+    let place = elsewhere.and_then(|(_, _, index)| places.folders.iter().chain(&places.drives).nth(index));
+    Ok(place.map(|place| place.path.clone()))
+}
+
 /// A place without a copy, for one that is missing: the same one if there is one, else one of its kind.
 fn take_free(free: &mut Vec<&Place>, role: CopyRole) -> Option<PathBuf> {
     let is_like = |place: &&Place| match (place.role, role) {

@@ -301,11 +301,6 @@ pub(crate) fn canonical(path: &Path) -> Result<PathBuf> {
     call("resolve the folder", path, || fs::canonicalize(path))
 }
 
-/// Absolute path, whether or not anything is there.
-pub(crate) fn absolute(path: &Path) -> Result<PathBuf> {
-    call("resolve the folder", path, || std::path::absolute(path))
-}
-
 /// Files that processes staged in a folder, each with the id of its process: its name begins with it.
 pub(crate) fn staged_files(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let owner = |name: &str| u64::from_str_radix(name.get(..16)?, 16).ok();
@@ -519,6 +514,23 @@ pub(crate) fn at_once<T: Sync, R: Send>(things: &[T], act: impl Fn(&T) -> R + Sy
         done.push(last);
         done
     })
+}
+
+/// Runs `work` on this thread, and `help` on up to `count` others, on fewer where they cannot be had; ends when all have.
+pub(crate) fn with_help<R>(count: usize, help: impl Fn() + Sync, work: impl FnOnce() -> R) -> R {
+    // As in `at_once`.
+    let count = if cfg!(any(test, feature = "recording")) { 0 } else { count };
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            let _ = std::thread::Builder::new().spawn_scoped(scope, &help);
+        }
+        work()
+    })
+}
+
+/// How many threads run at the same time.
+pub(crate) fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// 128 random bits.

@@ -12,7 +12,7 @@ mod tree;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::copies::epoch;
+use crate::copies::{self, epoch};
 use crate::folder;
 use crate::log::LogFolder;
 use crate::log::tail::TailFile;
@@ -30,7 +30,7 @@ const FINDINGS_MAX: usize = 100_000;
 /// Damage.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Finding {
-    /// The file, inside the database folder.
+    /// The file, inside the database folder; of a copy elsewhere its path.
     pub file: PathBuf,
     /// Where in it.
     pub offset: u64,
@@ -53,7 +53,7 @@ pub struct Verification {
     pub bytes: u64,
     /// The log.
     pub log: LogReport,
-    /// The manifest in force: its file, inside the database folder.
+    /// The manifest in force: its file, named in the same way.
     pub manifest: PathBuf,
     /// What the stores hold, by name. Empty when not all of them could be read.
     pub stores: BTreeMap<String, StoreContents>,
@@ -92,15 +92,15 @@ pub struct StoreContents {
     pub counters: BTreeMap<Vec<u8>, i64>,
 }
 
-/// Checks a folder without changing it. Fails when there is no database, or none that this version reads. Of what is spread over drives that are lost
-/// it reads what the others give: [`Database::scrub`] looks at the drives.
+/// Checks a database without changing it: in this folder, or in that of a copy which went on without it. Fails when there is no database, or none
+/// that this version reads. Of what is spread over drives that are lost it reads what the others give: [`Database::scrub`] looks at all drives and copies.
 pub fn verify(folder: &Path, options: &Options, progress: &mut Progress<'_>) -> Result<Verification> {
-    let format = folder::format_path(folder);
-    let mut check = Check::new(folder, &options.coding, progress);
-    match folder::read_format(&format) {
+    let newest = copies::open::newest_folder(folder, options)?;
+    let mut check = Check::new(folder, newest.as_deref().unwrap_or(folder), &options.coding, progress);
+    match folder::read_format(&folder::format_path(check.folder)) {
         // Not to be read by this user: there may be one or not.
         Err(error) if error.kind() == ErrorKind::ReadOnlyFolder => return Err(error),
-        Err(_) if !Database::exists(folder) => return Err(no_database(folder)),
+        Err(_) if !Database::exists(check.folder) => return Err(no_database(folder)),
         // Of another version.
         Err(error) if error.kind() != ErrorKind::Corrupt => return Err(error),
         read => drop(check.noted(read)?),
@@ -114,7 +114,7 @@ pub(crate) fn no_database(folder: &Path) -> Error {
 
 /// As [`verify`], for a folder that does not say yet that it is a database.
 pub(crate) fn verify_contents(folder: &Path, progress: &mut Progress<'_>) -> Result<Verification> {
-    Check::new(folder, &[], progress).contents()
+    Check::new(folder, folder, &[], progress).contents()
 }
 
 impl Database {
@@ -143,6 +143,9 @@ impl Database {
 
 /// A verification on its way.
 struct Check<'a, 'p> {
+    /// The folder of the database: files in it are told by their names in it.
+    named: &'a Path,
+    /// The one that is read.
     folder: &'a Path,
     folders: ReplicaFolders,
     codings: &'a [Coding],
@@ -151,11 +154,16 @@ struct Check<'a, 'p> {
 }
 
 impl<'a, 'p> Check<'a, 'p> {
-    fn new(folder: &'a Path, codings: &'a [Coding], progress: &'a mut Progress<'p>) -> Check<'a, 'p> {
+    fn new(
+        named: &'a Path,
+        folder: &'a Path,
+        codings: &'a [Coding],
+        progress: &'a mut Progress<'p>,
+    ) -> Check<'a, 'p> {
         // Stages nothing, so the owner is nobody.
         let log = LogFolder { path: folder.join("log"), staging: folder::staging_folder(folder), owner: 0 };
         let folders = ReplicaFolders::single(log, folder::manifest_folder(folder));
-        Check { folder, folders, codings, progress, findings: BTreeSet::new() }
+        Check { named, folder, folders, codings, progress, findings: BTreeSet::new() }
     }
 
     fn contents(mut self) -> Result<Verification> {
@@ -208,7 +216,7 @@ impl<'a, 'p> Check<'a, 'p> {
     /// Notes damage.
     fn find(&mut self, path: &Path, offset: u64, what: impl Into<String>) {
         if self.findings.len() < FINDINGS_MAX {
-            let file = path.strip_prefix(self.folder).unwrap_or(path).to_owned();
+            let file = path.strip_prefix(self.named).unwrap_or(path).to_owned();
             self.findings.insert(Finding { file, offset, what: what.into() });
         }
     }
@@ -237,7 +245,7 @@ impl<'a, 'p> Check<'a, 'p> {
 
     /// True when damage to this file is known, so that what follows from it need not be told.
     fn is_damaged(&self, path: &Path) -> bool {
-        let file = path.strip_prefix(self.folder).unwrap_or(path);
+        let file = path.strip_prefix(self.named).unwrap_or(path);
         self.findings.iter().any(|finding| finding.file == file)
     }
 }

@@ -16,7 +16,7 @@ impl Check<'_, '_> {
     pub(super) fn tree(&mut self, state: &State, verification: &mut Verification) -> Result<()> {
         let manifest = &state.snapshot.manifest;
         let path = self.folders.manifests.join(manifest.name.file_name());
-        verification.manifest = path.strip_prefix(self.folder).unwrap_or(&path).to_owned();
+        verification.manifest = path.strip_prefix(self.named).unwrap_or(&path).to_owned();
         self.progress.expect(manifest.segments.values().map(|usage| usage.live).sum());
         // Values of the commits behind the tree: about as much as their files hold.
         let later = state.segments.iter().filter(|id| !manifest.segments.contains_key(id));

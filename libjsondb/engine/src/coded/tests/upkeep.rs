@@ -182,3 +182,51 @@ fn an_unfinished_transaction_leaves_no_shard() {
     let after: Vec<usize> = (0..3).map(|index| bench.shards(index).len()).collect();
     assert_eq!(before, after);
 }
+
+/// Segments of so little that only the first shard has data.
+fn small(repair: bool) -> Bench {
+    let mut bench = Bench::new(4, 2);
+    bench.options.coding[0].repair = repair;
+    let database = bench.open();
+    fill(&database, 1..4);
+    database.checkpoint().unwrap();
+    database.close().unwrap();
+    // One of parity is left, and the first.
+    for path in [1, 2, 3, 5].iter().flat_map(|index| bench.shards(*index)) {
+        std::fs::remove_file(path).unwrap();
+    }
+    bench
+}
+
+#[test]
+fn shards_without_data_are_not_missed() {
+    let bench = small(false);
+    let database = bench.open();
+    let at_risk = || database.drive_status().unwrap().sets[0].at_risk.clone();
+    let segments = bench.shards(0).len() as u64;
+    assert_eq!((at_risk().by_spare, at_risk().lost), (vec![0, segments, 0], 0));
+    check(&database, 1..4).unwrap();
+    bench.shards(0).iter().for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!((at_risk().by_spare, at_risk().lost), (vec![segments, 0, 0], 0));
+    check(&bench.open(), 1..4).unwrap();
+    let repair = with_progress(|progress| database.repair(RepairScope::Missing, progress)).unwrap();
+    assert_eq!((repair.shards, repair.failed.len()), (5 * segments, 0));
+    assert_eq!((at_risk().by_spare, at_risk().lost), (vec![0, 0, segments], 0));
+    assert!(with_progress(|progress| database.scrub(progress)).unwrap().findings.is_empty());
+    (0..6).flat_map(|index| bench.shards(index)).for_each(|path| std::fs::remove_file(path).unwrap());
+    assert_eq!(at_risk().lost, segments);
+}
+
+#[test]
+fn a_read_that_repairs_keeps_what_it_wrote_when_few_others_are_there() {
+    let bench = small(true);
+    for path in bench.shards(0) {
+        // In a page, behind the header of the segment.
+        flip(&path, 300);
+    }
+    check(&bench.open(), 1..4).unwrap();
+    let database = bench.open();
+    let scrub = with_progress(|progress| database.scrub(progress)).unwrap();
+    assert!(scrub.findings.iter().all(|finding| [1, 2, 3, 5].contains(&finding.index)), "{scrub:?}");
+    assert!(!bench.shards(0).is_empty());
+}
