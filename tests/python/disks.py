@@ -103,6 +103,40 @@ def read_only(folder: str) -> None:
     print("ok")
 
 
+def copies_read_only(folder: str) -> None:
+    """Of three folders, and of home and three drives, each becomes read-only while it is used."""
+    drives = [f"{folder}/drive{number}" for number in range(3)]
+    coded = {"": sop.ErasureCodingConfig(2, 1, drives)}
+    homes = [f"{folder}/home{number}" for number in range(3)]
+    outlive(homes, lambda ctx: Database(ctx, stores_folders=homes))
+    home = f"{folder}/coded"
+    outlive([home, *drives], lambda ctx: Database(ctx, storage_path=home, erasure_config=coded))
+    print("ok")
+
+
+def outlive(folders: list, open_database) -> None:
+    ctx = Context()
+    written = 0
+    for read_only in folders:
+        with open_database(ctx) as db:
+            put(ctx, db, written, VALUE)
+            # Whoever has files of it open keeps them; nothing is opened for writing or made any more.
+            subprocess.run(["mount", "--bind", read_only, read_only], check=True)
+            subprocess.run(["mount", "-o", "remount,bind,ro", read_only], check=True)
+            put(ctx, db, written + 1, VALUE)
+        with open_database(ctx) as db:
+            assert not db.status(ctx).healthy
+            put(ctx, db, written + 2, VALUE)
+            written += 3
+            assert keys(ctx, db) == list(range(written))
+        subprocess.run(["umount", "-l", read_only], check=True)
+        with open_database(ctx) as db:
+            assert keys(ctx, db) == list(range(written))
+            db.repair(ctx)
+            assert db.status(ctx).healthy, db.status(ctx).summary
+            assert db.scrub(ctx).intact
+
+
 def refused(write) -> None:
     try:
         write()

@@ -39,7 +39,13 @@ def disk(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("task", "size"),
-    [("full", "200m"), ("full", "24m"), ("full_from_the_start", "16m"), ("read_only", "500m")],
+    [
+        ("full", "200m"),
+        ("full", "24m"),
+        ("full_from_the_start", "16m"),
+        ("read_only", "500m"),
+        ("copies_read_only", "500m"),
+    ],
 )
 def test_disk(disk: Path, task: str, size: str) -> None:
     done = on_tmpfs(size, disk, sys.executable, str(PROGRAM), task, str(disk))
