@@ -93,7 +93,8 @@ pub(super) fn build(
             part.vectors.clear();
         }
     }
-    let lists = shards.into_iter().flat_map(|shard| shard.lists).map(Arc::new).collect();
+    let lists = shards.into_iter().flat_map(|shard| shard.lists);
+    let lists = lists.map(|list| Arc::new(list.shrunk())).collect();
     Ok(Built { lists, explicit, rows })
 }
 

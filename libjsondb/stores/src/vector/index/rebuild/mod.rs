@@ -101,7 +101,8 @@ impl VectorStore {
         let mut reader = database.begin_engine(Mode::Read, cancel)?;
         let Some(shape) = self.shape(&mut reader)? else { return Ok(()) };
         let state = IndexState::read(&mut reader, shape.store)?;
-        let survey = Survey::new(&mut reader, &shape)?;
+        // All of it is read once or twice, by nobody else.
+        let survey = reader.once(|reader| Survey::new(reader, &shape))?;
         // Clustering takes about as long as placing the rows, and so does the rest.
         let bytes = (survey.rows() * shape.dimension() * 4) as u64;
         progress.expect(3 * bytes);
@@ -120,15 +121,16 @@ impl VectorStore {
             return Err(lost());
         }
         let IndexTransaction { t, shape, state } = &mut index;
+        let rows = built.rows as u64;
         t.untracked(|t| {
-            clear(t, shape, &survey)?;
-            write(t, shape, &centroids, &built)?;
-            write_postings(&mut reader, t, shape)
+            t.once(|t| clear(t, shape, &survey))?;
+            write(t, shape, &centroids, built)?;
+            reader.once(|reader| write_postings(reader, t, shape))
         })?;
         state.generation += 1;
         state.next_cluster += centroids.ids.len() as ClusterId;
         state.clusters = centroids.ids.len() as u32;
-        state.indexed = built.rows as u64;
+        state.indexed = rows;
         state.learned = state.indexed;
         state.reach = reach;
         index.commit(&Change { is_rebuild: true, ..Change::default() })?;
@@ -208,7 +210,8 @@ fn clear(t: &mut Transaction, shape: &Shape, survey: &Survey) -> Result<()> {
     Counts::gone(fresh, survey.dead.len()).store(t, shape.store)
 }
 
-fn write(t: &mut Transaction, shape: &Shape, centroids: &Centroids, built: &Built) -> Result<()> {
+/// Lists leave the memory as they are written.
+fn write(t: &mut Transaction, shape: &Shape, centroids: &Centroids, built: Built) -> Result<()> {
     let put = |t: &mut Transaction, id, centroid: &[f32]| {
         t.put(shape.store, &keys::centroid(id), &encode(centroid), Placement::Auto)
     };
@@ -221,7 +224,7 @@ fn write(t: &mut Transaction, shape: &Shape, centroids: &Centroids, built: &Buil
     for (id, list) in &built.explicit {
         list.put_packed(t, shape.store, ListKey::Explicit(*id), 0)?;
     }
-    let lists = centroids.ids.iter().zip(&built.lists);
+    let lists = centroids.ids.iter().zip(built.lists);
     lists
         .filter(|(_, list)| !list.is_empty())
         .try_for_each(|(id, list)| list.put_packed(t, shape.store, ListKey::Cluster(*id), 0))
