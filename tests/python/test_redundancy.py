@@ -15,6 +15,7 @@ from sop import (
     Database,
     DrivesLostError,
     ErasureCodingConfig,
+    LockedError,
     StorageError,
     TransactionMode,
     TransactionOptions,
@@ -371,3 +372,16 @@ def test_where_there_is_no_database_none_is_made(
     with pytest.raises(ValidationError, match="no database"):
         call(Database(ctx, storage_path=tmp_path / "none"), ctx)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_open_is_not_opened_with_other_mirrors(ctx: Context, tmp_path: Path) -> None:
+    folders = [str(tmp_path / name) for name in ("first", "second", "third", "fourth")]
+    with Database(ctx, stores_folders=folders[:3]) as db:
+        fill(ctx, db, 0, 1)
+        for others in (folders[:1], folders[:2], [*folders[:2], folders[3]]):
+            with pytest.raises(LockedError, match="open with other stores_folders"):
+                Database(ctx, stores_folders=others).begin_transaction(ctx)
+        with Database(ctx, stores_folders=[folders[0], folders[2], folders[1]]) as same:
+            check(ctx, same, 1)
+    with pytest.raises(ValidationError, match="give all of them"):
+        Database(ctx, stores_folders=folders[:2]).begin_transaction(ctx)

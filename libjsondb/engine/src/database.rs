@@ -1,6 +1,6 @@
 //! One open folder: its files, its newest snapshot, and what its threads share.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError, Weak};
@@ -149,6 +149,7 @@ impl Database {
                 let what = format!("{holder} has the folder open: close it, or open it in the same way");
                 return Err(Error::new(ErrorKind::Locked, what));
             }
+            inner.check_folders(options)?;
             return Ok(Database { inner: Arc::clone(inner) });
         }
         *open = None;
@@ -328,6 +329,22 @@ impl Inner {
     /// Too few copies could be reached when they were opened: this one is read as it is.
     fn reads_one_of_several(&self) -> bool {
         self.folders.copies.as_ref().is_some_and(|copies| copies.refused().is_some())
+    }
+
+    /// Fails where this is opened already, with other copies: they would not be written.
+    fn check_folders(&self, options: &Options) -> Result<()> {
+        let known = |mirrors: &[PathBuf]| -> HashSet<PathBuf> {
+            mirrors.iter().map(|mirror| os::canonical_or_absolute(mirror)).collect()
+        };
+        if self.options.mirrors == options.mirrors || known(&self.options.mirrors) == known(&options.mirrors)
+        {
+            return Ok(());
+        }
+        let what = format!(
+            "this process has {} open with other stores_folders: give the same ones, or close it first",
+            self.folder.display()
+        );
+        Err(Error::new(ErrorKind::Locked, what))
     }
 
     /// Whether what is in the folder is what this handle has opened.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::{CancelToken, DEFAULT_MAX_TIME, Database, Result, Transaction, TransactionMode};
+use crate::{CancelToken, DEFAULT_MAX_TIME, Database, ErrorCode, Result, Transaction, TransactionMode};
 
 /// How often a write that lost against others is run again.
 const WRITE_RETRIES_MAX: u32 = 20;
@@ -53,7 +53,10 @@ impl Session {
         let mut retries = 0;
         loop {
             let error = match write_once(database, cancel, &mut work) {
-                Err(error) if error.is_retryable() => error,
+                // Not where a lock was waited for in vain: that took as long as anybody waits.
+                Err(error) if matches!(error.code(), ErrorCode::Conflict | ErrorCode::SnapshotTooOld) => {
+                    error
+                }
                 result => return result,
             };
             if retries == WRITE_RETRIES_MAX || started.elapsed() > DEFAULT_MAX_TIME {
