@@ -13,7 +13,7 @@ from ...context import Context
 from ...database import Database
 from ...errors import ValidationError
 from ...transaction import Transaction, TransactionMode
-from ..vector import Hit, Item, Metric, VectorStore
+from ..vector import Hit, Metric, VectorStore
 from ._core import HAS_LANGCHAIN, Document, missing
 from ._core import VectorStore as LangChainVectorStore
 
@@ -142,7 +142,9 @@ class SOPVectorStore(LangChainVectorStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> List[Document]:
         """The documents of ids, in their order, without those that are not there."""
-        return self._read(lambda store: [self._document(item) for item in self._items(store, ids)])
+        # Arrays: nobody makes Python's floats of the vectors then.
+        found, _, payloads = self._read(lambda store: store.get_arrays(self.ctx, ids))
+        return [self._document(id, payload) for id, payload in zip(found, payloads)]
 
     def similarity_search(
         self, query: str, k: int = 4, filter: Mapping[str, Any] | None = None, **kwargs: Any
@@ -203,16 +205,16 @@ class SOPVectorStore(LangChainVectorStore):
         import numpy
         from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-        def nearest(store: VectorStore) -> List[Item]:
+        def nearest(store: VectorStore) -> Tuple[List[Hit], Any]:
             hits = store.query(self.ctx, embedding, fetch_k, filter, **kwargs)
-            return self._items(store, [hit.id for hit in hits])
+            _, vectors, _ = store.get_arrays(self.ctx, [hit.id for hit in hits])
+            return hits, vectors
 
-        items = self._read(nearest)
-        if not items:
+        hits, vectors = self._read(nearest)
+        if not hits:
             return []
-        vectors = [item.vector for item in items]
-        chosen = maximal_marginal_relevance(numpy.array(embedding), vectors, lambda_mult, k)
-        return [self._document(items[row]) for row in chosen]
+        chosen = maximal_marginal_relevance(numpy.array(embedding), list(vectors), lambda_mult, k)
+        return [self._document(hits[row].id, hits[row].payload) for row in chosen]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return _RELEVANCE[self._metric()]
@@ -228,10 +230,7 @@ class SOPVectorStore(LangChainVectorStore):
         self, vector: List[float], k: int, filter: Mapping[str, Any] | None, options: Mapping[str, Any]
     ) -> List[Tuple[Document, float]]:
         hits = self._read(lambda store: store.query(self.ctx, vector, k, filter, **options))
-        return [(self._document(hit), hit.score) for hit in hits]
-
-    def _items(self, store: VectorStore, ids: Sequence[str]) -> List[Item]:
-        return [item for item in store.get_many(self.ctx, ids) if item is not None]
+        return [(self._document(hit.id, hit.payload), hit.score) for hit in hits]
 
     def _payload(self, text: str, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
         if self.text_key in metadata:
@@ -240,10 +239,10 @@ class SOPVectorStore(LangChainVectorStore):
             )
         return {**metadata, self.text_key: text}
 
-    def _document(self, row: Hit | Item) -> Document:
-        payload = row.payload if isinstance(row.payload, Mapping) else {}
-        metadata = {name: value for name, value in payload.items() if name != self.text_key}
-        return Document(id=row.id, page_content=str(payload.get(self.text_key, "")), metadata=metadata)
+    def _document(self, id: str, payload: Any) -> Document:
+        fields = payload if isinstance(payload, Mapping) else {}
+        metadata = {name: value for name, value in fields.items() if name != self.text_key}
+        return Document(id=id, page_content=str(fields.get(self.text_key, "")), metadata=metadata)
 
     def _open(self, trans: Transaction) -> VectorStore:
         return self.db.open_vector_store(self.ctx, trans, self.collection_name, self.metric)
