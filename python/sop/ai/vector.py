@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import json
 import sys
 import uuid
 from contextlib import nullcontext
@@ -18,14 +16,12 @@ from .._display import ROWS_MAX, Report, shortened, table
 from .._folder import Folder
 from .._library import (
     Handle,
-    Opened,
     call,
     call_count,
     call_handle,
     call_json,
     call_text,
     native,
-    take_text,
 )
 from .._progress import Progress, check, run, steps
 from ..btree import fast
@@ -33,7 +29,8 @@ from ..context import Context, context_id
 from ..errors import Error, ValidationError
 from ..transaction import NIL, Transaction, TransactionMode, TransactionOptions, transaction_handle, whole
 from ._arguments import RECALL, count_of, encoded, ids_of, payload_rows, query_options
-from ._arrays import EmptyMatrix, FloatMatrix, float_matrix, installed_numpy
+from ._arrays import EmptyMatrix, float_matrix, installed_numpy
+from ._calls import VectorCalls
 
 _R = TypeVar("_R")
 
@@ -125,7 +122,7 @@ class VectorStats(Report):
         return sum(row.count for row in self.centroids if row.id == 0 and not row.explicit)
 
 
-class VectorStore(Opened):
+class VectorStore(VectorCalls):
     """A vector store. The first vector fixes the dimension. Opened by a database, never made directly."""
 
     def __init__(
@@ -203,7 +200,7 @@ class VectorStore(Opened):
 
     def upsert(self, ctx: Context, item: Item) -> None:
         """Stores a vector with its payload, replacing what the id had."""
-        self._upsert(ctx, [item])
+        self._upsert_rows(ctx, [_row(item)])
 
     def upsert_batch(self, ctx: Context, items: Iterable[Item], *, progress: Progress | None = None) -> None:
         """Stores many; all or none. Of an id that comes twice the last one counts."""
@@ -427,9 +424,6 @@ class VectorStore(Opened):
         """Vectors per cluster of the store's own, by number; with `explicit`, by the given centroid_id."""
         return {row.id: row.count for row in self.stats(ctx).centroids if row.explicit == explicit}
 
-    def _of(self, ctx: Context | None) -> Tuple[int, int]:
-        return context_id(ctx), self._handle.value
-
     def _on_one_snapshot(self, ctx: Context, work: Callable[[VectorStore], _R]) -> _R:
         """Runs calls that read, outside a transaction in one of their own."""
         if self._transaction is not None:
@@ -472,8 +466,7 @@ class VectorStore(Opened):
         with nullcontext() if own is None else own:
             store = self if own is None else self.with_transaction(own)
             while True:
-                text = _json.encode(query, "the range")
-                batch = call_json(native.sop_vector_ids, *store._of(ctx), text, len(text))
+                batch = store._ids(ctx, query)
                 yield store, batch["ids"]
                 if batch["resume"] is None:
                     return
@@ -481,9 +474,7 @@ class VectorStore(Opened):
                 query["limit"] = min(2 * query["limit"], _BATCH_MAX)
 
     def _get_some(self, ctx: Context | None, ids: Sequence[str]) -> List[Optional[Item]]:
-        text = _json.encode(ids, "the ids")
-        rows = call_json(native.sop_vector_get_many, *self._of(ctx), text, len(text))
-        return [None if row is None else _item(row) for row in rows]
+        return [None if row is None else _item(row) for row in self._rows(ctx, ids)]
 
     def _get_arrays(
         self, ctx: Context, ids: Sequence[str] | None, progress: Progress | None
@@ -492,70 +483,15 @@ class VectorStore(Opened):
         vectors = EmptyMatrix(len(names), self.dimension(ctx), installed_numpy())
         rows: List[Dict[str, Any]] = []
         for part in steps(len(names), progress):
-            text = _json.encode(names[part], "the ids")
-            shape = (part.stop - part.start, vectors.columns)
-            arguments = (*self._of(ctx), text, len(text), *shape)
-            out = ctypes.c_void_p()
-            place = vectors.address_of(len(rows))
-            call(native.sop_vector_get_arrays, *arguments, ctypes.byref(out), place)
-            rows += json.loads(take_text(out.value) or "[]")
+            rows += self._found(ctx, names[part], vectors.columns, vectors.address_of(len(rows)))
         return [row["ID"] for row in rows], vectors.first(len(rows)), [row["Payload"] for row in rows]
-
-    def _delete(self, ctx: Context, ids: Sequence[str]) -> None:
-        text = _json.encode(ids, "the ids")
-        call(native.sop_vector_delete, *self._of(ctx), text, len(text))
 
     def _upsert_some(self, ctx: Context, items: Sequence[Item]) -> None:
         if len(items) > 1 and not any(item.centroid_id for item in items):
             vectors = float_matrix([_json.as_list(item.vector, "a vector") for item in items], "the vectors")
             self._upsert_matrix(ctx, [item.id for item in items], vectors, [item.payload for item in items])
         else:
-            self._upsert(ctx, items)
-
-    def _upsert(self, ctx: Context, items: Sequence[Item]) -> None:
-        text = _json.encode([_row(item) for item in items], "the vectors")
-        call(native.sop_vector_upsert, *self._of(ctx), text, len(text))
-
-    def _upsert_matrix(
-        self, ctx: Context, ids: Sequence[str], vectors: FloatMatrix, payloads: Sequence[Any] | None
-    ) -> None:
-        names = _json.encode(ids, "the ids")
-        rows = None if payloads is None else _json.encode(payloads, "the payloads")
-        call(
-            native.sop_vector_upsert_arrays,
-            *self._of(ctx),
-            names,
-            len(names),
-            vectors.rows,
-            vectors.columns,
-            vectors.address,
-            rows,
-            0 if rows is None else len(rows),
-        )
-
-    def _query_matrix(
-        self, ctx: Context, matrix: FloatMatrix, k: int, options: Mapping[str, Any], scores: int
-    ) -> List[List[str]]:
-        """The ids for each query. The scores go to the address `scores`: k for each, NaN behind the last."""
-        if matrix.rows == 0:
-            return []
-        text = _json.encode(options, "the query options")
-        out = ctypes.c_void_p()
-        call(
-            native.sop_vector_query_arrays,
-            *self._of(ctx),
-            matrix.rows,
-            matrix.columns,
-            matrix.address,
-            k,
-            text,
-            len(text),
-            ctypes.byref(out),
-            scores,
-        )
-        ids: List[str] = json.loads(take_text(out.value) or "[]")
-        starts = range(0, matrix.rows * k, k) if k else [0] * matrix.rows
-        return [[id for id in ids[start : start + k] if id] for start in starts]
+            self._upsert_rows(ctx, [_row(item) for item in items])
 
 
 def usage_mode_value(mode: Any) -> int:
