@@ -10,8 +10,10 @@ from __future__ import annotations
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Sequence, Tuple, Union
 
+from ._native import _pair
 from ._progress import Progress, counted
 from .ai.vector import Hit
+from .ai.vector import Item as VectorItem
 from .btree import Item
 from .errors import ValidationError
 
@@ -33,11 +35,12 @@ Key = Union[str, Sequence[str]]
 
 
 def to_pandas(rows: Iterable[Any], key: str = "key", *, progress: Progress | None = None) -> pandas.DataFrame:
-    """A DataFrame of a `Map`, of (key, value) pairs, of B-tree Items, or of the hits of a query.
+    """A DataFrame of a `Map`, of (key, value) pairs, of B-tree or vector Items, or of the hits of a query.
 
     The columns are the key, under the name `key`, or each field of a key that is a dict, and the fields of
-    the values, or "value" where they are no dicts; of hits "id", "score", and the fields of the payloads.
-    `progress` is told the rows read, and to read as far as that is known.
+    the values, or "value" where they are no dicts; of hits "id", "score", and the fields of the payloads,
+    of vector Items "id", "vector", and those. `progress` is told the rows read, and to read
+    as far as that is known.
     """
     try:
         import pandas
@@ -118,7 +121,9 @@ def _record(row: Any, key: str) -> Tuple[Mapping[str, Any], Any, str]:
     """What stands in columns of its own, then what is spread over columns, and its name when it is not."""
     if isinstance(row, Hit):
         return {"id": row.id, "score": row.score}, row.payload, "payload"
-    name, value = (row.key, row.value) if isinstance(row, Item) else row
+    if isinstance(row, VectorItem):
+        return {"id": row.id, "vector": row.vector}, row.payload, "payload"
+    name, value = (row.key, row.value) if isinstance(row, Item) else _pair(row)
     return name if isinstance(name, Mapping) else {key: name}, value, "value"
 
 

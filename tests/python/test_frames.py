@@ -115,6 +115,26 @@ def test_vectors_of_a_frame_go_into_a_store(ctx: Context, tmp_path: Path, cells:
             assert (hit.id, hit.payload) == ("v7", {"n": 7})
 
 
+def test_the_items_of_a_vector_store_go_out_and_into_another(ctx: Context, tmp_path: Path) -> None:
+    with VectorDatabase(ctx, tmp_path / "v") as db:
+        store = db.open(ctx, "v")
+        store.upsert_arrays(ctx, ["a", "b"], [[0.1, 2.0], [3.0, 4.0]], {"n": [1, 2], "s": ["x", None]})
+        frame, table = frames.to_pandas(store.items(ctx)), frames.to_arrow(store.items(ctx))
+        assert list(frame.columns) == table.column_names == ["id", "vector", "n", "s"]
+        for name, columns in (
+            ("pandas", frames.vectors_from_pandas(frame, "id", "vector")),
+            ("arrow", frames.vectors_from_arrow(table, "id", "vector")),
+        ):
+            other = db.open(ctx, name)
+            other.upsert_arrays(ctx, *columns)
+            assert list(other.items(ctx)) == list(store.items(ctx))
+
+
+def test_rows_that_are_none_are_refused() -> None:
+    with pytest.raises(ValidationError, match="expected .* pairs, not 5"):
+        frames.to_pandas([5])
+
+
 @pytest.mark.parametrize(
     ("columns", "key", "message"),
     [
