@@ -282,7 +282,7 @@ impl Inner {
                 let what = "others took this process for dead, or made a checkpoint meanwhile: try again";
                 Err(Error::new(ErrorKind::SnapshotTooOld, what))
             }
-            made => made,
+            made => made.map_err(|error| self.explain_missing(error)),
         }
     }
 

@@ -294,12 +294,16 @@ impl Inner {
         let pages = Pages::new(opened.segments, options.page_cache_bytes).with_shared(shared_cache);
         let snapshot = opened.replica.snapshot();
         let manifests = Mutex::new(vec![Arc::downgrade(&snapshot.manifest)]);
+        let identity = opened.format.file.identity().map_err(|error| match &opened.folders.copies {
+            Some(copies) => copies.explain(error),
+            None => error,
+        })?;
         let inner = Inner {
             folder: path.to_owned(),
             folders: opened.folders,
             options: options.clone(),
             generation: os::process_generation(),
-            identity: opened.format.file.identity()?,
+            identity,
             format: opened.format,
             tail: opened.tail,
             log_lock: Mutex::new(opened.log_lock),
@@ -517,22 +521,26 @@ impl Inner {
         if !error.is_missing_file() {
             return error;
         }
-        let told = |error| match &self.folders.copies {
-            Some(copies) => copies.explain(error),
-            None => error,
-        };
         // Where machines share the folder, others may have taken this process for dead, and its pin with it.
         if hold == Hold::Pinned && self.sharing == Sharing::Processes {
-            return told(error);
+            return self.explain_missing(error);
         }
         match self.is_overtaken(snapshot.manifest.name, snapshot.seq) {
             Ok(true) => {}
-            Ok(false) => return told(error),
+            Ok(false) => return self.explain_missing(error),
             // Then nobody knows whether it is damage.
             Err(unknown) => return unknown,
         }
         let what = "a checkpoint removed files that this transaction reads: run it again";
         Error::new(ErrorKind::SnapshotTooOld, what)
+    }
+
+    /// A file that is missing may be on a copy that is lost.
+    pub(crate) fn explain_missing(&self, error: Error) -> Error {
+        match &self.folders.copies {
+            Some(copies) => copies.explain(error),
+            None => error,
+        }
     }
 
     /// True when files of a manifest, or that this process wrote after `seq`, may have been removed: once the checkpoint that does without them

@@ -43,6 +43,12 @@ pub(crate) enum Bug {
     CountEmptyCopies,
     /// What a copy holds is believed, whatever the others have gone on to.
     BelieveStaleCopy,
+    /// A look at all copies is good for ever.
+    LeaseWithoutEnd,
+    /// A commit is told before its byte is set.
+    AcknowledgeUntold,
+    /// An epoch begins while looks from before its seal are good.
+    BeginWithinLease,
     /// A process that was taken for dead goes on with what it had begun.
     IgnoreFence,
     /// A segment is taken for written with more shards missing than may be lost.

@@ -129,6 +129,8 @@ pub(super) fn run(number: u64, work: &Work, redis: &Arc<dyn Coordinator>, random
             steps: &mut steps,
         };
         survive(|| life.live());
+        // Also one that comes to nothing.
+        steps = steps.saturating_sub(1);
         for actor in &mut actors {
             let is_committing = actor.current.as_ref().is_some_and(|current| current.is_committing);
             actor.end(if is_committing { None } else { Some(Outcome::RolledBack) }, 0);

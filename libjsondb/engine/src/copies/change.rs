@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::epoch::{self, CopySet, Epoch};
 use super::gather::Log;
+use super::lease::LEASE;
 use super::view::View;
 use super::{Copies, CopyFolder, is_failure, reinstate};
 use crate::coded::Access;
@@ -17,11 +18,39 @@ use crate::planted::{Bug, is_planted};
 use crate::shared::folder::SlotFolder;
 use crate::{Error, ErrorKind, Result, Seq};
 
-/// Attempts that meet others.
-const ATTEMPTS: u64 = 200;
-/// So often an attempt of another process is waited for before it is overtaken.
-const PATIENCE: u64 = 25;
+/// A copy whose epochs go on while it is looked at is looked at so often.
+const LOOKS: usize = 5;
+/// Looks at what others do, and attempts.
+const ATTEMPTS: usize = 500;
+/// So long an attempt of another process is waited for before it is overtaken, the first time.
+const PATIENCE: Duration = Duration::from_millis(500);
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The attempt of another process that is waited for.
+struct Rival {
+    number: u64,
+    since: Duration,
+    patience: Duration,
+}
+
+impl Rival {
+    fn new() -> Rival {
+        Rival { number: 0, since: os::uptime(), patience: PATIENCE }
+    }
+
+    /// False when it has taken too long: then it is to be overtaken. Who has done so is more patient with the next one: of several, one comes to an end.
+    fn is_waited_for(&mut self, number: u64) -> bool {
+        let now = os::uptime();
+        if self.number != number {
+            (self.number, self.since) = (number, now);
+        }
+        let is_waited_for = now.saturating_sub(self.since) < self.patience;
+        if !is_waited_for {
+            self.patience *= 2;
+        }
+        is_waited_for
+    }
+}
 
 /// What the next epoch is to be like.
 #[derive(Clone, Copy, Default)]
@@ -68,18 +97,24 @@ impl Copies {
         self.all.iter().map(|copy| self.look(copy).ok().flatten()).collect()
     }
 
-    pub(super) fn look(&self, copy: &CopyFolder) -> Result<Option<Found>> {
+    fn look(&self, copy: &CopyFolder) -> Result<Option<Found>> {
         if !self.is_labelled(copy) {
             return Ok(None);
         }
         let log = &copy.log.path;
-        let Some(number) = epoch::newest(log)? else { return Ok(None) };
-        let Some(newest) = epoch::read(log, number)? else { return Ok(None) };
-        let active = match epoch::active(log)?.last() {
-            Some(active) => epoch::read(log, *active)?,
-            None => None,
-        };
-        Ok(Some(Found { newest, active }))
+        let mut found = None;
+        for _ in 0..LOOKS {
+            let Some(number) = epoch::newest(log)? else { return Ok(None) };
+            let active = epoch::active(log)?.last().copied();
+            let newest = epoch::read(log, number)?;
+            let read = active.map_or(Ok(None), |active| epoch::read(log, active))?;
+            found = newest.map(|newest| Found { newest, active: read });
+            // Else a later epoch began meanwhile, and its beginner removed what was listed.
+            if newest.is_some() && read.is_some() == active.is_some() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// The last epoch, if it is active on all its copies and these can be read.
@@ -93,10 +128,9 @@ impl Copies {
     }
 
     /// Goes on with the epoch that is in force now.
-    pub(super) fn adopt(&self, epoch: Epoch) {
-        let mut in_force = self.lock_in_force();
-        if in_force.number() < epoch.number {
-            *in_force = Arc::new(View::of(&self.all, self.database, epoch));
+    fn adopt(&self, epoch: Epoch) {
+        if self.view().number() < epoch.number {
+            self.in_force.store(Arc::new(View::of(&self.all, self.database, epoch, self.sharing)));
         }
     }
 
@@ -104,8 +138,8 @@ impl Copies {
     /// changed.
     pub(crate) fn change(&self, mut wanted: Wanted) -> Result<()> {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut own, mut cause) = (0, None);
-        for attempt in 0..ATTEMPTS {
+        let (mut own, mut rival, mut cause) = (0, Rival::new(), None);
+        for _ in 0..ATTEMPTS {
             let found = self.survey();
             if let Some(epoch) = Copies::in_force(&found)
                 && wanted.suits(&epoch)
@@ -115,8 +149,8 @@ impl Copies {
             }
             let (base, highest) =
                 self.base(&found, wanted).map_err(|error| because(error, cause.as_ref()))?;
-            if highest > base.number && highest > own && attempt < PATIENCE {
-                // Another process may be at work.
+            // Another process may be at work.
+            if highest > base.number && highest > own && rival.is_waited_for(highest) {
                 os::pause(PAUSE);
                 continue;
             }
@@ -129,7 +163,7 @@ impl Copies {
             let lost = base.lost.union(wanted.lost).without(wanted.with);
             let epoch = Epoch { number: highest + 1, id: os::random_uuid(), members, lost };
             own = epoch.number;
-            match self.begin(&epoch, &base) {
+            match self.try_begin(&epoch, &base) {
                 Ok(()) => {
                     self.adopt(epoch);
                     self.forget_before(&epoch);
@@ -194,6 +228,18 @@ impl Copies {
         Error::new(ErrorKind::DrivesLost, what)
     }
 
+    /// What a later attempt has removed meanwhile is no failure of a copy.
+    fn try_begin(&self, epoch: &Epoch, base: &Epoch) -> std::result::Result<(), Stopped> {
+        let begun = self.begin(epoch, base);
+        if let Err(Stopped::By(index, _)) = &begun
+            && let Ok(Some(newest)) = epoch::newest(&self.all[*index].log.path)
+            && newest > epoch.number
+        {
+            return Err(Stopped::Raced);
+        }
+        begun
+    }
+
     fn begin(&self, epoch: &Epoch, base: &Epoch) -> std::result::Result<(), Stopped> {
         let members = || self.all.iter().filter(|copy| epoch.members.contains(copy.index));
         for copy in members() {
@@ -201,6 +247,7 @@ impl Copies {
                 return Err(Stopped::Raced);
             }
         }
+        let sealed = os::uptime();
         self.is_still_newest(epoch)?;
         self.is_still_base(epoch, base)?;
         let source = self.longest(epoch, base)?;
@@ -213,6 +260,10 @@ impl Copies {
         for copy in members() {
             let own = SlotFolder::of_epoch(copy.log.clone(), self.database, base.number);
             log.gather(copy, &own, epoch).map_err(|error| stopped(copy, error))?;
+        }
+        // By then nobody trusts a look from before the seal any more.
+        if !is_planted(Bug::BeginWithinLease) {
+            os::pause(LEASE.saturating_sub(os::uptime().saturating_sub(sealed)));
         }
         for copy in members() {
             Log::name(copy, epoch).map_err(|error| stopped(copy, error))?;

@@ -216,6 +216,9 @@ pub(crate) fn remove_slots(folder: &Path) -> Result<()> {
         }
         os::remove_empty_folder(&folder.join(inner));
     }
+    for (name, _) in os::list(folder)? {
+        os::remove(&folder.join(name))?;
+    }
     os::remove_empty_folder(folder);
     Ok(())
 }

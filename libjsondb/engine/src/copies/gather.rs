@@ -66,7 +66,8 @@ fn write(own: &Path, path: &Path, bytes: &[u8]) -> Result<()> {
     if has_it && os::link(own, path)? == os::Link::Made {
         return Ok(());
     }
-    let file = File::create_new(path)?;
+    // A call whose answer is lost may be made twice.
+    let file = File::open_or_create(path)?;
     file.write_all_at(bytes, 0)?;
     file.sync()
 }

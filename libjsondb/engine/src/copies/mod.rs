@@ -6,6 +6,7 @@
 //! * `view`: the log over the copies in force;
 //! * `change`, `gather`: from one epoch to the next, and the log that it begins with;
 //! * `attempt`: one's own slot on all copies;
+//! * `lease`: reading without asking all of them each time;
 //! * `places`: which folders may hold them;
 //! * `open`: finding the copies of a database, and making them;
 //! * `reinstate`: bringing one up to date;
@@ -17,6 +18,7 @@ mod change;
 pub(crate) mod epoch;
 mod gather;
 pub(crate) mod label;
+pub(crate) mod lease;
 pub(crate) mod open;
 pub(crate) mod pins;
 mod places;
@@ -28,13 +30,15 @@ mod tests;
 pub(crate) mod view;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 
+use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use crate::coded::Access;
 use crate::folder;
 use crate::log::LogFolder;
+use crate::pin::Sharing;
 use crate::{Error, ErrorKind, Result};
 use change::{Wanted, because};
 use epoch::CopySet;
@@ -75,7 +79,8 @@ pub(crate) struct Copies {
     pub(crate) database: Uuid,
     /// By index.
     pub(crate) all: Vec<CopyFolder>,
-    in_force: Mutex<Arc<View>>,
+    in_force: ArcSwap<View>,
+    sharing: Sharing,
     /// One change at a time in this process.
     changing: Mutex<()>,
     /// Why they could be opened for reading only.
@@ -85,11 +90,12 @@ pub(crate) struct Copies {
 }
 
 impl Copies {
-    fn new(database: Uuid, all: Vec<CopyFolder>, in_force: View, access: Access) -> Copies {
+    fn new(database: Uuid, all: Vec<CopyFolder>, sharing: Sharing, access: Access) -> Copies {
         Copies {
             database,
             all,
-            in_force: Mutex::new(Arc::new(in_force)),
+            in_force: ArcSwap::from_pointee(View::empty()),
+            sharing,
             changing: Mutex::default(),
             refused: OnceLock::new(),
             access,
@@ -101,12 +107,8 @@ impl Copies {
         self.refused.get()
     }
 
-    fn lock_in_force(&self) -> MutexGuard<'_, Arc<View>> {
-        self.in_force.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.lock_in_force())
+        self.in_force.load_full()
     }
 
     /// The copies in force, rising.
@@ -188,11 +190,12 @@ impl Copies {
         self.is_labelled(copy) && epoch::newest(&copy.log.path).is_ok_and(|newest| newest.is_some())
     }
 
-    /// A file that is missing is damage where all copies are there and in force; else it may be on one that is lost.
+    /// A file that is missing is damage where all copies are there and in force, as they were before; else it may be on one that is lost, or was.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        let members = self.view().members_set();
-        let is_complete =
-            self.all.iter().all(|copy| members.contains(copy.index) && self.is_whole(copy.index));
+        let view = self.view();
+        let members = view.members_set();
+        let is_complete = view.standing() == Standing::InForce
+            && self.all.iter().all(|copy| members.contains(copy.index) && self.is_whole(copy.index));
         if is_complete || !error.is_missing_file() {
             return error;
         }

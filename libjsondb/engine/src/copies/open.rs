@@ -12,7 +12,6 @@ use super::gather::Log;
 use super::label::{self, Label};
 use super::pins::{self, Pins};
 use super::places::{Place, Places};
-use super::view::View;
 use super::{Copies, CopyFolder, CopyRole, is_failure};
 use crate::coded::{Access, Sets};
 use crate::folder::{self, Opened};
@@ -44,7 +43,8 @@ pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result
 /// As [`open`], of copies that are there, and writes nothing.
 pub(crate) fn open_for_reading(folder: &Path, options: &Options) -> Result<Opened> {
     let places = Places::new(folder, options)?;
-    let found = find(&places, crate::random_u64(), Access::Read)?;
+    // Others may be on several machines, and what tells those of one would be written.
+    let found = find(&places, Sharing::Machines, crate::random_u64(), Access::Read)?;
     let copies = Arc::new(found.ok_or_else(|| folder::no_database(folder))?);
     match copies.change(Wanted::default()) {
         Ok(()) => over_view(&copies, options, Sharing::Processes, None),
@@ -82,11 +82,11 @@ fn find_or_make(
     sharing: Sharing,
     owner: u64,
 ) -> Result<Copies> {
-    if let Some(copies) = find(places, owner, Access::Write)? {
+    if let Some(copies) = find(places, sharing, owner, Access::Write)? {
         return Ok(copies);
     }
     make(&places.to_make(), options, sharing)?;
-    find(places, owner, Access::Write)?.ok_or_else(|| Error::missing(&folder.join(label::NAME)))
+    find(places, sharing, owner, Access::Write)?.ok_or_else(|| Error::missing(&folder.join(label::NAME)))
 }
 
 impl Copies {
@@ -120,7 +120,7 @@ pub(crate) fn check_alone(folder: &Path) -> Result<()> {
 }
 
 /// The copies in these places, each by its label, not by where it is; those without one are missing. None: no place has one.
-fn find(places: &Places, owner: u64, access: Access) -> Result<Option<Copies>> {
+fn find(places: &Places, sharing: Sharing, owner: u64, access: Access) -> Result<Option<Copies>> {
     let (mut labels, mut failed) = (Vec::new(), None);
     for place in places.folders.iter().chain(&places.drives) {
         match Label::read(&place.path) {
@@ -182,7 +182,7 @@ fn find(places: &Places, owner: u64, access: Access) -> Result<Option<Copies>> {
         }
         all.push(copy);
     }
-    Ok(Some(Copies::new(known.database, all, View::empty(), access)))
+    Ok(Some(Copies::new(known.database, all, sharing, access)))
 }
 
 /// The first of the copies whose log is the newest; None when that is the one in `folder`, or there are none. Changes nothing.

@@ -36,9 +36,13 @@ impl CopiedSegment {
     }
 
     pub(crate) fn sync(&mut self) -> Result<()> {
-        let synced: Vec<Result<()>> = os::at_once(&self.files, |(_, file)| file.sync());
-        let mut synced = synced.into_iter();
-        self.each(|_| synced.next().unwrap_or(Ok(())))
+        self.each_at_once(File::sync)
+    }
+
+    /// As [`CopiedSegment::each`], for what waits for drives.
+    fn each_at_once(&mut self, act: impl Fn(&File) -> Result<()> + Sync) -> Result<()> {
+        let mut done = os::at_once(&self.files, |(_, file)| act(file)).into_iter();
+        self.each(|_| done.next().unwrap_or(Ok(())))
     }
 
     /// Does something on all copies that have not failed at it.
@@ -67,7 +71,7 @@ impl CopiedSegment {
     /// Makes the name durable, also on copies that were brought up to date meanwhile; goes on without those that failed. One that joins after the
     /// last look copies what is there then.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.each(|file| file.path().parent().map_or(Ok(()), os::sync_folder))?;
+        self.each_at_once(|file| file.path().parent().map_or(Ok(()), os::sync_folder))?;
         self.copies.drop_failed(&self.view, std::mem::take(&mut self.failed))?;
         loop {
             let view = self.copies.view();

@@ -168,3 +168,99 @@ fn any_one_of_three_may_be_lost_at_any_time() {
         }
     }
 }
+
+/// Two of `count`, in all ways.
+fn pairs(count: usize) -> impl Iterator<Item = [usize; 2]> {
+    (0..count).flat_map(move |one| (one + 1..count).map(move |other| [one, other]))
+}
+
+#[test]
+fn any_two_of_five_may_be_lost_while_they_are_open_and_closed() {
+    for lost in pairs(5) {
+        for is_open in [false, true] {
+            let folders = Folders::new(5);
+            let mut database = folders.open();
+            let store = store(&database);
+            put(&database, store, "a", "1").unwrap();
+            if is_open {
+                lost.iter().for_each(|copy| remove(&folders.paths[*copy]));
+            } else {
+                drop(database);
+                lost.iter().for_each(|copy| remove(&folders.paths[*copy]));
+                database = folders.open();
+            }
+            assert_eq!(get(&database, store, "a").as_deref(), Some("1"), "{lost:?} {is_open}");
+            put(&database, store, "b", "2").unwrap();
+            database.checkpoint().unwrap();
+            put(&database, store, "c", "3").unwrap();
+            reinstate(&database, None, &[]).unwrap();
+            assert_eq!(states(&database), [CopyState::Member; 5], "{lost:?} {is_open}");
+            put(&database, store, "d", "4").unwrap();
+            drop(database);
+            // Those that were brought back hold all of it, with one of the others.
+            let others: Vec<usize> = (0..5).filter(|copy| !lost.contains(copy)).collect();
+            others[1..].iter().for_each(|copy| remove(&folders.paths[*copy]));
+            let again = folders.open();
+            for (key, value) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")] {
+                assert_eq!(get(&again, store, key).as_deref(), Some(value), "{lost:?} {is_open} {key}");
+            }
+            put(&again, store, "e", "5").unwrap();
+        }
+    }
+}
+
+#[test]
+fn of_five_three_that_are_lost_one_after_the_other_end_the_writing_and_change_nothing() {
+    let folders = Folders::new(5);
+    let (database, other) = (folders.open(), folders.open());
+    let store = store(&database);
+    // Each is known to be lost before the next one is: two and three are enough again, and again.
+    for (lost, key) in [(4, "a"), (0, "b")] {
+        remove(&folders.paths[lost]);
+        put(&database, store, key, "1").unwrap();
+        assert_eq!(get(&other, store, key).as_deref(), Some("1"));
+    }
+    remove(&folders.paths[2]);
+    assert_eq!(put(&database, store, "c", "1").unwrap_err().kind(), ErrorKind::DrivesLost);
+    assert_eq!(get(&database, store, "c"), None);
+    assert_eq!(get(&database, store, "b").as_deref(), Some("1"));
+    assert!(!database.copy_status().unwrap().can_commit);
+    reinstate(&database, None, &[0, 2, 4]).unwrap();
+    put(&database, store, "c", "2").unwrap();
+    assert_eq!(get(&other, store, "c").as_deref(), Some("2"));
+    assert_eq!(get(&database, store, "a").as_deref(), Some("1"));
+}
+
+#[test]
+fn one_sees_what_another_one_committed_although_it_could_not_be_told() {
+    let folders = Folders::new(3);
+    let reader = folders.open();
+    let store = store(&reader);
+    assert_eq!(get(&reader, store, "a"), None);
+    // Where the last copy says of which slots somebody was told nothing can be said any more.
+    let told = folders.paths[2].join("log/slots-0000000001/000000000000.told");
+    std::fs::remove_file(&told).unwrap();
+    std::fs::create_dir(&told).unwrap();
+    let writer = folders.open();
+    for number in 0..3 {
+        assert_eq!(get(&reader, store, "a"), (number > 0).then(|| number.to_string()));
+        put(&writer, store, "a", &(number + 1).to_string()).unwrap();
+    }
+    assert_eq!(get(&reader, store, "a").as_deref(), Some("3"));
+}
+
+#[test]
+fn what_is_opened_for_reading_only_writes_nothing_to_the_copy_it_reads() {
+    let folders = Folders::new(2);
+    let database = folders.open();
+    let store = store(&database);
+    put(&database, store, "a", "1").unwrap();
+    drop(database);
+    remove(&folders.paths[0]);
+    let reader = folders.open();
+    let slots = folders.paths[1].join("log/slots-0000000001/000000000000");
+    let before = std::fs::read_dir(&slots).unwrap().count();
+    assert_eq!(reader.checkpoint().unwrap_err().kind(), ErrorKind::DrivesLost);
+    reader.close().unwrap();
+    assert_eq!(std::fs::read_dir(&slots).unwrap().count(), before);
+}

@@ -5,7 +5,9 @@
 
 use crate::copies::Copies;
 use crate::copies::epoch::{self, CopySet, Epoch};
+use crate::copies::lease::Lease;
 use crate::manifest::ManifestRef;
+use crate::pin::Sharing;
 use crate::shared::folder::SlotFolder;
 use crate::{Error, Result, Seq};
 
@@ -13,6 +15,8 @@ use crate::{Error, Result, Seq};
 pub(crate) struct View {
     epoch: Option<Epoch>,
     members: Vec<Member>,
+    /// Among processes of one machine.
+    lease: Option<Lease>,
 }
 
 /// The slots of a copy.
@@ -35,16 +39,21 @@ pub(crate) enum Standing {
 impl View {
     /// Of a database without copies.
     pub(crate) fn single(slots: SlotFolder) -> View {
-        View { epoch: None, members: vec![Member { index: 0, slots }] }
+        View { epoch: None, members: vec![Member { index: 0, slots }], lease: None }
     }
 
     /// Before any is known to be in force.
     pub(super) fn empty() -> View {
-        View { epoch: None, members: Vec::new() }
+        View { epoch: None, members: Vec::new(), lease: None }
     }
 
-    pub(super) fn of(copies: &[super::CopyFolder], database: uuid::Uuid, epoch: Epoch) -> View {
-        let members = copies
+    pub(super) fn of(
+        copies: &[super::CopyFolder],
+        database: uuid::Uuid,
+        epoch: Epoch,
+        sharing: Sharing,
+    ) -> View {
+        let members: Vec<Member> = copies
             .iter()
             .filter(|copy| epoch.members.contains(copy.index))
             .map(|copy| Member {
@@ -52,7 +61,9 @@ impl View {
                 slots: SlotFolder::of_epoch(copy.log.clone(), database, epoch.number),
             })
             .collect();
-        View { epoch: Some(epoch), members }
+        let last = members.last().filter(|_| sharing == Sharing::Processes);
+        let lease = last.map(|last| Lease::new(last.slots.clone()));
+        View { epoch: Some(epoch), members, lease }
     }
 
     pub(crate) fn number(&self) -> u64 {
@@ -77,6 +88,11 @@ impl View {
     /// The copy where readers look.
     pub(crate) fn last_index(&self) -> usize {
         self.members[self.members.len() - 1].index
+    }
+
+    /// What spares looks at all copies, where anything does.
+    pub(crate) fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref()
     }
 
     /// Asks all copies for a later epoch.

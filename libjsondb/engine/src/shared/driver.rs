@@ -103,9 +103,12 @@ fn read_to_end(shared: &SharedLog, confirmed: &mut Confirmed, replica: &mut Repl
         if last.is_none_or(|last| last < next) {
             return Ok(true);
         }
-        // Made since, or there is a gap.
-        if shared.on_reader(|slots| Ok(slots.read_anew(next)?.is_none() && slots.trimmed()? < next))? {
-            return Err(shared.view().missing(next));
+        // Made since, or there is a gap, or the epoch is over and its slots are removed.
+        let view = shared.view();
+        if shared.on_reader(|slots| Ok(slots.read_anew(next)?.is_none() && slots.trimmed()? < next))?
+            && view.standing() == Standing::InForce
+        {
+            return Err(view.missing(next));
         }
     }
 }
@@ -139,11 +142,18 @@ fn follow(
     loop {
         let view = shared.view();
         let counts = || view.standing() == Standing::InForce || is_planted(Bug::BelieveStaleCopy);
-        let next = replica.position.next_seq();
+        let (began, next) = (os::uptime(), replica.position.next_seq());
         let followed = log::follow(view.reader(), confirmed, next, counts, |seq, bytes| {
             let (header, body) = view.reader().open(seq, &bytes)?;
             apply(shared, &view, replica, seq, &header, body, &mut fence)
         });
+        if let Some(lease) = view.lease() {
+            let end = replica.position.next_seq();
+            lease.tell(next..end);
+            if let Ok(Followed::End) = followed {
+                lease.renew(began, end);
+            }
+        }
         let Some(copies) = &shared.copies else { return followed };
         let mut failed = Failed::default();
         match followed {
@@ -187,8 +197,12 @@ fn apply(
 }
 
 impl Inner {
-    /// Shows what others committed. False when that takes a wait that is not allowed: it always takes a look at the folder.
+    /// Shows what others committed. False when that takes a wait that is not allowed, as a look at the slots does.
     pub(crate) fn refresh_slots(&self, shared: &SharedLog, wait: Wait) -> Result<bool> {
+        let next = self.current.load().log_end.wal;
+        if shared.view().lease().is_some_and(|lease| lease.is_end(next)) {
+            return Ok(true);
+        }
         if wait == Wait::Never {
             return Ok(false);
         }
@@ -257,6 +271,7 @@ impl Inner {
         shared: &SharedLog,
         draft: impl FnMut(&Replica) -> Result<Option<Draft>>,
     ) -> Result<Option<Seq>> {
+        self.check_writable()?;
         let _appending = shared.appending.lock().unwrap_or_else(PoisonError::into_inner);
         let mut staged = None;
         let appended = self.append_staged(shared, &mut staged, draft);
@@ -322,8 +337,10 @@ impl Inner {
         header.seal(&mut draft.bytes);
         let staged = Staged { id, draft, view };
         let mut failed = Failed::default();
-        for member in staged.view.members() {
-            let Err(error) = member.slots.stage(id, &staged.draft.bytes) else { continue };
+        let written =
+            os::at_once(staged.view.members(), |member| member.slots.stage(id, &staged.draft.bytes));
+        for (member, written) in staged.view.members().iter().zip(written) {
+            let Err(error) = written else { continue };
             staged.remove();
             match &shared.copies {
                 None if error.is_missing_file() => return Ok(None),
@@ -350,6 +367,10 @@ impl Inner {
             let applied = apply(shared, view, &mut replica, slot, &header, body, &mut |_, _| Ok(()));
             // It is stored: a failure must not be reported as one that stored nothing.
             applied.map_err(|error| self.poison(error))?;
+            // Readers of the epoch in which it was decided are told: those of a later one find it.
+            if let Some(lease) = view.lease() {
+                lease.tell(slot..Seq(slot.0 + 1));
+            }
         }
         let end = replica.position.mark();
         replica.show(end);

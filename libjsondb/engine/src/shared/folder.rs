@@ -17,10 +17,13 @@ use crate::os::{self, File, Link};
 use crate::{Error, ErrorKind, Result, Seq};
 
 /// Slots in a folder.
-const SLOTS_PER_FOLDER: u64 = 4096;
+pub(crate) const SLOTS_PER_FOLDER: u64 = 4096;
 
 /// Name of the file of [`SlotFolder::head`].
 const HEAD: &str = "HEAD";
+
+/// How the names end of [`SlotFolder::told_path`].
+const TOLD: &str = ".told";
 
 /// A boundary that is replaced while it is read is looked for this often.
 const READ_ATTEMPTS: usize = 20;
@@ -128,6 +131,11 @@ impl SlotFolder {
 
     fn folder_of(&self, slot: Seq) -> PathBuf {
         self.slots.join(format!("{:012}", slot.0 / SLOTS_PER_FOLDER))
+    }
+
+    /// Path of the file that says of which slots of a folder processes of this machine were told.
+    pub(crate) fn told_path(&self, number: u64) -> PathBuf {
+        self.slots.join(format!("{number:012}{TOLD}"))
     }
 
     fn staged(&self, id: SlotId) -> PathBuf {
@@ -284,6 +292,7 @@ impl SlotFolder {
             }
             if number < upto.0 / SLOTS_PER_FOLDER {
                 os::remove_empty_folder(&folder);
+                os::remove(&self.told_path(number))?;
             }
         }
         Ok(())

@@ -120,9 +120,12 @@ impl SharedLog {
         self.effective.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The next look at the log asks how far the boundary reaches.
+    /// The next look at the log asks all copies, and how far the boundary reaches.
     pub(crate) fn doubt_end(&self) {
         *self.lock_confirmed() = Confirmed::default();
+        if let Some(lease) = self.view().lease() {
+            lease.end();
+        }
     }
 
     /// A checkpoint took effect in `slot`.

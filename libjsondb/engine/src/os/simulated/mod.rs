@@ -90,6 +90,8 @@ struct State {
     copies: Copies,
     faults: Faults,
     next_handle: Handle,
+    /// Microseconds, about: a call from a single machine goes to a disk of its own.
+    call_max: u64,
     calls: u64,
     /// Somebody found something wrong: all end.
     is_over: bool,
@@ -123,7 +125,7 @@ impl State {
     /// Lets time go on and things go wrong, at a call of the running process.
     fn go_on(&mut self) {
         self.calls += 1;
-        self.now += Duration::from_micros(50 + self.random.below(1500));
+        self.now += Duration::from_micros(50 + self.random.below(self.call_max));
         let faults = self.faults;
         let process = self.running;
         let machine = self.processes[process].machine;
@@ -237,6 +239,7 @@ impl World {
             copies: Copies::new(&setting.copies, machine_count),
             faults: setting.faults,
             next_handle: 0,
+            call_max: if machine_count == 1 { 150 } else { 1500 },
             calls: 0,
             is_over: false,
             digest: 0,
