@@ -12,7 +12,7 @@ use super::list::{Coded, List};
 use super::rabitq::Factors;
 use super::state::{Change, Config, IndexState};
 use super::types::{
-    ArrayQueryOptions, Metric, QueryOptions, UsageMode, VectorItem, VectorOptions, check_options,
+    ArrayQueryOptions, IdRange, Metric, QueryOptions, UsageMode, VectorItem, VectorOptions, check_options,
 };
 
 /// Words of the codes, and the dimension of the vectors, that inputs are taken for.
@@ -121,6 +121,7 @@ pub(crate) fn vector_filter_seeds() -> Vec<Vec<u8>> {
 pub(crate) fn vector_json(input: &[u8]) {
     let _ = serde_json::from_slice::<QueryOptions>(input);
     let _ = serde_json::from_slice::<ArrayQueryOptions>(input);
+    let _ = serde_json::from_slice::<IdRange>(input);
     if let Ok(options) = serde_json::from_slice::<VectorOptions>(input) {
         let _ = check_options(&options);
     }
@@ -138,6 +139,7 @@ pub(crate) fn vector_json_seeds() -> Vec<Vec<u8>> {
         r#"{"id": "a", "vector": [1, 2.5, -1e-30], "payload": {"x": 1}, "centroid_id": 7}"#,
         r#"{"vector": [1, 2], "k": 3, "filter": {"x": 1}, "nprobe": 2, "exact": true, "centroid_ids": [1]}"#,
         r#"{"usage_mode": 1, "content_size": 2}"#,
+        r#"{"start": "a", "stop": null, "resume": "b", "limit": 7}"#,
         r#"{"filter": null, "nprobe": null, "exact": false, "threads": 2}"#,
     ];
     texts.map(|text| text.as_bytes().to_vec()).to_vec()

@@ -1,12 +1,13 @@
 //! Rows come and go while the index is kept in shape: whatever happens, a query sees what is there.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::process::Command;
 use std::thread;
 
 use stores::{
-    CancelToken, Database, DatabaseOptions, ErrorCode, QueryOptions, Session, VectorItem, VectorOptions,
-    VectorStore,
+    CancelToken, Database, DatabaseOptions, ErrorCode, IdRange, QueryOptions, Session, VectorItem,
+    VectorOptions, VectorStore,
 };
 
 use crate::support::*;
@@ -35,6 +36,19 @@ fn check(
     let vector = random.vector(DIMENSION);
     let hits = store.query(cancel, &QueryOptions { exact: true, ..query(&vector, 40) }).unwrap();
     assert_same(&hits, &brute_force(known, &vector, 40, |_| true));
+}
+
+/// All ids are there in order, and each has its row.
+fn check_rows(store: &VectorStore, known: &BTreeMap<String, VectorItem>, cancel: &CancelToken) {
+    let all = IdRange { limit: NonZeroUsize::new(usize::MAX), ..IdRange::default() };
+    let ids = store.ids(cancel, &all).unwrap().ids;
+    assert!(ids.iter().eq(known.keys()));
+    let (items, numbers) = store.get_arrays(cancel, &ids, DIMENSION).unwrap();
+    assert_eq!(items.len(), known.len());
+    for ((item, vector), known) in items.iter().zip(numbers.chunks(DIMENSION)).zip(known.values()) {
+        assert_eq!((&item.id, vector), (&known.id, known.vector.as_slice()));
+        assert_eq!(item.centroid_id, known.centroid_id.max(0));
+    }
 }
 
 #[test]
@@ -72,8 +86,10 @@ fn any_order_of_changes_leaves_every_row_findable() {
             }
             check(&store, &known, &mut random, cancel);
         }
+        check_rows(&store, &known, cancel);
         store.optimize(cancel).unwrap();
         check(&store, &known, &mut random, cancel);
+        check_rows(&store, &known, cancel);
         let verification =
             fixture.database.verify(&mut stores::Progress::new(cancel, &mut |_, _| true)).unwrap();
         assert!(verification.intact, "seed {seed}: {:?}", verification.findings);
