@@ -123,5 +123,5 @@ fn at_last(work: &Work, end: u64, process: usize) -> Result<Contents> {
 
 #[test]
 fn copies_on_servers_of_their_own_that_fail_and_are_lost() {
-    run_seeds("copies", 600, simulate);
+    run_seeds("copies", 1000, simulate);
 }

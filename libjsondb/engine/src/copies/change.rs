@@ -169,7 +169,11 @@ impl Copies {
                     self.forget_before(&epoch);
                     return Ok(());
                 }
-                Err(Stopped::Raced) => os::pause(Duration::from_micros(1 + crate::random_u64() % 20_000)),
+                Err(Stopped::Raced) => {
+                    // The number may be another one's, who is waited for.
+                    own = 0;
+                    os::pause(Duration::from_micros(1 + crate::random_u64() % 20_000));
+                }
                 Err(Stopped::By(index, error)) => {
                     wanted.without.insert(index);
                     cause.get_or_insert(error);
