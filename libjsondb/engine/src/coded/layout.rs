@@ -4,8 +4,6 @@
 //! longest unit, its first. Units of a full length lie in each shard at multiples of their length and checksum; only the last stripe has
 //! shorter ones.
 
-use std::ops::Range;
-
 use super::shard::{HEADER_LEN, TRAILER_LEN, UNIT_CRC_LEN};
 
 /// Bytes of a unit, of sets that are made by this version. (The tests of this crate cut small segments into many stripes.)
@@ -13,9 +11,6 @@ pub(crate) const UNIT_BYTES: u32 = if cfg!(test) { 4 << 10 } else { 256 << 10 };
 
 /// The code takes bytes in pieces of so many: a unit is a multiple of it, and so is all parity.
 pub(crate) const PIECE_BYTES: usize = 64;
-
-/// Of each shard so much is read at once where all of a segment is read.
-const TOGETHER_BYTES: u64 = 1 << 20;
 
 /// How segments of a set are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,12 +56,6 @@ impl Layout {
     /// Length of all units of a stripe as the code sees them: what is shorter ends in zeros.
     pub(crate) fn coded_len(&self, stripe: u64, len: u64) -> u64 {
         self.unit_len(self.data, stripe, len)
-    }
-
-    /// Stripes that are read, and coded, together: as many full ones as make up about a MiB of each shard; a shorter one alone.
-    pub(crate) fn together(&self, first: u64, len: u64) -> Range<u64> {
-        let full = len / self.stripe_bytes();
-        first..(first + (TOGETHER_BYTES / self.unit).max(1)).min(full).max(first + 1)
     }
 
     /// Where in its shard a stripe's unit begins.

@@ -1,14 +1,12 @@
 //! Writing shards anew from the others of their segment: same name, same bytes, so that whoever reads or rebuilds it meanwhile is not in the way.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use super::segment::{CodedSegment, Troubles};
-use super::shard::UNIT_CRC_LEN;
 use super::stripes::{self, Units};
 use crate::os::{self, File};
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 
 /// What came of it.
 #[derive(Default)]
@@ -65,7 +63,7 @@ fn write(
     let (len, layout) = (segment.len()?, segment.layout());
     let work = Rebuilding { segment, len, wanted, targets, damaged: Mutex::default() };
     let buffers = || Ok(Buffers::default());
-    stripes::each(layout, len, buffers, |own, stripes| work.write(&stripes, own), advance)?;
+    stripes::each(layout, len, buffers, |own, stripe| work.write(stripe, own), advance)?;
     rebuilt.damaged = work.damaged.into_inner().unwrap_or_else(PoisonError::into_inner);
     let ended = os::at_once(targets, |target| target.end(segment, len));
     for (target, ended) in targets.iter().zip(ended) {
@@ -111,11 +109,11 @@ impl Target {
     }
 }
 
-/// What a thread keeps from one group of stripes to the next.
+/// What a thread keeps from one stripe to the next.
 #[derive(Default)]
 struct Buffers {
     units: Units,
-    stored: Vec<u8>,
+    made: Vec<u8>,
 }
 
 struct Rebuilding<'a> {
@@ -127,72 +125,47 @@ struct Rebuilding<'a> {
 }
 
 impl Rebuilding<'_> {
-    /// Writes some stripes of the targets that did not fail; gives the bytes read and written.
-    fn write(&self, stripes: &Range<u64>, buffers: &mut Buffers) -> Result<u64> {
+    /// Writes a stripe of the targets that did not fail; gives the bytes read and written.
+    fn write(&self, stripe: u64, buffers: &mut Buffers) -> Result<u64> {
         let targets: Vec<&Target> =
             self.targets.iter().filter(|target| target.failed.get().is_none()).collect();
         if targets.is_empty() {
             return Ok(0);
         }
-        let Buffers { units, stored } = buffers;
-        match self.read(stripes, units) {
-            Err(error) if error.kind() == ErrorKind::DrivesLost && stripes.end - stripes.start > 1 => {
-                // Too few shards are right in all of these stripes; there may be enough in each.
-                return stripes.clone().map(|stripe| self.write(&(stripe..stripe + 1), buffers)).sum();
-            }
-            read => read?,
-        }
+        let Buffers { units, made } = buffers;
+        self.read(stripe, units)?;
         let indices: Vec<usize> = targets.iter().map(|target| target.index).collect();
         let restorer = self.segment.set.restorer(units.shards(), &indices)?;
+        let coded_len = self.segment.layout().coded_len(stripe, self.len);
         for (place, target) in targets.iter().enumerate() {
-            let restore = |at, out: &mut [u8]| restorer.restore(place, units.of_stripe(at, out.len()), out);
-            if let Err(error) = self.write_target(target, stripes, restore, stored) {
+            made.resize(coded_len as usize, 0);
+            restorer.restore(place, units.iter(), made);
+            if let Err(error) = self.write_unit(target, stripe, made) {
                 let _ = target.failed.set(error);
             }
         }
-        let shards = (units.shards().len() + targets.len()) as u64;
-        Ok((stripes.end - stripes.start) * shards * self.segment.layout().coded_len(stripes.start, self.len))
+        Ok(coded_len * (units.shards().len() + targets.len()) as u64)
     }
 
     /// Reads what is needed, from what is not wanted.
-    fn read(&self, stripes: &Range<u64>, units: &mut Units) -> Result<()> {
+    fn read(&self, stripe: u64, units: &mut Units) -> Result<()> {
         let mut met = Troubles::default();
-        let read = self.segment.read_enough(
-            stripes,
-            self.len,
-            &|index| !self.wanted.contains(&index),
-            &mut met,
-            units,
-        );
+        let is_asked = |index| !self.wanted.contains(&index);
+        let read = self.segment.read_enough(stripe, self.len, &is_asked, &mut met, units);
         let mut damaged = self.damaged.lock().unwrap_or_else(PoisonError::into_inner);
         met.iter().try_for_each(|(index, error)| damaged.add(index, error.clone()))?;
         read
     }
 
-    /// Writes the units of a shard that `restore` fills in, by their place among the stripes.
-    fn write_target(
-        &self,
-        target: &Target,
-        stripes: &Range<u64>,
-        restore: impl Fn(usize, &mut [u8]),
-        stored: &mut Vec<u8>,
-    ) -> Result<()> {
+    /// Writes a unit, of which `unit` has zeros behind.
+    fn write_unit(&self, target: &Target, stripe: u64, unit: &mut Vec<u8>) -> Result<()> {
         let (layout, name) = (self.segment.layout(), self.segment.shard(target.index));
-        let unit_len = layout.unit_len(target.index, stripes.start, self.len) as usize;
-        if unit_len == 0 {
+        unit.truncate(layout.unit_len(target.index, stripe, self.len) as usize);
+        if unit.is_empty() {
             return Ok(());
         }
-        let coded_len = layout.coded_len(stripes.start, self.len) as usize;
-        let mut end = 0;
-        for (place, stripe) in stripes.clone().enumerate() {
-            stored.resize(stored.len().max(end + coded_len + UNIT_CRC_LEN as usize), 0);
-            restore(place, &mut stored[end..end + coded_len]);
-            let crc = name.unit_crc(stripe, &stored[end..end + unit_len]);
-            end += unit_len;
-            stored[end..end + crc.len()].copy_from_slice(&crc);
-            end += crc.len();
-        }
-        target.staged.write_all_at(&stored[..end], layout.unit_at(stripes.start))
+        unit.extend_from_slice(&name.unit_crc(stripe, unit));
+        target.staged.write_all_at(unit, layout.unit_at(stripe))
     }
 }
 

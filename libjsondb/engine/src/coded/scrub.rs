@@ -1,7 +1,6 @@
 //! Reading all shards to see whether they are as they were written, and writing anew those that are not.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -135,78 +134,57 @@ fn read_all(segment: &CodedSegment, progress: &mut Progress<'_>) -> Result<Read>
     progress.expect((0..layout.shards()).map(|index| layout.shard_len(index, len)).sum());
     let found = Mutex::new(read);
     let state = || Ok((Encoder::new(layout)?, Units::default()));
-    let work = |(encoder, units): &mut (Encoder, Units), stripes| {
-        let together = read_together(segment, &stripes, len, encoder, units)?;
+    let work = |(encoder, units): &mut (Encoder, Units), stripe| {
+        let read = read_stripe(segment, stripe, len, encoder, units)?;
         let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.is_lost |= together.is_lost;
-        found.bytes += together.bytes;
-        together.troubles.iter().try_for_each(|(index, error)| found.troubles.add(index, error.clone()))?;
-        Ok(together.bytes)
+        found.is_lost |= read.is_lost;
+        found.bytes += read.bytes;
+        read.troubles.iter().try_for_each(|(index, error)| found.troubles.add(index, error.clone()))?;
+        Ok(read.bytes)
     };
     stripes::each(&layout, len, state, work, &mut |bytes| progress.advance(bytes))?;
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Reads and checks all units of some stripes.
-fn read_together(
+/// Reads and checks all units of a stripe.
+fn read_stripe(
     segment: &CodedSegment,
-    stripes: &Range<u64>,
+    stripe: u64,
     len: u64,
     encoder: &mut Encoder,
     units: &mut Units,
 ) -> Result<Read> {
-    let (layout, count) = (segment.layout(), stripes.end - stripes.start);
-    let mut read = Read::default();
+    let (layout, mut read) = (segment.layout(), Read::default());
     units.clear();
     for index in 0..layout.shards() {
-        read.bytes += layout.unit_len(index, stripes.start, len) * count;
-        if let Err(error) = units.read(segment, index, stripes, len) {
+        read.bytes += layout.unit_len(index, stripe, len);
+        if let Err(error) = units.read(segment, index, stripe, len) {
             read.troubles.add(index, error)?;
         }
     }
     if units.shards().len() == layout.shards() {
-        check_parity(segment, stripes, len, units, encoder, &mut read.troubles)?;
+        check_parity(segment, units, encoder, &mut read.troubles)?;
     }
-    if units.shards().len() < layout.data {
-        // Too few shards are right in all of these stripes; there may be enough in each.
-        for stripe in stripes.clone() {
-            read.is_lost |= !is_enough(segment, stripe, len, units)?;
-        }
-    }
+    read.is_lost = units.shards().len() < layout.data;
     Ok(read)
-}
-
-/// Whether a stripe can be read.
-fn is_enough(segment: &CodedSegment, stripe: u64, len: u64, units: &mut Units) -> Result<bool> {
-    match segment.read_enough(&(stripe..stripe + 1), len, &|_| true, &mut Troubles::default(), units) {
-        Err(error) if error.kind() == ErrorKind::DrivesLost => Ok(false),
-        read => read.map(|()| true),
-    }
 }
 
 /// The units of a stripe are each as they were written: so they fit together, or were written wrong.
 fn check_parity(
     segment: &CodedSegment,
-    stripes: &Range<u64>,
-    len: u64,
     units: &Units,
     encoder: &mut Encoder,
     troubles: &mut Troubles,
 ) -> Result<()> {
-    let layout = segment.layout();
-    for place in 0..(stripes.end - stripes.start) as usize {
-        let units = units.of_stripe(place, layout.coded_len(stripes.start, len) as usize);
-        let mut parity = units.clone().skip(layout.data);
-        encoder.encode(units.take(layout.data), |index, unit| {
-            if parity.next().is_some_and(|found| found != unit) {
-                let path = segment.path(layout.data + index);
-                troubles
-                    .add(layout.data + index, Error::corrupt(&path, 0, "the parity does not fit the data"))?;
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
+    let data = segment.layout().data;
+    let mut parity = units.iter().skip(data);
+    encoder.encode(units.iter().take(data), |index, unit| {
+        if parity.next().is_some_and(|found| found != unit) {
+            let path = segment.path(data + index);
+            troubles.add(data + index, Error::corrupt(&path, 0, "the parity does not fit the data"))?;
+        }
+        Ok(())
+    })
 }
 
 fn repair_segment(

@@ -297,20 +297,20 @@ impl CodedSegment {
         if let Some(restored) = restored {
             return Ok(restored);
         }
-        let (alone, mut stored) = (stripe..stripe + 1, Vec::new());
+        let mut bytes = Vec::new();
         let unit_len = self.layout().unit_len(index, stripe, len) as usize;
-        match self.read_units(index, &alone, len, &mut stored) {
+        match self.read_unit(index, stripe, len, &mut bytes) {
             Ok(()) => {
-                stored.truncate(unit_len);
-                return Ok(stored.into());
+                bytes.truncate(unit_len);
+                return Ok(bytes.into());
             }
             Err(error) => troubles.add(index, error)?,
         }
         let mut units = Units::default();
-        self.read_enough(&alone, len, &|other| other != index, troubles, &mut units)?;
-        let mut bytes = vec![0; self.layout().coded_len(stripe, len) as usize];
+        self.read_enough(stripe, len, &|other| other != index, troubles, &mut units)?;
+        bytes.resize(self.layout().coded_len(stripe, len) as usize, 0);
         let restorer = self.set.restorer(units.shards(), &[index])?;
-        restorer.restore(0, units.of_stripe(0, bytes.len()), &mut bytes);
+        restorer.restore(0, units.iter(), &mut bytes);
         bytes.truncate(unit_len);
         let bytes: Arc<[u8]> = bytes.into();
         self.set.keep_restored(self.id, unit, Arc::clone(&bytes));
