@@ -193,13 +193,7 @@ fn open_writable(
         Sharing::Machines => {
             let slots = SlotFolder::new(log.clone(), format.uuid);
             slots.check_links()?;
-            let mut opened = over_slots(folder, folders, options, format, slots, Some(pin))?;
-            if let Some(shared) = &opened.shared
-                && driver::go_on(shared, &opened.replica)?
-            {
-                opened.replica = driver::read_state(shared, folders, options.memtable_bytes)?;
-            }
-            Ok(opened)
+            over_slots(folder, folders, options, format, slots, Some(pin))
         }
     }
 }
@@ -256,7 +250,11 @@ pub(crate) fn over_slots(
     let access = if pin.is_some() { Access::Write } else { Access::Read };
     let segments = open_segments(folder, log, options, &format, access)?;
     let shared = SharedLog::single(slots, log.owner);
-    let replica = driver::read_state(&shared, folders, options.memtable_bytes)?;
+    let mut replica = driver::read_state(&shared, folders, options.memtable_bytes)?;
+    // Nothing is appended behind a fence around everybody before this is decided; others may have put one there since.
+    while access == Access::Write && driver::go_on(&shared, &replica)? {
+        replica = driver::read_state(&shared, folders, options.memtable_bytes)?;
+    }
     Ok(Opened {
         folders: folders.clone(),
         format,

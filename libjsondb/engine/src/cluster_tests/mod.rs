@@ -156,7 +156,9 @@ fn simulate(seed: u64) -> std::result::Result<Figures, String> {
     }
     let faults = setting.faults;
     let locks_hold = !setting.remembers_misses && faults.restart == 0 && faults.pause == 0;
-    let switching = Switching { options: &work.options, faults, expected: &found[0], end, locks_hold };
+    let writes_hold = faults.full == 0;
+    let is_like_local = locks_hold && writes_hold;
+    let switching = Switching { options: &work.options, faults, expected: &found[0], end, is_like_local };
     world.begin_anew(processes);
     world.disturb(faults);
     let stored = run_all(&world, processes, |process| {

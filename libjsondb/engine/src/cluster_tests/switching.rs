@@ -20,8 +20,9 @@ pub(super) struct Switching<'a> {
     /// What was there before, and stays.
     pub(super) expected: &'a Contents,
     pub(super) end: u64,
-    /// A log of files relies on locks: where machines that sleep lose them it is opened and read, and no more.
-    pub(super) locks_hold: bool,
+    /// A log of files relies on locks, which machines that sleep lose, and on what was written being there for others, which a client of a
+    /// file server drops when its disk is full: elsewhere it is opened and read, and no more.
+    pub(super) is_like_local: bool,
 }
 
 impl Switching<'_> {
@@ -34,7 +35,7 @@ impl Switching<'_> {
                 if let Err(error) = self.visit(is_shared, process * ROUNDS + round, random, &mut stored) {
                     // Others have it open in the other way, or took it while this machine slept.
                     let is_refused = error.kind() == ErrorKind::Locked;
-                    let is_taken = !is_shared && !self.locks_hold && error.is_missing_file();
+                    let is_taken = !is_shared && !self.is_like_local && error.is_missing_file();
                     let is_expected = is_refused || is_taken || is_to_be_expected(&error, self.faults.any());
                     assert!(is_expected, "an error that must not be: {:?}: {error}", error.kind());
                 }
@@ -52,7 +53,7 @@ impl Switching<'_> {
             Database::open_alone(folder, self.options)?
         };
         self.check(&database, stored)?;
-        let may_write = is_shared || self.locks_hold;
+        let may_write = is_shared || self.is_like_local;
         if may_write {
             put(&database, key)?;
             stored.push(key);
