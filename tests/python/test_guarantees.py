@@ -82,13 +82,13 @@ def after_another(vector: list[float]) -> Callable[[Context, VectorDatabase], An
 
 
 def coded(data: int, parity: int) -> Callable[[Context, VectorDatabase], Any]:
-    return lambda ctx, vdb: Database(
-        ctx,
-        vdb.storage_path,
-        erasure_config={
-            "": ErasureCodingConfig(data, parity, [f"{vdb.storage_path}/{n}" for n in range(data + parity)])
-        },
-    )
+    def use(ctx: Context, vdb: VectorDatabase) -> None:
+        drives = [f"{vdb.storage_path} {data} {parity} {n}" for n in range(data + parity)]
+        coding = {"": ErasureCodingConfig(data, parity, drives)}
+        with Database(ctx, vdb.storage_path, erasure_config=coding) as db:
+            db.begin_transaction(ctx).rollback(ctx)
+
+    return use
 
 
 def mirrored(folders: int) -> Callable[[Context, VectorDatabase], Any]:
@@ -158,7 +158,7 @@ LIMITS: dict[str, tuple[Any, Any, type[Error]]] = {
     ),
     "age": (old(1e9), old(float("inf")), ValidationError),
     "memory": (memory(16 << 20), memory((16 << 20) - 1), ValidationError),
-    "shards": (coded(200, 55), coded(200, 56), ValidationError),
+    "shards": (coded(200, 56), coded(200, 57), ValidationError),
     "mirrors": (mirrored(3), mirrored(65), ValidationError),
 }
 
