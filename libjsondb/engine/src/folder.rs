@@ -107,24 +107,21 @@ pub(crate) fn open(folder: &Path, options: &Options, sharing: Sharing) -> Result
 
 /// Opens the files of a database that is there, and writes nothing.
 fn open_for_reading(folder: &Path, options: &Options) -> Result<Opened> {
-    for attempt in 1.. {
-        let opened = if options.has_copies() {
-            copies::open::open_for_reading(folder, options)
-        } else {
-            open_read_only(
-                folder,
-                &replica_folders(folder, crate::random_u64()),
-                options,
-                no_database(folder),
-            )
-        };
-        match opened {
+    let open = || {
+        if options.has_copies() {
+            return copies::open::open_for_reading(folder, options);
+        }
+        let folders = replica_folders(folder, crate::random_u64());
+        open_read_only(folder, &folders, options, no_database(folder))
+    };
+    for _ in 1..OPEN_ATTEMPTS {
+        match open() {
             // A checkpoint of others came between, or they opened it in the other way.
-            Err(error) if error.is_missing_file() && attempt < OPEN_ATTEMPTS => {}
+            Err(error) if error.is_missing_file() => {}
             opened => return opened,
         }
     }
-    Err(switch::changing(folder))
+    open()
 }
 
 /// What is told of a folder in which only a database that is there was to be opened.
